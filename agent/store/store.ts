@@ -1,0 +1,65 @@
+// The seam to object storage. A store keeps immutable objects under names; nothing in here knows what a pack is.
+// Implementations: directory-store.ts, s3-store.ts, and simulated-store.ts for tests. test/contract/store.test.ts holds them to this text.
+
+/** An object's name: 1 to 200 bytes of `a-z 0-9 - . /`, no empty, `.` or `..` segment. */
+export type ObjectName = string
+
+export type ObjectInfo = {
+  readonly name: ObjectName
+  readonly bytes: number
+  /** When the store says it received the object, in milliseconds since 1970, by the store's clock. */
+  readonly storedAt: number
+}
+
+/** The body of a put. Small objects are bytes; a pack is a spool file of known length, opened anew for each try. */
+export type PutBody =
+  | { readonly kind: 'bytes'; readonly bytes: Uint8Array }
+  | {
+      readonly kind: 'file'
+      readonly path: Buffer
+      readonly bytes: number
+      /** SHA-256 of the content as lower-case hex, computed while the file was written, so that nobody reads it twice. */
+      readonly sha256: string
+    }
+
+export interface Store {
+  /** How a person would name this store: the directory, or `s3:https://host/bucket/prefix`. Holds no secret. */
+  readonly location: string
+
+  /**
+   * Creates the object; it is durable when the promise resolves. Resolves with `created: false`, changing nothing, where the
+   * name is known to be taken (412, EEXIST). A store without conditional puts cannot notice that and answers `created: true`:
+   * correctness must not rest on it. May be called again after any failure. `progress` is told of bytes sent.
+   */
+  put(
+    name: ObjectName,
+    body: PutBody,
+    options?: { signal?: AbortSignal | undefined; progress?: ((bytes: number) => void) | undefined },
+  ): Promise<{ created: boolean }>
+
+  /** The whole object. Rejects with `not-found`; with `too-large` where it is longer than `limitBytes`. */
+  get(name: ObjectName, options: { limitBytes: number; signal?: AbortSignal | undefined }): Promise<Buffer>
+
+  /**
+   * The bytes from `offset`, exactly `length` of them, or `damaged` where the object ends before. Rejects with `not-found`.
+   * With a negative `offset`: that many bytes from the end (`length` must be -offset).
+   */
+  getRange(name: ObjectName, range: { offset: number; length: number }, options?: { signal?: AbortSignal | undefined }): Promise<Buffer>
+
+  /** Size and time of one object; undefined where there is none. */
+  head(name: ObjectName, options?: { signal?: AbortSignal | undefined }): Promise<ObjectInfo | undefined>
+
+  /**
+   * Every object whose name starts with `prefix` (which ends with `/` or is empty), in byte order of names, one page at a time. A
+   * listing is a hint: it may lack what was put a moment ago by another. Names that this product cannot have written are passed over.
+   */
+  list(prefix: string, options?: { signal?: AbortSignal | undefined }): AsyncIterable<readonly ObjectInfo[]>
+
+  /** Removes the object; removing what is not there succeeds. Only maintenance and key removal call it. */
+  remove(name: ObjectName, options?: { signal?: AbortSignal | undefined }): Promise<void>
+
+  close(): Promise<void>
+}
+// Errors of a store: `store-unreachable` (retryable: network, timeouts, 5xx, 429 after the store's own retries), `store-refused`
+// (credentials, permission, bucket missing, redirect, any other 4xx), `store-full` (ENOSPC, EDQUOT, 507, quota), `not-found`,
+// `damaged` (shorter than asked), `local-disk` (the spool file cannot be read), `cancelled` (the signal aborted).
