@@ -20,11 +20,35 @@ export type PutBody =
       readonly bytes: number
       /** SHA-256 of the content as lower-case hex, computed while the file was written, so that nobody reads it twice. */
       readonly sha256: string
+      /** True where nobody will ever write to this file again: a directory on the same file system may link it instead of copying. */
+      readonly frozen?: boolean
     }
+
+const MAX_OBJECT_NAME_BYTES = 200
+const OBJECT_NAME = /^(?!\.{1,2}(?:\/|$))[a-z0-9.-]+(?:\/(?!\.{1,2}(?:\/|$))[a-z0-9.-]+)*$/
+
+/** True for what `ObjectName` allows; anything else from a listing, an index or a grant is passed over or refused. */
+export function isObjectName(text: string): text is ObjectName {
+  return text.length <= MAX_OBJECT_NAME_BYTES && OBJECT_NAME.test(text)
+}
+
+/** What `doctor` asks of a store beyond the contract; `unknown` where the store or its credentials do not say. */
+export interface StoreDiagnostics {
+  readonly kind: 'directory' | 's3' | 'simulated'
+  /** Tries to change an existing object with an unconditional put, as a thief of the credentials would. Rejects only if unreachable. */
+  overwrite(name: ObjectName, bytes: Uint8Array, options?: { signal?: AbortSignal | undefined }): Promise<'accepted' | 'refused'>
+  /** The store's wall clock in milliseconds since 1970, read from a fresh reply. */
+  now(options?: { signal?: AbortSignal | undefined }): Promise<number | undefined>
+  versioning(options?: { signal?: AbortSignal | undefined }): Promise<'on' | 'suspended' | 'off' | 'unknown'>
+  objectLock(options?: { signal?: AbortSignal | undefined }): Promise<'on' | 'off' | 'unknown'>
+}
 
 export interface Store {
   /** How a person would name this store: the directory, or `s3:https://host/bucket/prefix`. Holds no secret. */
   readonly location: string
+
+  /** Present where the store can be examined by `probeStore`. */
+  readonly diagnostics?: StoreDiagnostics
 
   /**
    * Creates the object; it is durable when the promise resolves. Resolves with `created: false`, changing nothing, where the
