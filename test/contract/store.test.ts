@@ -1,0 +1,16 @@
+// Runs the store contract against every implementation that needs no other process.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { openDirectoryStore } from '../../agent/store/directory-store.ts'
+import { describeStore } from './store-contract.ts'
+
+describeStore('a directory', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'holdfast-store-'))
+  let count = 0
+  return {
+    conditional: true,
+    open: () => openDirectoryStore(join(folder, `s${count++}`), { create: true }),
+    stop: () => rm(folder, { recursive: true, force: true }),
+  }
+})
