@@ -7,6 +7,8 @@ import { again, failure, lastError, libc, NameBuffer } from './libc.ts'
 /** What the kernel allows one list of names and one value to have at most (XATTR_LIST_MAX, XATTR_SIZE_MAX). */
 const MAX_BYTES = 65536
 const MAX_NAME = 255
+/** Asked for first, because the kernel allocates, and for values clears, as much as is asked for: 64 KiB each time would double the cost. */
+const USUAL_BYTES = 1024
 const list = Buffer.alloc(MAX_BYTES)
 const value = Buffer.alloc(MAX_BYTES)
 const target = new NameBuffer()
@@ -35,13 +37,21 @@ function reach(
   return reached
 }
 
+/** Asks with the usual room, and with the most there can be where that is too little. */
+function inRoom(ask: (room: number) => number): number {
+  const length = ask(USUAL_BYTES)
+  return length < 0 && lastError() === 'ERANGE' ? ask(MAX_BYTES) : length
+}
+
 /** All attributes, sorted by the bytes of their names. A file system that knows no attributes has none. One removed meanwhile is left out. */
 export function readAttributes(at: Descriptor, name: Uint8Array): { name: Buffer; value: Buffer }[] {
-  const listed = reach('listxattr', at, name, {
-    onDescriptor: () => libc.flistxattr(at, list, MAX_BYTES),
-    onHandle: (path) => libc.listxattr(path, list, MAX_BYTES),
-    onName: (path) => libc.llistxattr(path, list, MAX_BYTES),
-  })
+  const listed = inRoom((room) =>
+    reach('listxattr', at, name, {
+      onDescriptor: () => libc.flistxattr(at, list, room),
+      onHandle: (path) => libc.listxattr(path, list, room),
+      onName: (path) => libc.llistxattr(path, list, room),
+    }),
+  )
   if (listed === 0) return []
   if (listed < 0) {
     if (lastError() === 'ENOTSUP') return []
@@ -57,11 +67,13 @@ export function readAttributes(at: Descriptor, name: Uint8Array): { name: Buffer
   const attributes: { name: Buffer; value: Buffer }[] = []
   for (const attribute of names.sort((a, b) => a.compare(b))) {
     const ended = attributeName.name('getxattr', attribute)
-    const length = reach('getxattr', at, name, {
-      onDescriptor: () => libc.fgetxattr(at, ended, value, MAX_BYTES),
-      onHandle: (path) => libc.getxattr(path, ended, value, MAX_BYTES),
-      onName: (path) => libc.lgetxattr(path, ended, value, MAX_BYTES),
-    })
+    const length = inRoom((room) =>
+      reach('getxattr', at, name, {
+        onDescriptor: () => libc.fgetxattr(at, ended, value, room),
+        onHandle: (path) => libc.getxattr(path, ended, value, room),
+        onName: (path) => libc.lgetxattr(path, ended, value, room),
+      }),
+    )
     if (length >= 0) attributes.push({ name: attribute, value: Buffer.from(value.subarray(0, length)) })
     else if (lastError() !== 'ENODATA') throw failure('getxattr')
   }
