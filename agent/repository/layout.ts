@@ -58,7 +58,10 @@ export function encodeHeader(type: ObjectType, domainId: Buffer, epoch: number):
  * Checks the header of an object and gives the epoch. Without `domainId` any domain is accepted and returned. Throws `newer-format` for a
  * higher version, `damaged` for anything else that is not as expected.
  */
-export function readHeader(object: Buffer, expected: { type: ObjectType; domainId?: Buffer; what: string }): { epoch: number; domainId: Buffer } {
+export function readHeader(
+  object: Buffer,
+  expected: { type: ObjectType; domainId?: Buffer; what: string },
+): { epoch: number; domainId: Buffer } {
   const reader = new ByteReader(object, expected.what)
   if (!reader.raw(8).equals(MAGIC)) throw reader.refuse('it is not a Holdfast object')
   const version = reader.u8()

@@ -14,7 +14,15 @@ export function compressBound(bytes: number): number {
 }
 
 type Handle = {
-  writeSync(flush: number, input: Uint8Array, inOffset: number, inLength: number, output: Uint8Array, outOffset: number, outLength: number): void
+  writeSync(
+    flush: number,
+    input: Uint8Array,
+    inOffset: number,
+    inLength: number,
+    output: Uint8Array,
+    outOffset: number,
+    outLength: number,
+  ): void
   close(): void
 }
 type StreamWithHandle = { _handle?: Handle; _writeState?: Uint32Array; close(): void; on(event: 'error', listener: () => void): unknown }
