@@ -1,0 +1,244 @@
+// An open repository: its description, who may write, its snapshots and its view. Reads and creates whole objects by name; what is in packs
+// is for pack-reader.ts, what a run writes for agent/backup.
+import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
+import { signBody, verifyBody } from '../keys/domain.ts'
+import type { StructureKeys, WriteKeys, Writer } from '../keys/keys.ts'
+import { acceptsWriter, parseRosterBody, type Roster } from '../keys/roster.ts'
+import type { ObjectInfo, Store } from '../store/store.ts'
+import { ByteReader, ByteWriter } from './bytes.ts'
+import { decodeIndexFile, type IndexFile } from './index-file.ts'
+import { encodeHeader, LIMITS, OBJECT_TYPE, type ObjectRef, objectName, parseObjectName, readHeader } from './layout.ts'
+import { decodeSnapshot, type OpenedSnapshot } from './snapshot.ts'
+import { openBox } from './structure-box.ts'
+import { createView, type View } from './view.ts'
+
+export const REPOSITORY_OBJECT = 'repository'
+const DESCRIPTION_BYTES = 32 + 8 + 1 + 12 + 1 + 32 + 64
+
+export type Chunking = { readonly mode: 'gear' | 'fixed'; readonly min: number; readonly mean: number; readonly max: number }
+export const DEFAULT_CHUNKING: Chunking = { mode: 'gear', min: 512 * 1024, mean: 1024 * 1024, max: 4 * 1024 * 1024 }
+
+export type Description = {
+  readonly domainId: Buffer
+  readonly createdAt: number
+  readonly chunking: Chunking
+  /** The keys of an enrolled domain are with the controller, not in the store. */
+  readonly enrolled: boolean
+  readonly signPublicKey: Buffer
+}
+
+export function encodeDescription(description: Description, signer: Pick<Writer, 'sign'>): Buffer {
+  const { chunking } = description
+  const out = new ByteWriter().raw(encodeHeader('repository', description.domainId, 0)).u64(description.createdAt)
+  out.u8(chunking.mode === 'gear' ? 1 : 2).u32(chunking.min).u32(chunking.mean).u32(chunking.max)
+  out.u8(description.enrolled ? 1 : 0).raw(description.signPublicKey)
+  return Buffer.concat([out.view(), signBody(signer, OBJECT_TYPE.repository, description.domainId, out.view())])
+}
+
+/** Parses a description and checks that whoever holds the key in it signed it. That the key is the right one is for `openRepository`. */
+export function decodeDescription(object: Buffer): Description {
+  const what = 'the repository description'
+  const { domainId } = readHeader(object, { type: 'repository', what })
+  const reader = new ByteReader(object, what)
+  if (object.length !== DESCRIPTION_BYTES) throw reader.refuse('it has the wrong length')
+  reader.raw(32)
+  const createdAt = reader.u64()
+  const mode = reader.u8()
+  if (mode !== 1 && mode !== 2) throw reader.refuse(`chunking ${mode} does not exist`)
+  const [min, mean, max] = [reader.u32(), reader.u32(), reader.u32()]
+  if (min === 0 || min > mean || mean > max || max > LIMITS.chunkBytes) throw reader.refuse('its chunk sizes cannot be')
+  const flags = reader.u8()
+  if (flags > 1) throw reader.refuse('it has flags that do not exist')
+  const signPublicKey = reader.raw(32)
+  const signature = reader.raw(64)
+  reader.end()
+  if (!verifyBody(signPublicKey, OBJECT_TYPE.repository, domainId, object.subarray(0, DESCRIPTION_BYTES - 64), signature))
+    throw reader.refuse('its signature does not fit')
+  return { domainId, createdAt, chunking: { mode: mode === 1 ? 'gear' : 'fixed', min, mean, max }, enrolled: flags === 1, signPublicKey }
+}
+
+/** Reads the description without any key: what `init` refuses on and what unlocking starts from. Throws `no-repository`. */
+export async function readDescription(store: Store, signal?: AbortSignal): Promise<Description> {
+  try {
+    return decodeDescription(await store.get(REPOSITORY_OBJECT, { limitBytes: 4096, signal }))
+  } catch (error) {
+    if (isHoldfastError(error, 'not-found'))
+      throw new HoldfastError('no-repository', `there is no repository at ${store.location}: check the location, or make one with 'holdfast init'`, {
+        cause: error,
+      })
+    throw error
+  }
+}
+
+/** A local copy of immutable objects, so that an unchanged index file is fetched once. Losing it costs the fetch. */
+export type ObjectCache = { get(name: string): Buffer | undefined; put(name: string, object: Buffer): void; keep(names: ReadonlySet<string>): void }
+
+export type SnapshotListing = {
+  readonly snapshots: readonly OpenedSnapshot[]
+  /** Objects that are listed but damaged or signed by nobody we know: named, never taken for absent. */
+  readonly refused: readonly { readonly name: string; readonly error: HoldfastError }[]
+}
+
+export type Repository = {
+  readonly store: Store
+  readonly description: Description
+  readonly keys: StructureKeys
+  /** Throws `damaged` where `writerKey` is not a writer of this domain. */
+  readonly requireWriter: (writerKey: Buffer, what: string) => void
+  readonly roster: Roster | undefined
+  /** Index files that count, opened and checked; one that does not open is in `refused`. */
+  readonly loadView: (signal?: AbortSignal) => Promise<{ view: View; refused: { name: string; error: HoldfastError }[] }>
+  readonly loadIndexFile: (ref: ObjectRef, signal?: AbortSignal) => Promise<{ file: IndexFile; writerKey: Buffer }>
+  readonly listSnapshots: (signal?: AbortSignal) => Promise<SnapshotListing>
+}
+
+/** All objects under a prefix whose names this product made. */
+export async function listRefs(store: Store, prefix: string, signal?: AbortSignal): Promise<(ObjectRef & { info: ObjectInfo })[]> {
+  const refs: (ObjectRef & { info: ObjectInfo })[] = []
+  for await (const page of store.list(prefix, { signal }))
+    for (const info of page) {
+      const ref = parseObjectName(info.name)
+      if (ref !== undefined) refs.push({ ...ref, info })
+    }
+  return refs
+}
+
+/** Runs `work` over `items`, at most `width` at a time, results in the order of the items. */
+export async function mapBounded<T, R>(items: readonly T[], width: number, work: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = Array.from({ length: items.length })
+  let next = 0
+  const lane = async (): Promise<void> => {
+    for (let i = next++; i < items.length; i = next++) results[i] = await work(items[i]!)
+  }
+  await Promise.all(Array.from({ length: Math.min(width, items.length) }, lane))
+  return results
+}
+
+/**
+ * Opens a repository with the structure keys of its domain. Throws `no-repository`, `newer-format`, and `wrong-key` where the description is of
+ * another domain or signed by another key.
+ */
+export async function openRepository(options: {
+  store: Store
+  keys: StructureKeys
+  cache?: ObjectCache | undefined
+  description?: Description
+  signal?: AbortSignal | undefined
+}): Promise<Repository> {
+  const { store, keys, cache } = options
+  const description = options.description ?? (await readDescription(store, options.signal))
+  if (!description.domainId.equals(keys.domainId) || !description.signPublicKey.equals(keys.signPublicKey))
+    throw new HoldfastError('wrong-key', `the repository at ${store.location} belongs to another domain than the keys at hand`)
+  const roster = await loadRoster(store, keys, options.signal)
+
+  const requireWriter = (writerKey: Buffer, what: string): void => {
+    if (!acceptsWriter(roster, keys.rootWriterKey, writerKey))
+      throw new HoldfastError('damaged', `${what} is signed by a writer that is not on the domain's roster; it is not used`)
+  }
+
+  const fetch = async (name: string, limitBytes: number, signal?: AbortSignal): Promise<Buffer> => {
+    const cached = cache?.get(name)
+    if (cached !== undefined) return cached
+    const object = await store.get(name, { limitBytes, signal })
+    return object
+  }
+
+  const loadIndexFile = async (ref: ObjectRef, signal?: AbortSignal): Promise<{ file: IndexFile; writerKey: Buffer }> => {
+    const name = objectName('index', ref)
+    const object = await fetch(name, LIMITS.indexBytes, signal)
+    const opened = decodeIndexFile(object, ref, keys)
+    requireWriter(opened.writerKey, `index file ${ref.random}`)
+    cache?.put(name, object)
+    return opened
+  }
+
+  return {
+    store,
+    description,
+    keys,
+    roster,
+    requireWriter,
+    loadIndexFile,
+    loadView: async (signal) => {
+      const refs = await listRefs(store, 'index/', signal)
+      cache?.keep(new Set(refs.map((ref) => objectName('index', ref))))
+      const refused: { name: string; error: HoldfastError }[] = []
+      const files = await mapBounded(refs, 4, async (ref) => {
+        try {
+          return (await loadIndexFile(ref, signal)).file
+        } catch (error) {
+          // An index file is a cache of footers: a bad one is reported and passed over, never taken for an empty repository.
+          if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key', 'newer-format')) throw error
+          refused.push({ name: ref.info.name, error })
+          return undefined
+        }
+      })
+      return { view: createView(files.filter((file) => file !== undefined)), refused }
+    },
+    listSnapshots: async (signal) => {
+      const refs = await listRefs(store, 'snapshots/', signal)
+      const refused: { name: string; error: HoldfastError }[] = []
+      const snapshots = await mapBounded(refs, 8, async (ref) => {
+        try {
+          const name = objectName('snapshot', ref)
+          const object = await fetch(name, LIMITS.snapshotBytes, signal)
+          const snapshot = decodeSnapshot(object, ref, keys)
+          requireWriter(snapshot.writerKey, `snapshot ${ref.random.slice(0, 16)}`)
+          return snapshot
+        } catch (error) {
+          if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key', 'newer-format')) throw error
+          refused.push({ name: ref.info.name, error })
+          return undefined
+        }
+      })
+      const opened = snapshots.filter((snapshot) => snapshot !== undefined)
+      opened.sort((a, b) => a.structure.startedAt - b.structure.startedAt || a.structure.ref.random.localeCompare(b.structure.ref.random))
+      return { snapshots: opened, refused }
+    },
+  }
+}
+
+async function loadRoster(store: Store, keys: StructureKeys, signal?: AbortSignal): Promise<Roster | undefined> {
+  let newest: Roster | undefined
+  for (const ref of await listRefs(store, 'rosters/', signal)) {
+    try {
+      const object = await store.get(objectName('roster', ref), { limitBytes: LIMITS.objectBytes, signal })
+      const { body, writerKey } = openBox({ type: 'roster', keys, object, what: `roster ${ref.random}` })
+      if (!writerKey.equals(keys.signPublicKey)) continue
+      const roster = parseRosterBody(body)
+      if (newest === undefined || roster.number > newest.number) newest = roster
+    } catch (error) {
+      // A forged or damaged roster names nobody; the ones that open count. Writers it would have named are refused by name later.
+      if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key')) throw error
+    }
+  }
+  return newest
+}
+
+/** Creates the description; throws `already-exists` where there is a repository, changing nothing. */
+export async function createRepository(options: {
+  store: Store
+  keys: WriteKeys
+  signer: Pick<Writer, 'sign'>
+  chunking: Chunking
+  enrolled: boolean
+  now: number
+}): Promise<Description> {
+  const { store, keys, signer } = options
+  const existing = await store.head(REPOSITORY_OBJECT)
+  const taken = (): HoldfastError =>
+    new HoldfastError('already-exists', `there is a repository at ${store.location} already; nothing was changed`)
+  if (existing !== undefined) throw taken()
+  const description: Description = {
+    domainId: keys.structure.domainId,
+    createdAt: options.now,
+    chunking: options.chunking,
+    enrolled: options.enrolled,
+    signPublicKey: keys.structure.signPublicKey,
+  }
+  const object = encodeDescription(description, signer)
+  await store.put(REPOSITORY_OBJECT, { kind: 'bytes', bytes: object })
+  const stored = await store.get(REPOSITORY_OBJECT, { limitBytes: 4096 })
+  if (!stored.equals(object)) throw taken()
+  return description
+}
