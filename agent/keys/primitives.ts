@@ -1,18 +1,9 @@
-// The few cryptographic operations of FORMAT.md section 1, on node:crypto, and raw keys as KeyObjects. No policy lives here: callers
+// The few cryptographic operations of FORMAT.md section 1, on node:crypto, and the raw keys of X-Wing as KeyObjects. No policy lives here: callers
 // choose keys, labels and associated data. Raw keys go in through fixed DER prefixes (RFC 8410, RFC 9935), since they have one length each.
-import {
-  createCipheriv,
-  createDecipheriv,
-  createHash,
-  createHmac,
-  createPrivateKey,
-  createPublicKey,
-  hkdfSync,
-  sign as signWith,
-  verify as verifyWith,
-} from 'node:crypto'
+import { createCipheriv, createDecipheriv, createHash, createHmac, createPrivateKey, createPublicKey, hkdfSync } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { signingKey, verifyingKey, verifySignature } from '@holdfast/shared/signing.ts'
 import { LruMap } from './lru-map.ts'
 
 const ZERO_NONCE = Buffer.alloc(12)
@@ -61,17 +52,15 @@ export function gcmOpen(key: Uint8Array, aad: Uint8Array, sealed: Uint8Array, no
 
 /** Private keys and public keys whose raw bytes follow a DER prefix of fixed content. */
 const PRIVATE_PREFIX = {
-  ed25519: '302e020100300506032b657004220420',
   x25519: '302e020100300506032b656e04220420',
   'ml-kem-768': '3054020100300b060960864801650304040204428040',
 } as const
 const PUBLIC_PREFIX = {
-  ed25519: '302a300506032b6570032100',
   x25519: '302a300506032b656e032100',
   'ml-kem-768': '308204b2300b0609608648016503040402038204a100',
 } as const
-const PRIVATE_LENGTH = { ed25519: 32, x25519: 32, 'ml-kem-768': 64 } as const
-const PUBLIC_LENGTH = { ed25519: 32, x25519: 32, 'ml-kem-768': 1184 } as const
+const PRIVATE_LENGTH = { x25519: 32, 'ml-kem-768': 64 } as const
+const PUBLIC_LENGTH = { x25519: 32, 'ml-kem-768': 1184 } as const
 
 export type RawKeyType = keyof typeof PRIVATE_PREFIX
 
@@ -113,10 +102,10 @@ export function requireLength(what: string, bytes: Uint8Array, length: number): 
 
 export type Signer = { readonly publicKey: Buffer; readonly sign: (message: Uint8Array) => Buffer }
 
-/** An Ed25519 signer from a 32-byte seed (RFC 8032). */
+/** An Ed25519 signer from a 32-byte seed (RFC 8032). The seed itself does not stay within reach. */
 export function signerFromSeed(seed: Uint8Array): Signer {
-  const key = rawPrivateKey('ed25519', seed)
-  return { publicKey: rawPublicBytes('ed25519', key), sign: (message) => signWith(null, message, key) }
+  const { publicKey, sign } = signingKey(seed)
+  return { publicKey, sign }
 }
 
 // A repository has few writers but asks about each of their objects; importing a key costs as much as a verification.
@@ -124,8 +113,8 @@ const publicKeys = new LruMap<string, KeyObject>(1024)
 
 function verifyRaw(publicKey: Buffer, message: Uint8Array, signature: Uint8Array): boolean {
   const id = publicKey.toString('latin1')
-  const key = publicKeys.get(id) ?? publicKeys.set(id, rawPublicKey('ed25519', publicKey))
-  return verifyWith(null, message, key, signature)
+  const key = publicKeys.get(id) ?? publicKeys.set(id, verifyingKey(publicKey))
+  return verifySignature(key, message, signature)
 }
 
 function signedMessage(type: number, domainId: Uint8Array, bytesToHash: Uint8Array | readonly Uint8Array[]): Buffer {

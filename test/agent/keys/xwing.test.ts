@@ -1,6 +1,6 @@
 // X-Wing against the draft's published vectors, and what sealing to a public key refuses.
 import { readFileSync } from 'node:fs'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { systemRandom } from '@holdfast/shared/random.ts'
 import { encapsulate, openSealed, SEAL_OVERHEAD, sealTo, xwingKeyPair } from '../../../agent/keys/xwing.ts'
