@@ -7,7 +7,7 @@ export type ObjectName = string
 export type ObjectInfo = {
   readonly name: ObjectName
   readonly bytes: number
-  /** When the store says it received the object, in milliseconds since 1970, by the store's clock. */
+  /** When the store says it received the object, in milliseconds since 1970, by the store's clock; S3 tells whole seconds. */
   readonly storedAt: number
 }
 
