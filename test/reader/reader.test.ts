@@ -1,0 +1,163 @@
+// The single-file reader restores what a second, tiny writer made from the same document, and refuses what the document says it must.
+import { createHash } from 'node:crypto'
+import { lstatSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { runReader, runReaderList } from './reader-support.ts'
+import { TinyWriter, bytes, cat, u16, varint } from './tiny-writer.ts'
+
+let base = ''
+beforeEach(() => {
+  base = mkdtempSync(join(tmpdir(), 'reader-'))
+})
+afterEach(() => rmSync(base, { recursive: true }))
+
+function code(secret: Buffer): string {
+  const check = createHash('sha256').update('holdfast/1 recovery code').update(secret).digest().subarray(0, 3)
+  const bits = [...secret, ...check].map((byte) => byte.toString(2).padStart(8, '0')).join('')
+  return Array.from({ length: 36 }, (_, i) => '0123456789abcdefghjkmnpqrstvwxyz'[Number.parseInt(bits.slice(i * 5, i * 5 + 5), 2)]).join('')
+}
+
+const ids = cat(varint(process.getuid?.() ?? 0), varint(process.getgid?.() ?? 0))
+function entry(name: Buffer | string, kind: number, flags: number, mode: number, rest: Buffer): Buffer {
+  return cat(bytes(name), kind, u16(flags), u16(mode), ids, varint(1600000000n << 1n), varint(123456789), rest)
+}
+
+/** One directory with something of every kind that needs no privilege. */
+function everything(writer: TinyWriter): Buffer {
+  const one = Buffer.alloc(70000, 'one')
+  const two = Buffer.alloc(3000, 'two')
+  const [a, b] = [writer.chunk(one), writer.chunk(two)]
+  const list = writer.node(4, cat(varint(2), varint(73000), varint(70000)), [
+    [
+      1,
+      writer.node(3, varint(73000), [
+        [0, a],
+        [0, b],
+      ]),
+    ],
+    [1, writer.node(3, varint(70000), [[0, a]])],
+  ])
+  const pages = writer.node(2, cat(varint(2), bytes('p'), varint(1), bytes('q'), varint(1)), [
+    [1, writer.node(1, cat(varint(1), entry('p', 1, 8, 0o600, cat(varint(1), bytes('p')))), [])],
+    [1, writer.node(1, cat(varint(1), entry('q', 1, 8, 0o600, cat(varint(1), bytes('q')))), [])],
+  ])
+  const linked = cat(varint(7), varint(2n ** 64n - 1n))
+  const entries = [
+    entry('d', 2, 64, 0o711, Buffer.alloc(0)),
+    entry('empty', 1, 0, 0o644, cat(varint(0), varint(0))),
+    entry('f1', 1, 1, 0o4750, cat(varint(73000), linked, varint(2))),
+    entry('f2', 1, 1, 0o4750, cat(varint(73000), linked, varint(2))),
+    entry('fifo', 4, 0, 0o620, Buffer.alloc(0)),
+    entry('holes', 1, 4 | 8, 0o444, cat(varint(100000), varint(2), varint(10), varint(3), varint(50000), varint(2), bytes('abcde'))),
+    entry('link', 3, 0, 0o777, bytes('../nowhere')),
+    entry('paged', 1, 16, 0o600, varint(143000)),
+    entry(
+      Buffer.from([0xff, 0x0a]),
+      1,
+      2 | 8,
+      0o600,
+      cat(varint(2), varint(1), bytes('user.a=b'), bytes(Buffer.from([0, 255])), bytes('hi')),
+    ),
+  ]
+  return writer.node(1, cat(varint(entries.length), ...entries), [
+    [1, pages],
+    [0, a],
+    [0, b],
+    [0, a],
+    [0, b],
+    [1, list],
+  ])
+}
+
+function make(): {
+  readonly directory: string
+  readonly recoveryCode: string
+  readonly pack: string
+  readonly index: string
+  readonly snapshot: string
+} {
+  const writer = new TinyWriter()
+  const directory = join(base, 'repository')
+  return { directory, recoveryCode: code(writer.recoveryCode), ...writer.write(directory, everything(writer)) }
+}
+
+function expectEverything(target: string): void {
+  expect(readFileSync(join(target, 'f1')).equals(cat(Buffer.alloc(70000, 'one'), Buffer.alloc(3000, 'two')))).toBe(true)
+  expect(lstatSync(join(target, 'f2')).ino).toBe(lstatSync(join(target, 'f1')).ino)
+  expect(lstatSync(join(target, 'f1')).mode & 0o7777).toBe(0o4750)
+  expect(lstatSync(join(target, 'fifo')).isFIFO()).toBe(true)
+  const holes = Buffer.alloc(100000)
+  holes.write('abc', 10)
+  holes.write('de', 50013)
+  expect(readFileSync(join(target, 'holes')).equals(holes)).toBe(true)
+  expect(readlinkSync(join(target, 'link'))).toBe('../nowhere')
+  expect(lstatSync(join(target, 'paged')).size).toBe(143000)
+  expect(lstatSync(join(target, 'empty')).size).toBe(0)
+  expect(readFileSync(join(target, 'd/q'), 'latin1')).toBe('q')
+  expect(lstatSync(join(target, 'd')).mode & 0o7777).toBe(0o711)
+  expect(readFileSync(Buffer.concat([Buffer.from(target), Buffer.from([0x2f, 0xff, 0x0a])]), 'latin1')).toBe('hi')
+  expect(lstatSync(join(target, 'd')).mtimeMs).toBeCloseTo(1600000000123.456, 2)
+}
+
+test('a snapshot with every kind of entry is restored, with times to the nanosecond when asked', async () => {
+  const { directory, recoveryCode } = make()
+  const target = join(base, 'target')
+  expect(await runReader(directory, 'latest', target, { recoveryCode, exactTimes: true })).toMatchObject({ code: 0, stderr: '' })
+  expectEverything(target)
+  for (const name of ['d', 'f1', 'link']) expect(lstatSync(join(target, name), { bigint: true }).mtimeNs).toBe(1600000000123456789n)
+  const list = await runReaderList(directory, { recoveryCode })
+  expect(list).toMatchObject({ code: 0, stdout: expect.stringContaining('2023-11-14T22:13:20.000Z') })
+})
+
+test('without index files the footers of the packs suffice; a damaged index file is named, and all is restored as well', async () => {
+  const { directory, recoveryCode, index } = make()
+  const damaged = readFileSync(join(directory, index))
+  damaged[200] = (damaged[200] ?? 0) ^ 1
+  writeFileSync(join(directory, index), damaged)
+  expect(await runReader(directory, 'latest', join(base, 'one'), { recoveryCode })).toMatchObject({
+    code: 4,
+    stderr: expect.stringContaining(index),
+  })
+  expectEverything(join(base, 'one'))
+  rmSync(join(directory, index))
+  expect(await runReader(directory, '1a1a', join(base, 'two'), { recoveryCode })).toMatchObject({ code: 0 })
+  expectEverything(join(base, 'two'))
+})
+
+test('a changed byte of a pack costs only what stands in its segment, is named, and ends with 4', async () => {
+  const { directory, recoveryCode, pack } = make()
+  const damaged = readFileSync(join(directory, pack))
+  damaged[5] = (damaged[5] ?? 0) ^ 1
+  writeFileSync(join(directory, pack), damaged)
+  const target = join(base, 'target')
+  const run = await runReader(directory, 'latest', target, { recoveryCode })
+  expect(run).toMatchObject({ code: 4, stderr: expect.stringContaining('/f1') })
+  expect(lstatSync(join(target, 'f1'), { throwIfNoEntry: false })).toBeUndefined()
+  expect(readFileSync(join(target, 'd/p'), 'latin1')).toBe('p')
+})
+
+test('a wrong secret ends with 12, a target in use with 1, wrong words with 2', async () => {
+  const { directory, recoveryCode } = make()
+  const target = join(base, 'target')
+  expect(await runReader(directory, 'latest', target, { recoveryCode: code(Buffer.alloc(20)) })).toMatchObject({ code: 12 })
+  expect(await runReader(directory, 'latest', target, { recoveryCode: 'abcd' })).toMatchObject({ code: 12 })
+  expect(await runReader(directory, 'latest', target, {})).toMatchObject({ code: 2 })
+  expect(await runReader(directory, 'ffff', target, { recoveryCode })).toMatchObject({ code: 1 })
+  mkdirSync(join(target, 'in use'), { recursive: true })
+  expect(await runReader(directory, 'latest', target, { recoveryCode })).toMatchObject({ code: 1 })
+})
+
+test('a name that would lead out of the target is refused', async () => {
+  for (const name of ['..', 'a/b', '.', 'x\0']) {
+    const writer = new TinyWriter()
+    const directory = join(base, 'bad', Buffer.from(name).toString('hex'))
+    const evil = writer.node(1, cat(varint(1), entry(name, 1, 8, 0o600, cat(varint(1), bytes('!')))), [])
+    writer.write(directory, evil)
+    const run = await runReader(directory, 'latest', join(base, 'target', Buffer.from(name).toString('hex')), {
+      recoveryCode: code(writer.recoveryCode),
+    })
+    expect(run).toMatchObject({ code: 4, stderr: expect.stringContaining('name is no name') })
+  }
+})
