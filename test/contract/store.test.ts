@@ -3,6 +3,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openDirectoryStore } from '../../agent/store/directory-store.ts'
+import { simulatedClock } from '../_support/simulated-clock.ts'
+import { SimulatedBucket } from '../_support/simulated-store.ts'
 import { describeStore } from './store-contract.ts'
 
 describeStore('a directory', async () => {
@@ -14,3 +16,10 @@ describeStore('a directory', async () => {
     stop: () => rm(folder, { recursive: true, force: true }),
   }
 })
+
+for (const conditional of [true, false])
+  describeStore(`in memory, conditional puts ${conditional ? 'honoured' : 'ignored'}`, async () => ({
+    conditional,
+    open: async () => new SimulatedBucket({ clock: simulatedClock(), conditional }).store(),
+    stop: async () => undefined,
+  }))

@@ -4,10 +4,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { systemClock } from '@holdfast/shared/clock.ts'
-import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { directoryError } from '../../../agent/store/directory-errors.ts'
 import { openDirectoryStore } from '../../../agent/store/directory-store.ts'
 import { bytesBody, expectCode, fileBody, listAll } from '../../contract/store-contract.ts'
+
+function codeOf(errno: string): string {
+  return directoryError(Object.assign(new Error('x'), { code: errno, syscall: 'write' }), 'put', '/x').code
+}
 
 describe('a directory store', () => {
   let folder: string
@@ -125,10 +128,6 @@ describe('a directory store', () => {
   })
 
   test('tells a full disk, a refusing one and an unreachable one apart by errno', () => {
-    const codeOf = (errno: string): string => {
-      const error = directoryError(Object.assign(new Error('x'), { code: errno, syscall: 'write' }), 'put', '/x')
-      return isHoldfastError(error) ? error.code : ''
-    }
     expect(['ENOSPC', 'EDQUOT'].map(codeOf)).toEqual(['store-full', 'store-full'])
     expect(['EROFS', 'EACCES', 'EPERM'].map(codeOf)).toEqual(['store-refused', 'store-refused', 'store-refused'])
     expect(['EIO', 'ESTALE', 'ENODEV', 'ETIMEDOUT'].map(codeOf)).toEqual(Array(4).fill('store-unreachable'))
