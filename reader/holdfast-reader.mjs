@@ -67,7 +67,12 @@ export function xwingKeys(seed) {
 }
 export function xwingDecapsulate(keys, ciphertext) {
   const ephemeral = ciphertext.subarray(1088, 1120)
-  const shared = crypto.diffieHellman({ privateKey: keys.x25519, publicKey: publicKey('302a300506032b656e032100', ephemeral) })
+  let shared = Buffer.alloc(32)
+  try {
+    shared = crypto.diffieHellman({ privateKey: keys.x25519, publicKey: publicKey('302a300506032b656e032100', ephemeral) })
+  } catch {
+    shared.fill(0) // OpenSSL refuses a point of small order, X-Wing does not: the secret of such a point is zero
+  }
   const label = Buffer.from('5c2e2f2f5e5c', 'hex')
   const secret = crypto.decapsulate(keys.mlkem, ciphertext.subarray(0, 1088))
   return crypto.hash('sha3-256', join8(secret, shared, ephemeral, keys.public.subarray(1184), label), 'buffer')
@@ -94,17 +99,13 @@ export function recoveryCode(text) {
 const IV = Int32Array.of(0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19)
 const PERMUTATION = [2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8]
 const [CHUNK_START, CHUNK_END, PARENT, ROOT, KEYED] = [1, 2, 4, 8, 16]
+const mix = (a, b, c, d, x, y) => {
+  const half = (word, r1, r2) => `v${a} = (v${a} + v${b} + m${word}) | 0; v${d} ^= v${a}; v${d} = (v${d} << ${32 - r1}) | (v${d} >>> ${r1});
+    v${c} = (v${c} + v${d}) | 0; v${b} ^= v${c}; v${b} = (v${b} << ${32 - r2}) | (v${b} >>> ${r2});`
+  return half(x, 16, 12) + half(y, 8, 7)
+}
 /** Compresses the 16 words m into the chaining value cv, in place. Its 7 rounds are written out by a loop: five times faster than a loop in it. */
 const compress = (() => {
-  const mix = (a, b, c, d, x, y) => {
-    const half = (
-      word,
-      r1,
-      r2,
-    ) => `v${a} = (v${a} + v${b} + m${word}) | 0; v${d} ^= v${a}; v${d} = (v${d} << ${32 - r1}) | (v${d} >>> ${r1});
-      v${c} = (v${c} + v${d}) | 0; v${b} ^= v${c}; v${b} = (v${b} << ${32 - r2}) | (v${b} >>> ${r2});`
-    return half(x, 16, 12) + half(y, 8, 7)
-  }
   let [body, order] = ['', PERMUTATION.map((_, i) => i)]
   for (let i = 0; i < 16; i++) body += `let m${i} = m[${i}], v${i} = ${i < 8 ? `cv[${i}]` : i < 12 ? IV[i - 8] : `tail[${i - 12}]`} | 0;`
   for (let round = 0; round < 7; round++, order = PERMUTATION.map((i) => order[i])) {
@@ -216,11 +217,11 @@ const memo =
   (make, cache = new Map()) =>
   (key) =>
     cache.get(key) ?? cache.set(key, make(key)).get(key)
-const damaged = (error) => error instanceof Damage || ['EIO', 'ENOENT', 'EISDIR'].includes(error.code)
 const pairOf = (c) => `${hex(c.take(16))}-${hex(c.take(16))}`
 
 export class Repository {
   domain = null
+  held = 0
   /** Opens the repository with a secret. report(text) is told of everything damaged. */
   constructor(directory, { code, password, keysDirectory, report }) {
     Object.assign(this, { directory, report })
@@ -262,16 +263,29 @@ export class Repository {
       try {
         return [read(name)]
       } catch (error) {
-        if (!damaged(error)) throw error
+        if (!(error instanceof Damage)) throw error
         this.report(error.message.includes(name) ? error.message : `${name}: ${error.message}`)
         return []
       }
     })
   }
   file(name, limit = MIB) {
-    const path = resolve(this.directory, name)
-    must(fs.statSync(path).size <= limit, `${name} is over the limit of its size`)
-    return fs.readFileSync(path)
+    return this.open(name, (fd, size) => {
+      must(size <= limit, `${name} is over the limit of its size`)
+      return readAt(fd, 0, size)
+    })
+  }
+  /** Reads from the repository; what cannot be read is damage. */
+  open(name, run) {
+    let fd
+    try {
+      fd = fs.openSync(resolve(this.directory, name))
+      return run(fd, fs.fstatSync(fd).size)
+    } catch (error) {
+      throw error.syscall ? new Damage(`${name} cannot be read: ${error.message}`) : error
+    } finally {
+      if (fd !== undefined) fs.closeSync(fd)
+    }
   }
   /** Checks a header and gives its epoch. */
   header(bytes, type, what) {
@@ -360,9 +374,7 @@ export class Repository {
     return started
   }
   sessionEntry(c) {
-    const entry = { id: c.take(16), epoch: c.u32(), sealed: c.take(1168), commitment: c.take(32) }
-    c.zeros(16)
-    return entry
+    return { id: c.take(16), epoch: c.u32(), sealed: c.take(1168), commitment: c.take(32) }
   }
   /** The session key of an entry, opened once. */
   sessionKey({ id, epoch, sealed, commitment }) {
@@ -392,7 +404,7 @@ export class Repository {
     must(path.endsWith(name), `${path} has another name inside`)
     this.writer(path, signer, null, name.slice(0, 32))
     const replaces = c.list(c.varint(), 32, () => pairOf(c))
-    const sessions = c.list(c.varint(), 1236, () => this.sessionEntry(c))
+    const sessions = c.list(c.varint(), 1220, () => this.sessionEntry(c))
     const packs = c.list(c.varint(), 40, () => ({ name: pairOf(c), size: c.u64(64 * MIB) }))
     const segments = c.list(c.u32(), 60, () => {
       const s = {
@@ -425,9 +437,7 @@ export class Repository {
 
   /** What the footer of a pack says, as an index of one pack. */
   readFooter(path) {
-    const fd = fs.openSync(join(this.directory, path))
-    try {
-      const size = fs.fstatSync(fd).size
+    return this.open(path, (fd, size) => {
       must(size >= 128 * 1024 && size <= 64 * MIB, `${path} is not as large as a pack is`)
       const trailer = readAt(fd, size - 96, 96)
       const trailerKey = hmac(this.structureKey(this.header(trailer, PACK, path)), 'holdfast/1 trailer', trailer.subarray(32, 64))
@@ -439,26 +449,20 @@ export class Repository {
       const pack = { name: pairOf(c), size }
       must(path.endsWith(pack.name), `${path} has another name inside`)
       this.writer(path, signer, c.take(16), pack.name.slice(0, 32))
-      const sessions = c.list(c.varint(), 1236, () => this.sessionEntry(c))
+      const sessions = c.list(c.varint(), 1220, () => this.sessionEntry(c))
       const rows = []
       let offset = 0
       const segments = c.list(c.varint(), 73, (ordinal) => {
-        const s = {
-          pack,
-          offset,
-          kind: c.u8(),
-          codec: c.u8(),
-          session: c.varint(),
-          epoch: c.u32(),
-          sealed: c.varint(),
-          plain: c.varint(),
-          id: c.take(32),
-        }
+        const s = { pack, offset, kind: c.u8(), codec: c.u8(), session: c.varint(), epoch: c.u32(), sealed: c.varint() }
+        Object.assign(s, { plain: c.varint(), id: c.take(32) })
         offset += this.segmentEntry(s, sessions, path).sealed
         c.take(32)
         let from = 0
-        const blobs = c.list(c.varint(65536), 33, () => ({ id: c.take(32), ordinal, length: c.varint(), from }))
-        for (const blob of blobs) from += rows.push(blob) && ((blob.from = from), blob.length)
+        for (let n = c.varint(65536); n > 0; n--) {
+          const [id, length] = [c.take(32), c.varint()]
+          rows.push({ id, ordinal, from, length })
+          from += length
+        }
         must(from === s.plain, `${path} lists blobs that are not the whole of their segment`)
         return s
       })
@@ -466,9 +470,7 @@ export class Repository {
       must(offset === start, `${path} lists segments that do not reach its footer`)
       rows.sort((a, b) => a.id.compare(b.id) || a.ordinal - b.ordinal)
       return { segments, blobs: Buffer.concat(rows.map((row) => join8(row.id, u32(row.ordinal), u32(row.from), u32(row.length)))) }
-    } finally {
-      fs.closeSync(fd)
-    }
+    })
   }
   /** The footers of all packs, read once, when the index files do not suffice. */
   fromFooters() {
@@ -493,7 +495,7 @@ export class Repository {
         must(length > 0 && blob.length === length && is(blob), `a blob in pack ${segment.pack.name} does not hash to its id ${hex(id)}`)
         return blob
       } catch (error) {
-        if (!damaged(error)) throw error
+        if (!(error instanceof Damage)) throw error
         problem = error.message
         this.report(problem)
       }
@@ -505,27 +507,23 @@ export class Repository {
     const key = `${s.pack.name} ${s.offset} ${hex(s.id)}`
     let plain = this.segments.get(key)
     if (plain instanceof Error) throw plain
-    if (plain) this.segments.delete(key)
     try {
-      plain ??= this.openSegment(s, this.readSealed(s), `the segment at ${s.offset} of pack ${s.pack.name}`)
+      if (plain) this.segments.delete(key)
+      else {
+        const sealed = this.open(`packs/${s.pack.name.slice(33, 35)}/${s.pack.name}`, (fd) => readAt(fd, s.offset, s.sealed))
+        plain = this.openSegment(s, sealed, `the segment at ${s.offset} of pack ${s.pack.name}`)
+        this.held += plain.length
+      }
     } catch (error) {
-      if (damaged(error)) this.segments.set(key, error)
+      if (error instanceof Damage) this.segments.set(key, error)
       throw error
     }
     this.segments.set(key, plain)
-    let held = 0
-    for (const other of this.segments.values()) held += other.length ?? 0
-    for (const [other, { length }] of this.segments)
-      if (held > 64 * MIB && length && other !== key) held -= this.segments.delete(other) && length
-    return plain
-  }
-  readSealed(s) {
-    const fd = fs.openSync(join(this.directory, 'packs', s.pack.name.slice(33, 35), s.pack.name))
-    try {
-      return readAt(fd, s.offset, s.sealed)
-    } finally {
-      fs.closeSync(fd)
+    for (const [other, { length }] of this.segments) {
+      if (this.held <= 64 * MIB || other === key) break
+      if (length !== undefined && this.segments.delete(other)) this.held -= length
     }
+    return plain
   }
   openSegment(s, sealed, what) {
     const base = s.kind === REFERENCE_SEGMENT ? this.structureKey(s.epoch) : this.sessionKey(s.entry)
@@ -659,7 +657,7 @@ function readAt(fd, at, length) {
 function parseAbout(text, path) {
   try {
     const about = JSON.parse(text)
-    if (about.v === 1 && Array.isArray(about.tags) && Array.isArray(about.paths) && typeof about.source === 'string') return about
+    if (about.v === 1 && [...about.tags, ...about.paths, about.source, about.host].every((text) => typeof text === 'string')) return about
   } catch {
     throw new Damage(`the private part of ${path} is not JSON`)
   }
@@ -727,6 +725,9 @@ function readEntry(c, node) {
 // ---- Restoring ----
 const show = (bytes) =>
   bytes.toString().replace(/[^\x20-\x7e\u00a1-\u1fff\u2c00-\ud7ff\uf900-\ufffc]/g, (ch) => `\\u{${ch.codePointAt(0).toString(16)}}`)
+const xargs = (items, ...command) =>
+  spawnSync('xargs', ['-0', ...command], { input: Buffer.concat(items.flatMap((item) => [bytesOf(item), Buffer.alloc(1)])) })
+const quote = (bytes, also) => bytes.toString('latin1').replace(also, (ch) => `\\${ch.charCodeAt(0).toString(8).padStart(3, '0')}`)
 /** Restores a snapshot into a fresh target. missed(path, why) is told what could not be restored, damage(text) what is damaged. */
 export function restore(repository, snapshot, target, { exactTimes, missed, damage }) {
   const at = fs.lstatSync(target, { throwIfNoEntry: false })
@@ -742,7 +743,7 @@ export function restore(repository, snapshot, target, { exactTimes, missed, dama
       return true
     } catch (error) {
       if (!(error instanceof Damage) && (!error.syscall || error.code === 'ENOSPC')) throw error
-      if (damaged(error) && !error.dest) damage(`${show(path)}: ${error.message}`)
+      if (error instanceof Damage) damage(`${show(path)}: ${error.message}`)
       else missed(path, error.message)
       return false
     }
@@ -779,7 +780,7 @@ export function restore(repository, snapshot, target, { exactTimes, missed, dama
   }
   // The tree first: directories and symlinks are made, all else is noted.
   const top = Buffer.from(target)
-  const rootEntry = snapshot.about.root === null ? null : rootOf(snapshot.about.root)
+  const rootEntry = snapshot.about.root ? rootOf(String(snapshot.about.root)) : null
   if (rootEntry && !(at && rootEntry.flags & 64)) made.push([top, rootEntry])
   for (const queue = [[top, snapshot.tree, 0]]; queue.length > 0;) {
     const [directory, tree, depth] = queue.pop()
@@ -804,8 +805,6 @@ export function restore(repository, snapshot, target, { exactTimes, missed, dama
   })
   order.sort((a, b) => (a.pack < b.pack ? -1 : a.pack > b.pack ? 1 : a.offset - b.offset || a.from - b.from))
   for (const { path, entry } of order) step(path, () => make(path, entry))
-  const xargs = (items, ...command) =>
-    spawnSync('xargs', ['-0', ...command], { input: Buffer.concat(items.flatMap((item) => [bytesOf(item), Buffer.alloc(1)])) })
   const makeSpecial = () => {
     const fifos = special.filter(([, entry]) => entry.kind === 4).map(([path]) => path)
     const nodes = special
@@ -830,7 +829,6 @@ export function restore(repository, snapshot, target, { exactTimes, missed, dama
   }
   // Owners, then attributes (a change of owner drops some), then modes and times, the deepest first.
   for (const [path, entry] of made) step(path, () => fs.lchownSync(path, entry.uid, entry.gid))
-  const quote = (bytes, also) => bytes.toString('latin1').replace(also, (ch) => `\\${ch.charCodeAt(0).toString(8).padStart(3, '0')}`)
   const stanzas = made
     .filter(([, entry]) => entry.attributes?.length > 0)
     .map(([path, entry]) => {
@@ -884,7 +882,9 @@ function main(argv, environment) {
   if (codeText && !code && !password)
     throw new Stop(12, 'this is not a recovery code: 36 letters and digits, of which the last four check the others')
   let [damages, misses] = [0, 0]
+  const told = new Set()
   const report = (text, kind = 'damage') => {
+    if (told.size === told.add(`${kind}: ${text}`).size) return
     damages += kind === 'damage' ? 1 : 0
     console.error(`${kind}: ${text}`)
   }

@@ -81,7 +81,7 @@ function sessionEntry(): Buffer {
   const shared = hash('sha3-256', cat(mlkem.sharedKey, dh, publicPart, x, Buffer.from('5c2e2f2f5e5c', 'hex')), 'buffer')
   const wrap = hkdf(shared, Buffer.alloc(0), 'holdfast/1 session')
   const sealed = cat(mlkem.ciphertext, publicPart, gcm(wrap, cat(domain, session), sessionKey))
-  return cat(session, u32(1), sealed, hmac(sessionKey, 'holdfast/1 commitment', session), Buffer.alloc(16))
+  return cat(session, u32(1), sealed, hmac(sessionKey, 'holdfast/1 commitment', session))
 }
 
 type Blob = { readonly id: Buffer; readonly data: Buffer }
