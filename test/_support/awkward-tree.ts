@@ -54,7 +54,8 @@ export const AWKWARD_TIMES: readonly bigint[] = [
   -1n,
   123_456_789n,
   -123_456_789n,
-  -2_147_483_647_000_000_001n,
+  // One second above the least: at the least and the largest second the kernel drops the nanoseconds.
+  -2_147_483_646_999_999_999n,
   2_147_483_647_999_999_999n,
   2_147_483_648_000_000_000n,
   4_294_967_296_000_000_001n,
@@ -375,6 +376,9 @@ class Builder {
         this.#entries++
       }
       this.#file(inside, 'bottom', 'far down')
+      this.#attempt('attribute far down', () =>
+        this.#fs.setAttribute(inside, Buffer.from('bottom'), Buffer.from('user.bottom'), Buffer.from('deep')),
+      )
       this.#fs.setTimes(inside, Buffer.from('bottom'), -3n)
     } finally {
       for (const fd of opened) this.#fs.close(fd)
