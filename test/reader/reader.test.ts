@@ -161,3 +161,15 @@ test('a name that would lead out of the target is refused', async () => {
     expect(run).toMatchObject({ code: 4, stderr: expect.stringContaining('name is no name') })
   }
 })
+
+test('an agent writes when the roster lists it; one that no roster lists, or that was revoked before it began, is refused', async () => {
+  const restoreOf = async (name: string, state: 0 | 1 | 2, since: number) => {
+    const writer = new TinyWriter({ state, since })
+    writer.write(join(base, name), everything(writer))
+    return runReader(join(base, name), 'latest', join(base, `${name}-target`), { recoveryCode: code(writer.recoveryCode) })
+  }
+  expect(await restoreOf('active', 1, 3)).toMatchObject({ code: 0, stderr: '' })
+  expect(await restoreOf('revoked-later', 2, 10)).toMatchObject({ code: 0 })
+  expect(await restoreOf('revoked-before', 2, 9)).toMatchObject({ code: 4, stderr: expect.stringContaining('revoked') })
+  expect(await restoreOf('unknown', 0, 3)).toMatchObject({ code: 4, stderr: expect.stringContaining('roster does not list') })
+})

@@ -48,7 +48,6 @@ const root = Buffer.alloc(32, 1)
 const domain = Buffer.alloc(16, 2)
 const session = Buffer.alloc(16, 3)
 const sessionKey = Buffer.alloc(32, 4)
-const noWriter = Buffer.alloc(16)
 const derive = (label: string, epoch = 0): Buffer => hkdf(root, domain, cat(`holdfast/1 ${label}`, u32(epoch)))
 const structure = derive('structure', 1)
 const ed25519 = (seed: Buffer) =>
@@ -56,9 +55,10 @@ const ed25519 = (seed: Buffer) =>
 const raw = (seed: Buffer): Buffer => createPublicKey(ed25519(seed)).export({ format: 'der', type: 'spki' }).subarray(-32)
 const head = (type: number, epoch: number): Buffer => cat('HOLDFAST', 1, type, 0, 0, u32(epoch), domain)
 
-function box(type: number, body: Buffer, header = head(type, 1)): Buffer {
-  const writer = raw(derive('writer'))
-  const signature = sign(null, cat('holdfast/1 signed\n', type, domain, sha256(cat(body, writer))), ed25519(derive('writer')))
+function box(type: number, body: Buffer, seed: Buffer): Buffer {
+  const header = head(type, 1)
+  const writer = raw(seed)
+  const signature = sign(null, cat('holdfast/1 signed\n', type, domain, sha256(cat(body, writer))), ed25519(seed))
   const p = Buffer.alloc(pad(104 + body.length))
   cat(u64(body.length), body, writer, signature).copy(p)
   const id = hmac(hmac(structure, 'holdfast/1 content id'), type, p)
@@ -92,9 +92,17 @@ function segment(kind: number, data: Buffer, codec: 0 | 1): { readonly id: Buffe
   return { id, sealed: gcm(hmac(base, 'holdfast/1 segment', id), cat(1, domain, kind, codec, u32(1), id), payload) }
 }
 
+/** State 1 active, 2 revoked, and since when, in ms; the session is said to have begun at 9 ms. */
+export type Agent = { readonly state: 0 | 1 | 2; readonly since: number }
+
 /** A repository in the making: blobs are added, then it is written with the id of the root node. */
 export class TinyWriter {
   readonly recoveryCode: Buffer = Buffer.alloc(20, 6)
+  private readonly agent: Agent | undefined
+  /** With an agent, that agent signs as writer, and a roster lists it unless its state is 0. */
+  constructor(agent?: Agent) {
+    this.agent = agent
+  }
   private readonly kinds: readonly Blob[][] = [[], [], [], []]
   private add(kind: number, id: Buffer, data: Buffer): void {
     if (!this.kinds[kind]?.some((blob) => blob.id.equals(id))) this.kinds[kind]?.push({ id, data })
@@ -120,14 +128,21 @@ export class TinyWriter {
       writeFileSync(join(directory, name), data)
       return name
     }
+    const seed = this.agent ? Buffer.alloc(32, 11) : derive('writer')
+    const writerId = Buffer.alloc(16, this.agent ? 12 : 0)
     const described = cat(head(1, 0), u64(1), 1, u32(1), u32(2), u32(3), 0, raw(derive('sign')))
     put('repository', cat(described, sign(null, cat('holdfast/1 signed\n', 1, domain, sha256(described)), ed25519(derive('sign')))))
     const salt = Buffer.alloc(16, 7)
     const wrap = cat(head(2, 0), 2, Buffer.alloc(12), salt, Buffer.alloc(12, 8))
     const key = hkdf(this.recoveryCode, salt, 'holdfast/1 recovery code')
     put(`keys/${'ab'.repeat(16)}`, cat(wrap, gcm(key, wrap, cat(root, u64(5), bytes('label')), Buffer.alloc(12, 8))))
+    if (this.agent && this.agent.state > 0) {
+      const member = cat(writerId, raw(seed), Buffer.alloc(20, 13), this.agent.state, u64(this.agent.since), bytes('box'))
+      const roster = box(7, cat(u32(1), u64(6), varint(1), member), derive('sign'))
+      put(`rosters/${'cd'.repeat(16)}-${'ef'.repeat(16)}`, cat(head(7, 1), roster))
+    }
     const entry = sessionEntry()
-    put(`sessions/${session.toString('hex')}`, cat(head(3, 1), box(3, cat(entry, noWriter, u64(9)))))
+    put(`sessions/${session.toString('hex')}`, cat(head(3, 1), box(3, cat(entry, writerId, u64(9)), seed)))
     const random = Buffer.alloc(16, 0x1a)
     const name = `${session.toString('hex')}-${random.toString('hex')}`
     const used = [1, 2, 3].filter((kind) => (this.kinds[kind]?.length ?? 0) > 0)
@@ -142,7 +157,7 @@ export class TinyWriter {
       const lengths = cat(varint(s.sealed.length), varint(s.plain))
       return cat(s.kind, s.codec, 0, u32(1), lengths, s.id, b3(s.sealed), varint(blobs.length), ...blobs)
     })
-    const footer = cat(head(4, 1), box(4, cat(session, random, noWriter, varint(1), entry, varint(listed.length), ...listed)))
+    const footer = cat(head(4, 1), box(4, cat(session, random, writerId, varint(1), entry, varint(listed.length), ...listed), seed))
     const held = cat(...segments.map((s) => s.sealed))
     const size = Math.max(131072, pad(held.length + footer.length + 96))
     const before = cat(held, footer, Buffer.alloc(size - 96 - held.length - footer.length, 9))
@@ -158,7 +173,7 @@ export class TinyWriter {
     places.sort((a, b) => a.compare(b))
     const packs = cat(varint(1), session, random, u64(size))
     const index = cat(session, random, varint(0), varint(1), entry, packs, u32(rows.length), ...rows, u32(places.length), ...places)
-    put(`index/${name}`, cat(head(5, 1), box(5, index)))
+    put(`index/${name}`, cat(head(5, 1), box(5, index, seed)))
     const about = JSON.stringify({
       v: 1,
       host: 'h',
@@ -172,12 +187,12 @@ export class TinyWriter {
     })
     const hidden = segment(4, Buffer.from(about.padEnd(pad(about.length))), 1)
     const record = derive('record')
-    const tokens = [b3k(record, cat('series', 0, noWriter, 'data')), b3k(record, cat('tag', 0, 't'))] as const
+    const tokens = [b3k(record, cat('series', 0, writerId, 'data')), b3k(record, cat('tag', 0, 't'))] as const
     const counts = cat(rootNode, u64(10), u64(1700000000000), u64(1), u64(1), u64(1))
     const lists = cat(varint(1), tokens[1], varint(0), varint(1), session, random)
     const part = cat(hidden.id, 1, u32(hidden.sealed.length), u32(pad(about.length)), b3(hidden.sealed))
-    const body = cat(random, noWriter, entry, tokens[0], u64(1), Buffer.alloc(32), counts, lists, part)
-    const sealed = box(6, body)
+    const body = cat(random, writerId, entry, tokens[0], u64(1), Buffer.alloc(32), counts, lists, part)
+    const sealed = box(6, body, seed)
     put(`snapshots/${name}`, cat(head(6, 1), u32(sealed.length), sealed, hidden.sealed))
     return { pack, index: `index/${name}`, snapshot: `snapshots/${name}` }
   }
