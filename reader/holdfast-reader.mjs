@@ -30,15 +30,15 @@ const must = (holds, message) => {
 
 // ---- Bytes and cryptography (sections 1 and 3) ----
 const bytesOf = (part) => (typeof part === 'number' ? Buffer.of(part) : typeof part === 'string' ? Buffer.from(part) : part)
-const join8 = (...parts) => Buffer.concat(parts.map(bytesOf))
+const cat = (...parts) => Buffer.concat(parts.map(bytesOf))
 const u32 = (n) => Buffer.from(Uint32Array.of(n).buffer)
 const hex = (bytes) => bytes.toString('hex')
-const sha256 = (...parts) => crypto.hash('sha256', join8(...parts), 'buffer')
-const hmac = (key, ...parts) =>
-  crypto
-    .createHmac('sha256', key)
-    .update(join8(...parts))
-    .digest()
+const sha256 = (...parts) => crypto.hash('sha256', cat(...parts), 'buffer')
+function hmac(key, ...parts) {
+  const mac = crypto.createHmac('sha256', key)
+  for (const part of parts) mac.update(bytesOf(part))
+  return mac.digest()
+}
 const hkdf = (secret, salt, info) => Buffer.from(crypto.hkdfSync('sha256', secret, salt, info, 32))
 const der = (prefix, bytes) => Buffer.concat([Buffer.from(prefix, 'hex'), bytes])
 const privateKey = (prefix, seed) => crypto.createPrivateKey({ key: der(prefix, seed), format: 'der', type: 'pkcs8' })
@@ -63,7 +63,7 @@ export function xwingKeys(seed) {
   const wide = crypto.createHash('shake256', { outputLength: 96 }).update(seed).digest()
   const mlkem = privateKey('3054020100300b060960864801650304040204428040', wide.subarray(0, 64))
   const x25519 = privateKey('302e020100300506032b656e04220420', wide.subarray(64))
-  return { mlkem, x25519, public: join8(publicBytes(mlkem, 1184), publicBytes(x25519, 32)) }
+  return { mlkem, x25519, public: cat(publicBytes(mlkem, 1184), publicBytes(x25519, 32)) }
 }
 export function xwingDecapsulate(keys, ciphertext) {
   const ephemeral = ciphertext.subarray(1088, 1120)
@@ -75,7 +75,7 @@ export function xwingDecapsulate(keys, ciphertext) {
   }
   const label = Buffer.from('5c2e2f2f5e5c', 'hex')
   const secret = crypto.decapsulate(keys.mlkem, ciphertext.subarray(0, 1088))
-  return crypto.hash('sha3-256', join8(secret, shared, ephemeral, keys.public.subarray(1184), label), 'buffer')
+  return crypto.hash('sha3-256', cat(secret, shared, ephemeral, keys.public.subarray(1184), label), 'buffer')
 }
 /** Padmé. */
 export function pad(n) {
@@ -213,10 +213,10 @@ export class Cursor {
 
 // ---- Objects, keys, boxes, packs and the view (sections 2 to 7) ----
 const PAIR = /^[0-9a-f]{32}-[0-9a-f]{32}$/
-const memo =
-  (make, cache = new Map()) =>
-  (key) =>
-    cache.get(key) ?? cache.set(key, make(key)).get(key)
+const memo = (make) => {
+  const cache = new Map()
+  return (key) => cache.get(key) ?? cache.set(key, make(key)).get(key)
+}
 const pairOf = (c) => `${hex(c.take(16))}-${hex(c.take(16))}`
 
 export class Repository {
@@ -227,11 +227,14 @@ export class Repository {
     Object.assign(this, { directory, report })
     const described = this.each(['repository'], (name) => this.readDescription(name))[0]
     const beside = keysDirectory ? fs.readdirSync(keysDirectory, { recursive: true }).map((name) => resolve(keysDirectory, name)) : []
-    const files = [...this.names('keys', /^[0-9a-f]{32}$/), ...beside.filter((path) => fs.statSync(path).isFile())]
+    const mine = cat('HOLDFAST', 1, KEY, Buffer.alloc(6), this.domain ?? '') // what else lies in the folder is passed over
+    const isKey = (path) =>
+      fs.statSync(path).isFile() && this.open(path, (fd, size) => size >= 32 && readAt(fd, 0, mine.length).equals(mine))
+    const files = [...this.names('keys', /^[0-9a-f]{32}$/), ...beside.filter(isKey)]
     if (files.length === 0) throw new Stop(1, `there is no key object in ${directory}/keys; name the folder that holds it with --keys`)
     const tried = this.each(files, (path) => (this.root ? [] : [this.openKey(path, code, password)])).flat()
     if (!this.root) throw tried.length > 0 ? new Stop(12, 'wrong recovery code or passphrase') : new Stop(4, 'no key object can be read')
-    const derive = (label, epoch = 0) => hkdf(this.root, this.domain, join8(`holdfast/1 ${label}`, u32(epoch)))
+    const derive = (label, epoch = 0) => hkdf(this.root, this.domain, cat(`holdfast/1 ${label}`, u32(epoch)))
     const signer = (label) => publicBytes(privateKey('302e020100300506032b657004220420', derive(label)), 32)
     ;[this.treeKey, this.idKey, this.recordKey] = [derive('tree id'), derive('id'), derive('record')]
     ;[this.domainSigner, this.rootWriter] = [signer('sign'), signer('writer')]
@@ -249,13 +252,8 @@ export class Repository {
   }
   names(folder, pattern) {
     const path = join(this.directory, folder)
-    return fs.existsSync(path)
-      ? fs
-          .readdirSync(path)
-          .sort()
-          .filter((name) => pattern.test(name))
-          .map((name) => join(folder, name))
-      : []
+    const found = fs.existsSync(path) ? fs.readdirSync(path).filter((name) => pattern.test(name)) : []
+    return found.sort().map((name) => join(folder, name))
   }
   /** Reads each; one that is refused is reported and left out. */
   each(names, read) {
@@ -299,7 +297,7 @@ export class Repository {
     const b = this.file(name)
     must(b.length === 150 && this.header(b, REPOSITORY, name) === 0 && [1, 2].includes(b[40]) && b[53] <= 1, `${name} is malformed`)
     must(
-      verifies(b.subarray(54, 86), join8(SIGNED, 1, b.subarray(16, 32), sha256(b.subarray(0, 86))), b.subarray(86)),
+      verifies(b.subarray(54, 86), cat(SIGNED, 1, b.subarray(16, 32), sha256(b.subarray(0, 86))), b.subarray(86)),
       `${name}: wrong signature`,
     )
     this.domain = b.subarray(16, 32)
@@ -331,14 +329,14 @@ export class Repository {
   box(type, what, head, box) {
     const key = this.structureKey(this.header(head, type, what))
     const id = box.subarray(0, 32)
-    const p = openGcm(hmac(key, 'holdfast/1 seal', type, id), join8(head, id), box.subarray(32), what)
+    const p = openGcm(hmac(key, 'holdfast/1 seal', type, id), cat(head, id), box.subarray(32), what)
     must(id.equals(hmac(hmac(key, 'holdfast/1 content id'), type, p)), `${what}: wrong content id`)
     const c = new Cursor(p, what)
     const body = c.take(c.u64())
     const [signer, signature] = [c.take(32), c.take(64)]
     must(p.length === pad(104 + body.length), `${what}: wrong padding`)
     c.zeros(p.length - c.at)
-    must(verifies(signer, join8(SIGNED, type, this.domain, sha256(body, signer)), signature), `${what}: wrong signature`)
+    must(verifies(signer, cat(SIGNED, type, this.domain, sha256(body, signer)), signature), `${what}: wrong signature`)
     return [new Cursor(body, what), signer]
   }
   /** Is the signer one that may write, as this writer id, in this session? (sections 4 and 9) */
@@ -382,7 +380,7 @@ export class Repository {
     if (this.sessionKeys.has(known)) return this.sessionKeys.get(known)
     const what = `the key of session ${hex(id)}`
     const wrap = hkdf(xwingDecapsulate(this.contentKeys(epoch), sealed.subarray(0, 1120)), Buffer.alloc(0), 'holdfast/1 session')
-    const key = openGcm(wrap, join8(this.domain, id), sealed.subarray(1120), what)
+    const key = openGcm(wrap, cat(this.domain, id), sealed.subarray(1120), what)
     must(commitment.equals(hmac(key, 'holdfast/1 commitment', id)), `${what} is not the one committed to`)
     this.sessionKeys.set(known, key)
     return key
@@ -469,7 +467,7 @@ export class Repository {
       c.end()
       must(offset === start, `${path} lists segments that do not reach its footer`)
       rows.sort((a, b) => a.id.compare(b.id) || a.ordinal - b.ordinal)
-      return { segments, blobs: Buffer.concat(rows.map((row) => join8(row.id, u32(row.ordinal), u32(row.from), u32(row.length)))) }
+      return { segments, blobs: Buffer.concat(rows.map((row) => cat(row.id, u32(row.ordinal), u32(row.from), u32(row.length)))) }
     })
   }
   /** The footers of all packs, read once, when the index files do not suffice. */
@@ -527,9 +525,9 @@ export class Repository {
   }
   openSegment(s, sealed, what) {
     const base = s.kind === REFERENCE_SEGMENT ? this.structureKey(s.epoch) : this.sessionKey(s.entry)
-    const aad = join8(1, this.domain, s.kind, s.codec, u32(s.epoch), s.id)
+    const aad = cat(1, this.domain, s.kind, s.codec, u32(s.epoch), s.id)
     const payload = openGcm(hmac(base, 'holdfast/1 segment', s.id), aad, sealed, what)
-    must(s.id.equals(blake3(join8(s.kind, s.codec, payload), hmac(base, 'holdfast/1 segment id'))), `${what} does not hash to its id`)
+    must(s.id.equals(blake3(cat(s.kind, s.codec, payload), hmac(base, 'holdfast/1 segment id'))), `${what} does not hash to its id`)
     if (s.codec === 0) return payload
     try {
       const { buffer, engine } = zstdDecompressSync(payload, { info: true, maxOutputLength: Math.max(1, s.plain) })
@@ -543,16 +541,11 @@ export class Repository {
   /** A tree node (section 8): its type, a cursor over its private part, and its references, which are taken in order. */
   node(id, types) {
     const what = `tree node ${hex(id)}`
-    const r = new Cursor(
-      this.blob(id, REFERENCE_SEGMENT, (b) => blake3(join8('node', b), this.treeKey).equals(id)),
-      what,
-    )
+    const hashes = (label, hash) => (blob) => blake3(cat(label, blob), this.treeKey).equals(hash)
+    const r = new Cursor(this.blob(id, REFERENCE_SEGMENT, hashes('node', id)), what)
     const [version, type, privateHash, count] = [r.u8(), r.u8(), r.take(32), r.varint(65536)]
     must(version === 1 && types.includes(type), `${what} is of another type than its place calls for`)
-    const c = new Cursor(
-      this.blob(id, PRIVATE_SEGMENT, (b) => blake3(join8('private', b), this.treeKey).equals(privateHash)),
-      what,
-    )
+    const c = new Cursor(this.blob(id, PRIVATE_SEGMENT, hashes('private', privateHash)), what)
     must(c.buffer.length <= 8 * MIB && r.buffer.length === r.at + count * 33, `${what} is too large, or counts wrongly`)
     const references = (n, kind) => {
       const taken = r.take(n * 33)
@@ -633,16 +626,10 @@ export class Repository {
     const text = this.openSegment(s, sealed, `the private part of ${path}`).toString()
     const about = parseAbout(text, path)
     must(Buffer.byteLength(text) === pad(Buffer.byteLength(text.trimEnd())), `the private part of ${path} is padded wrongly`)
-    const token = (kind, rest) => blake3(join8(kind, 0, rest), this.recordKey)
-    must(series.equals(token('series', join8(writer, about.source))), `${path} has a series token that is not its source's`)
-    must(
-      tags.sort().join() ===
-        about.tags
-          .map((tag) => hex(token('tag', tag)))
-          .sort()
-          .join(),
-      `${path} has tag tokens that are not its tags'`,
-    )
+    const token = (kind, rest) => blake3(cat(kind, 0, rest), this.recordKey)
+    must(series.equals(token('series', cat(writer, about.source))), `${path} has a series token that is not its source's`)
+    const named = new Set(about.tags.map((tag) => hex(token('tag', tag))))
+    must(named.size === tags.length && tags.every((tag) => named.has(tag)), `${path} has tag tokens that are not its tags'`)
     return { id: hex(id), tree, started, ended, files, directories, bytes, about }
   }
 }
@@ -677,18 +664,11 @@ function* placesIn({ blobs, segments }, id, kind) {
 }
 /** An entry of a directory (section 8); without a node it is a root entry, which has no references. */
 function readEntry(c, node) {
-  const e = {
-    name: Buffer.from(c.bytes(255)),
-    kind: c.u8(),
-    flags: c.u16(),
-    mode: c.u16(),
-    uid: c.varint(),
-    gid: c.varint(),
-    seconds: c.svarint64(),
-    nanoseconds: c.varint(999999999),
-  }
+  const e = { name: Buffer.from(c.bytes(255)), kind: c.u8(), flags: c.u16(), mode: c.u16(), uid: c.varint(), gid: c.varint() }
+  Object.assign(e, { seconds: c.svarint64(), nanoseconds: c.varint(999999999) })
   const name = e.name.toString('latin1')
   must(name !== '' && name !== '.' && name !== '..' && !/[/\0]/.test(name), `${c.what} has an entry whose name is no name`)
+  must(node || e.kind === 2, `${c.what} is no directory`)
   const allowed = e.kind === 1 ? 63 : e.kind === 2 ? 98 : 35
   must(
     e.kind >= 1 && e.kind <= 6 && (e.flags & ~allowed) === 0 && (e.flags & 24) !== 24 && e.mode <= 0o7777,
@@ -711,7 +691,11 @@ function readEntry(c, node) {
   let [end, length] = [0, e.size]
   e.extents = [[0, e.size]]
   if (e.flags & 4) {
-    e.extents = c.list(c.varint(4096), 2, () => [(end += c.varint()), c.varint()].map((n, i) => (i === 0 ? n : (end += n) && n)))
+    e.extents = c.list(c.varint(4096), 2, () => {
+      const [from, length] = [end + c.varint(), c.varint()]
+      end = from + length
+      return [from, length]
+    })
     length = e.extents.reduce((sum, extent) => sum + extent[1], 0)
     must(end <= e.size, `${c.what} has a file whose content is longer than its size`)
   }
@@ -787,7 +771,7 @@ export function restore(repository, snapshot, target, { exactTimes, missed, dama
     step(directory, () => {
       must(depth < 4096, 'directories are too deep')
       for (const entry of repository.entries(tree)) {
-        const path = join8(directory, '/', entry.name)
+        const path = cat(directory, '/', entry.name)
         const known = entry.linked && first.get(entry.linked)
         if (entry.kind === 2)
           step(path, () => fs.mkdirSync(path, 0o700) ?? (stand(path, entry), queue.push([path, entry.child, depth + 1])))
@@ -857,7 +841,6 @@ function rootOf(base64) {
   const c = new Cursor(Buffer.from(base64, 'base64'), 'the root entry')
   const entry = readEntry(c, null)
   c.end()
-  must(entry.kind === 2, 'the root entry is no directory')
   return entry
 }
 

@@ -1,6 +1,6 @@
 // The single-file reader restores what a second, tiny writer made from the same document, and refuses what the document says it must.
 import { createHash } from 'node:crypto'
-import { lstatSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { lstatSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -124,6 +124,16 @@ test('without index files the footers of the packs suffice; a damaged index file
   rmSync(join(directory, index))
   expect(await runReader(directory, '1a1a', join(base, 'two'), { recoveryCode })).toMatchObject({ code: 0 })
   expectEverything(join(base, 'two'))
+})
+
+test('a key object may stand outside of the repository, beside other files', async () => {
+  const { directory, recoveryCode } = make()
+  const keysDir = join(base, 'beside')
+  expect(await runReader(directory, 'latest', join(base, 'one'), { recoveryCode })).toMatchObject({ code: 0 })
+  renameSync(join(directory, 'keys'), keysDir)
+  writeFileSync(join(keysDir, 'notes'), 'where the code is kept')
+  expect(await runReader(directory, 'latest', join(base, 'two'), { recoveryCode })).toMatchObject({ code: 1 })
+  expect(await runReader(directory, 'latest', join(base, 'three'), { recoveryCode, keysDir })).toMatchObject({ code: 0, stderr: '' })
 })
 
 test('a changed byte of a pack costs only what stands in its segment, is named, and ends with 4', async () => {
