@@ -31,6 +31,8 @@ export type RootKeys = {
   readonly read: ReadKeys
   /** The domain signing key: repository description, rosters, bundles, grants. */
   readonly signing: Signer
+  /** The session key itself, for a grant of a whole snapshot. Throws like `ReadKeys.segmentKey`. */
+  readonly sessionKey: (entry: SessionEntry) => Buffer
 }
 
 export function newDomainRoot(random: Random): DomainRoot {
@@ -73,19 +75,17 @@ export function rootKeys(domain: DomainRoot & { contentEpoch?: number; structure
     },
     writer: { id: ROOT_WRITER_ID, ...rootSigner },
   }
-  return { write, read: rootReadKeys(structure, contentPair), signing }
+  const sessionKey = sessionOpener(domainId, contentPair)
+  const read: ReadKeys = { structure, segmentKey: (entry, segmentId) => segmentKeyOf(sessionKey(entry), segmentId) }
+  return { write, read, signing, sessionKey }
 }
 
-function rootReadKeys(structure: StructureKeys, contentPair: (epoch: number) => XWingKeyPair): ReadKeys {
+function sessionOpener(domainId: Buffer, contentPair: (epoch: number) => XWingKeyPair): (entry: SessionEntry) => Buffer {
   // The commitment names exactly one session key, so it can stand for the entry: a second sealing of the same key is the same key.
   const opened = new LruMap<string, Buffer>(OPENED_SESSIONS)
-  return {
-    structure,
-    segmentKey: (entry, segmentId) => {
-      const id = entry.sessionId.toString('latin1') + entry.commitment.toString('latin1')
-      const sessionKey = opened.get(id) ?? opened.set(id, openSession(entry, structure.domainId, contentPair))
-      return segmentKeyOf(sessionKey, segmentId)
-    },
+  return (entry) => {
+    const id = entry.sessionId.toString('latin1') + entry.commitment.toString('latin1')
+    return opened.get(id) ?? opened.set(id, openSession(entry, domainId, contentPair))
   }
 }
 
