@@ -29,6 +29,16 @@ function open(bytes: Buffer, expected = fingerprint, keyPair = enrolment) {
   return openBundle({ object: bytes, enrolmentKeyPair: keyPair, expectedDomainFingerprint: expected })
 }
 
+const seal = (plain: string | Buffer) =>
+  signAndSeal({
+    kind: 'bundle',
+    domainId,
+    signing: keys.signing,
+    recipient: enrolment.publicKey,
+    plain: Buffer.from(plain),
+    random: systemRandom,
+  })
+
 describe('a domain bundle', () => {
   it('gives the agent the write keys of the domain and where to store', () => {
     const bundle = open(object)
@@ -85,15 +95,6 @@ describe('a domain bundle', () => {
   })
 
   it('whose content is not of the schema is refused, also when rightly signed', () => {
-    const seal = (plain: string | Buffer) =>
-      signAndSeal({
-        kind: 'bundle',
-        domainId,
-        signing: keys.signing,
-        recipient: enrolment.publicKey,
-        plain: Buffer.from(plain),
-        random: systemRandom,
-      })
     const { domainId: _, ...bundle } = open(object)
     const json: Record<string, unknown> = Object.fromEntries(
       Object.entries(bundle).map(([name, value]) => [name, Buffer.isBuffer(value) ? value.toString('base64url') : value]),
