@@ -1,8 +1,9 @@
 // Measures one core's chunking speed: `node bench/chunking.ts [MiB]`. Before anything is timed, the cuts are compared with the
-// reference's. "scan" tests every byte, "cuts" skips to min as chunking does, "chunks" is the async generator with its copies.
+// reference's. "scan" tests every byte, "cuts" skips to min as chunking does, "chunks" is the async generator with its copies,
+// "plain" is the reference's scan in plain JavaScript.
 import { createCipheriv } from 'node:crypto'
 import { createChunker, chunks, deriveTable, thresholdOf } from '../index.ts'
-import { referenceCuts } from '../reference.ts'
+import { referenceCandidates, referenceCuts } from '../reference.ts'
 
 const MIB = 1024 * 1024
 const ROUNDS = 7
@@ -52,7 +53,8 @@ async function measure(name: string, act: () => unknown): Promise<void> {
 }
 
 const found = cuts()
-const expected = referenceCuts(bytes, deriveTable(key, threshold), threshold, { min, max })
+const table = deriveTable(key, threshold)
+const expected = referenceCuts(bytes, table, threshold, { min, max })
 if (JSON.stringify(found) !== JSON.stringify(expected)) throw new Error('the cuts differ from those of the reference')
 if ((await stream()) !== length) throw new Error('the stream form lost bytes')
 console.log(
@@ -62,3 +64,4 @@ console.log(
 await measure('scan', scan)
 await measure('cuts', cuts)
 await measure('chunks', stream)
+await measure('plain', () => referenceCandidates(bytes, table, threshold))
