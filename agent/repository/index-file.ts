@@ -97,7 +97,7 @@ export function decodeIndexFile(object: Buffer, ref: ObjectRef, keys: StructureK
     const segment = blobs.readUInt32LE(at + 32)
     const end = blobs.readUInt32LE(at + 36) + blobs.readUInt32LE(at + 40)
     if (segment >= segmentCount || end > plainBytes[segment]!) throw reader.refuse('a blob stands outside of its segment')
-    if (i > 0 && blobs.compare(blobs, at - INDEX_BLOB_BYTES, at - INDEX_BLOB_BYTES + 32, at, at + 32) > 0)
+    if (i > 0 && blobs.compare(blobs, at - INDEX_BLOB_BYTES, at - INDEX_BLOB_BYTES + 32, at, at + 32) < 0)
       throw reader.refuse('its blobs are not in order')
   }
   const segment = (ordinal: number): IndexedSegment => segmentAt(segmentRows, ordinal)
