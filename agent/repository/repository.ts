@@ -3,7 +3,7 @@
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { signBody, verifyBody } from '../keys/domain.ts'
 import type { StructureKeys, WriteKeys, Writer } from '../keys/keys.ts'
-import { acceptsWriter, parseRosterBody, type Roster } from '../keys/roster.ts'
+import { acceptsWriter, latestRoster, parseRosterBody, type Roster } from '../keys/roster.ts'
 import type { ObjectInfo, Store } from '../store/store.ts'
 import { ByteReader, ByteWriter } from './bytes.ts'
 import { decodeIndexFile, type IndexFile } from './index-file.ts'
@@ -83,12 +83,12 @@ export type Repository = {
   readonly store: Store
   readonly description: Description
   readonly keys: StructureKeys
-  /** Throws `damaged` where `writerKey` is not a writer of this domain. */
-  readonly requireWriter: (writerKey: Buffer, what: string) => void
+  /** Throws `damaged` where `writerKey` is not a writer of this domain; a revoked one counts for what the store had before, at `storedAt`. */
+  readonly requireWriter: (writerKey: Buffer, what: string, storedAt?: number) => void
   readonly roster: Roster | undefined
   /** Index files that count, opened and checked; one that does not open is in `refused`. */
   readonly loadView: (signal?: AbortSignal) => Promise<{ view: View; refused: { name: string; error: HoldfastError }[] }>
-  readonly loadIndexFile: (ref: ObjectRef, signal?: AbortSignal) => Promise<{ file: IndexFile; writerKey: Buffer }>
+  readonly loadIndexFile: (ref: ObjectRef & { info?: ObjectInfo }, signal?: AbortSignal) => Promise<{ file: IndexFile; writerKey: Buffer }>
   readonly listSnapshots: (signal?: AbortSignal) => Promise<SnapshotListing>
 }
 
@@ -131,8 +131,8 @@ export async function openRepository(options: {
     throw new HoldfastError('wrong-key', `the repository at ${store.location} belongs to another domain than the keys at hand`)
   const roster = await loadRoster(store, keys, options.signal)
 
-  const requireWriter = (writerKey: Buffer, what: string): void => {
-    if (!acceptsWriter(roster, keys.rootWriterKey, writerKey))
+  const requireWriter = (writerKey: Buffer, what: string, storedAt?: number): void => {
+    if (!acceptsWriter(roster, keys.rootWriterKey, writerKey, storedAt))
       throw new HoldfastError('damaged', `${what} is signed by a writer that is not on the domain's roster; it is not used`)
   }
 
@@ -143,11 +143,11 @@ export async function openRepository(options: {
     return object
   }
 
-  const loadIndexFile = async (ref: ObjectRef, signal?: AbortSignal): Promise<{ file: IndexFile; writerKey: Buffer }> => {
+  const loadIndexFile = async (ref: ObjectRef & { info?: ObjectInfo }, signal?: AbortSignal): Promise<{ file: IndexFile; writerKey: Buffer }> => {
     const name = objectName('index', ref)
     const object = await fetch(name, LIMITS.indexBytes, signal)
     const opened = decodeIndexFile(object, ref, keys)
-    requireWriter(opened.writerKey, `index file ${ref.random}`)
+    requireWriter(opened.writerKey, `index file ${ref.random}`, ref.info?.storedAt)
     cache?.put(name, object)
     return opened
   }
@@ -183,7 +183,7 @@ export async function openRepository(options: {
           const name = objectName('snapshot', ref)
           const object = await fetch(name, LIMITS.snapshotBytes, signal)
           const snapshot = decodeSnapshot(object, ref, keys)
-          requireWriter(snapshot.writerKey, `snapshot ${ref.random.slice(0, 16)}`)
+          requireWriter(snapshot.writerKey, `snapshot ${ref.random.slice(0, 16)}`, ref.info.storedAt)
           return snapshot
         } catch (error) {
           if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key', 'newer-format')) throw error
@@ -199,20 +199,18 @@ export async function openRepository(options: {
 }
 
 async function loadRoster(store: Store, keys: StructureKeys, signal?: AbortSignal): Promise<Roster | undefined> {
-  let newest: Roster | undefined
+  const rosters: Roster[] = []
   for (const ref of await listRefs(store, 'rosters/', signal)) {
+    const what = `roster ${ref.random}`
     try {
       const object = await store.get(objectName('roster', ref), { limitBytes: LIMITS.objectBytes, signal })
-      const { body, writerKey } = openBox({ type: 'roster', keys, object, what: `roster ${ref.random}` })
-      if (!writerKey.equals(keys.signPublicKey)) continue
-      const roster = parseRosterBody(body)
-      if (newest === undefined || roster.number > newest.number) newest = roster
+      rosters.push(parseRosterBody(openBox({ type: 'roster', keys, object, what }), keys, what))
     } catch (error) {
       // A forged or damaged roster names nobody; the ones that open count. Writers it would have named are refused by name later.
       if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key')) throw error
     }
   }
-  return newest
+  return latestRoster(rosters)
 }
 
 /** Creates the description; throws `already-exists` where there is a repository, changing nothing. */

@@ -1,0 +1,296 @@
+// The CPU work on file content: read, cut, hash, look up, share segments, compress, seal, open again and compare. Synchronous and on its
+// own memory; runs in a worker thread (worker-thread.ts) or in place. It never touches the store.
+import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { createChunker } from 'chunking-stream'
+import { type Descriptor, FileError, type FileStat, type FileSystem } from '../file-system/file-system.ts'
+import { blake3 } from '../repository/blake3.ts'
+import { ByteWriter } from '../repository/bytes.ts'
+import { LIMITS } from '../repository/layout.ts'
+import type { Chunking } from '../repository/repository.ts'
+import { createSealer, openSegment, SEGMENT_KIND, type SegmentSealer } from '../repository/segment.ts'
+import type { Extent } from '../repository/tree.ts'
+import { createCompressor } from '../repository/zstd.ts'
+import { decodeTasks, type FileResult, type FileTask, writeResult } from './batches.ts'
+import { DURABLE, FIRST_SEGMENT, type KnownIds, UNKNOWN } from './known-ids.ts'
+import { type FinishedSegment, finishSegment } from './finished-segment.ts'
+
+/** Small files of one owner share segments of about this size; chunks of this size and more have their own. */
+export const SEGMENT_BYTES = 1024 * 1024
+const SEGMENT_ROOM = SEGMENT_BYTES + SEGMENT_BYTES / 4
+const OPEN_OWNERS = 4
+/** Segment numbers of one worker; the worker's number stands above. */
+export const SEGMENTS_PER_WORKER = 2 ** 26
+
+export type FileWorkerSetup = {
+  readonly domainId: Buffer
+  readonly idKey: Buffer
+  readonly chunkerKey: Buffer
+  readonly chunking: Chunking
+  readonly sessionKey: Buffer
+  readonly contentEpoch: number
+  readonly compressionLevel: number
+  /** 0 to 29; makes segment numbers unique in the run. */
+  readonly worker: number
+  readonly dryRun: boolean
+}
+
+export type FileWorker = {
+  /** Handles a batch and gives its results. Segments go to `onSegment` as they fill up. */
+  readonly process: (batch: Uint8Array) => Uint8Array
+  /** Seals what is still open. */
+  readonly flush: () => void
+}
+
+type OpenSegment = { readonly number: number; readonly buffer: Buffer; length: number; readonly ids: string[]; readonly lengths: number[] }
+type Content = { inline: Buffer | undefined; extents: Extent[] | undefined; bytes: number }
+type Found = { ids: string[]; lengths: number[]; segments: Set<number>; newBytes: number }
+
+const EMPTY = Buffer.alloc(0)
+
+export function createFileWorker(
+  setup: FileWorkerSetup,
+  seams: { fileSystem: FileSystem; known: KnownIds; onSegment: (segment: FinishedSegment) => void },
+): FileWorker {
+  const { fileSystem, known } = seams
+  const { chunking } = setup
+  const chunker =
+    chunking.mode === 'gear'
+      ? createChunker({ key: setup.chunkerKey, min: chunking.min, mean: chunking.mean, max: chunking.max })
+      : createChunker({ mode: 'fixed', size: chunking.max })
+  const buffer = Buffer.from(chunker.buffer.buffer, chunker.buffer.byteOffset, chunker.buffer.length)
+  const hasher = blake3.keyed(setup.idKey)
+  const seal: SegmentSealer = createSealer({
+    domainId: setup.domainId,
+    baseKey: setup.sessionKey,
+    epoch: setup.contentEpoch,
+    compressor: createCompressor(setup.compressionLevel),
+  })
+  const idBytes = Buffer.alloc(32)
+  const opened = Buffer.allocUnsafeSlow(Math.max(SEGMENT_ROOM, chunker.max))
+  const owners = new Map<number, OpenSegment>()
+  const spare: Buffer[] = []
+  let nextNumber = setup.worker * SEGMENTS_PER_WORKER
+
+  const sealSegment = (number: number, plain: Buffer, ids: readonly string[], lengths: readonly number[]): void => {
+    const sealed = seal(plain, SEGMENT_KIND.chunk, true)
+    const bytes = Buffer.concat(sealed.sealed)
+    // Design section 3, point 9: what goes up was opened and compared first (peers lost data to a lying codec: B13).
+    const again = openSegment({ domainId: setup.domainId, segment: sealed, key: sealed.key, sealed: bytes, what: 'a segment just sealed', into: opened })
+    if (!again.equals(plain)) throw new HoldfastError('failed', 'a segment did not open to what was sealed: the memory of this machine may be faulty')
+    seams.onSegment(finishSegment(number, sealed, bytes, ids, lengths))
+  }
+
+  const sealOpen = (uid: number): void => {
+    const segment = owners.get(uid)
+    owners.delete(uid)
+    if (segment === undefined) return
+    spare.push(segment.buffer)
+    if (segment.length > 0) sealSegment(segment.number, segment.buffer.subarray(0, segment.length), segment.ids, segment.lengths)
+  }
+
+  const segmentFor = (uid: number, bytes: number): OpenSegment => {
+    const open = owners.get(uid)
+    if (open !== undefined && open.length + bytes <= SEGMENT_ROOM && open.ids.length < LIMITS.blobsPerSegment) return open
+    sealOpen(uid)
+    // A segment never mixes owners; the one that waited longest makes room.
+    if (owners.size >= OPEN_OWNERS) sealOpen(owners.keys().next().value!)
+    const segment = { number: nextNumber++, buffer: spare.pop() ?? Buffer.allocUnsafeSlow(SEGMENT_ROOM), length: 0, ids: [], lengths: [] }
+    owners.set(uid, segment)
+    return segment
+  }
+
+  const keepChunk = (chunk: Buffer, uid: number, found: Found): void => {
+    const id = hasher.hex(chunk)
+    idBytes.write(id, 'hex')
+    found.ids.push(id)
+    found.lengths.push(chunk.length)
+    const held = known.lookup(idBytes)
+    if (held !== UNKNOWN) {
+      if (held > DURABLE) found.segments.add(held - FIRST_SEGMENT)
+      return
+    }
+    if (setup.dryRun) {
+      if (known.claim(idBytes, DURABLE) === UNKNOWN) found.newBytes += chunk.length
+      return
+    }
+    const alone = chunk.length >= SEGMENT_BYTES
+    const number = alone ? nextNumber++ : segmentFor(uid, chunk.length).number
+    const other = known.claim(idBytes, number + FIRST_SEGMENT)
+    if (other !== UNKNOWN) {
+      if (other > DURABLE) found.segments.add(other - FIRST_SEGMENT)
+      return
+    }
+    found.newBytes += chunk.length
+    found.segments.add(number)
+    if (alone) return sealSegment(number, chunk, [id], [chunk.length])
+    const segment = owners.get(uid)!
+    chunk.copy(segment.buffer, segment.length)
+    segment.length += chunk.length
+    segment.ids.push(id)
+    segment.lengths.push(chunk.length)
+    if (segment.length >= SEGMENT_BYTES) sealOpen(uid)
+  }
+
+  /** Reads at most `size` bytes of a file, holes left out, into chunks. */
+  const readContent = (fd: Descriptor, stat: FileStat | undefined, uid: number, found: Found): Content => {
+    const size = stat?.size ?? Infinity
+    if (size <= LIMITS.inlineBytes && (stat?.blocks !== 0 || size === 0)) {
+      const bytes = readFully(fileSystem, fd, buffer, 0, size, 0)
+      return { inline: Buffer.from(buffer.subarray(0, bytes)), extents: undefined, bytes }
+    }
+    const extents = stat !== undefined && stat.blocks * 512 < stat.size ? dataExtents(fileSystem, fd, stat.size) : undefined
+    const source = openSource(fileSystem, fd, extents ?? [{ offset: 0, bytes: size }], stat === undefined)
+    let start = 0
+    let end = 0
+    let searched = 0
+    let total = 0
+    let final = false
+    for (;;) {
+      while (!final && end < buffer.length) {
+        const read = source.read(buffer, end, buffer.length - end)
+        if (read === 0) final = true
+        end += read
+        total += read
+        if (source.done()) final = true
+      }
+      for (let cut = chunker.nextCut(start, end, final, searched); cut !== -1; cut = chunker.nextCut(start, end, final)) {
+        keepChunk(buffer.subarray(start, cut), uid, found)
+        start = cut
+        searched = 0
+      }
+      if (final) return { inline: undefined, extents, bytes: total }
+      searched = end - start
+      buffer.copyWithin(0, start, end)
+      end -= start
+      start = 0
+    }
+  }
+
+  const readFile = (task: FileTask): FileResult => {
+    const stream = task.stat === undefined
+    const fd = stream ? task.directory : fileSystem.open(task.directory, task.name, 'read')
+    try {
+      let before = task.stat
+      for (let attempt = 0; ; attempt++) {
+        const found: Found = { ids: [], lengths: [], segments: new Set(), newBytes: 0 }
+        const uid = before?.uid ?? 0
+        const content = readContent(fd, before, uid, found)
+        const after = stream ? undefined : fileSystem.stat(fd, EMPTY)
+        if (after !== undefined && after.kind !== 'file') return { outcome: 'failed', code: 'replaced' }
+        const steady = before === undefined || after === undefined || isSame(before, after)
+        if (!steady && attempt === 0) {
+          before = after
+          continue
+        }
+        const attributes = stream ? [] : fileSystem.readAttributes(fd, EMPTY)
+        const logical = content.extents === undefined ? content.bytes : before!.size
+        const stat = steady && attempt === 0 ? undefined : { ...after!, size: logical }
+        return {
+          outcome: 'read',
+          inline: content.inline,
+          ids: found.ids,
+          lengths: found.lengths,
+          extents: content.extents,
+          attributes,
+          stat,
+          changed: !steady,
+          bytesRead: content.bytes,
+          newBytes: found.newBytes,
+          segments: [...found.segments],
+        }
+      }
+    } finally {
+      if (!stream) fileSystem.close(fd)
+    }
+  }
+
+  const results = new ByteWriter(64 * 1024)
+  return {
+    process: (batch) => {
+      results.reset()
+      for (const task of decodeTasks(batch)) {
+        let result: FileResult
+        try {
+          result = readFile(task)
+        } catch (error) {
+          // Only errors of reading this file are its own; anything else ends the run.
+          if (!(error instanceof FileError)) throw error
+          result = { outcome: 'failed', code: codeOf(error) }
+        }
+        writeResult(results, result)
+      }
+      return results.finish()
+    },
+    flush: () => {
+      for (const uid of [...owners.keys()]) sealOpen(uid)
+    },
+  }
+}
+
+function codeOf(error: FileError): string {
+  if (error.errno === 'ENOENT') return 'vanished'
+  if (error.errno === 'ELOOP' || error.errno === 'ENXIO') return 'replaced'
+  return error.errno
+}
+
+/** The same file with the same content, as far as the kernel tells. */
+export function isSame(a: FileStat, b: FileStat): boolean {
+  return a.size === b.size && a.mtimeNs === b.mtimeNs && a.ctimeNs === b.ctimeNs && a.inode === b.inode && a.kind === b.kind
+}
+
+function readFully(fileSystem: FileSystem, fd: Descriptor, into: Buffer, at: number, length: number, position: number): number {
+  let done = 0
+  while (done < length) {
+    const read = fileSystem.read(fd, into, at + done, length - done, position + done)
+    if (read === 0) break
+    done += read
+  }
+  return done
+}
+
+/** Where data stands in a file with holes; the smallest holes are read as zeros where there are too many. Undefined when there is no hole. */
+function dataExtents(fileSystem: FileSystem, fd: Descriptor, size: number): Extent[] | undefined {
+  const extents: { offset: number; bytes: number }[] = []
+  for (let at = fileSystem.nextData(fd, 0); at !== undefined && at < size; ) {
+    const end = Math.min(fileSystem.nextHole(fd, at), size)
+    if (end <= at) break
+    extents.push({ offset: at, bytes: end - at })
+    if (extents.length > LIMITS.extents * 4) closeSmallestHoles(extents, LIMITS.extents)
+    at = end < size ? fileSystem.nextData(fd, end) : undefined
+  }
+  if (extents.length > LIMITS.extents) closeSmallestHoles(extents, LIMITS.extents)
+  return extents.length === 1 && extents[0]!.offset === 0 && extents[0]!.bytes === size ? undefined : extents
+}
+
+function closeSmallestHoles(extents: { offset: number; bytes: number }[], keep: number): void {
+  const holes = extents.slice(1).map((extent, i) => extent.offset - (extents[i]!.offset + extents[i]!.bytes))
+  const limit = [...holes].sort((a, b) => b - a)[keep - 1] ?? 0
+  const merged: { offset: number; bytes: number }[] = []
+  for (const [i, extent] of extents.entries()) {
+    const last = merged[merged.length - 1]
+    if (last === undefined || holes[i - 1]! > limit) merged.push({ ...extent })
+    else last.bytes = extent.offset + extent.bytes - last.offset
+  }
+  extents.splice(0, extents.length, ...merged)
+}
+
+function openSource(fileSystem: FileSystem, fd: Descriptor, extents: readonly Extent[], stream: boolean) {
+  let index = 0
+  let within = 0
+  return {
+    read: (into: Buffer, at: number, room: number): number => {
+      const extent = extents[index]
+      if (extent === undefined) return 0
+      const read = stream
+        ? fileSystem.read(fd, into, at, room, -1)
+        : fileSystem.read(fd, into, at, Math.min(room, extent.bytes - within), extent.offset + within)
+      within += read
+      if (within === extent.bytes) {
+        index += 1
+        within = 0
+      }
+      return read
+    },
+    done: () => index >= extents.length,
+  }
+}
