@@ -1,5 +1,5 @@
 // REFERENCE, not the product's path: the same chunking in plain JavaScript, without WebAssembly and without skipping anything, for
-// tests and the benchmark to compare with. It shares only the table with the kernel. Numbers are two 32-bit halves: BigInt is 20 times slower.
+// tests and the benchmark to compare with. It shares only the table with the kernel. A 64-bit number is two 32-bit halves.
 import type { CutSizes } from './cuts.ts'
 
 /** Every candidate offset of `bytes`, ascending, by the definition: after byte p - 1 the state is under `threshold`, p >= 64. */

@@ -1,9 +1,10 @@
 // The kernel: finds candidates of keyed 64-bit Gear in its own linear memory. Compiled by tools/build-kernel.ts to gear.wasm,
 // which is committed; a test compiles it again and compares the bytes.
 // Memory: 256 table entries, little-endian u64, at address 0; the caller's bytes from address 4096 up (kernel.ts sets both).
-// Decided by measuring (Node 24, EPYC, best of 4 x 8 scans of 64 MiB random, GB/s): this loop 3.2; 16 or 32 bytes a turn 3.3 and 3.2;
-// one vector per two places of the input, tested by its minimum 2.8; two scalar states in turn 2.8; table offsets multiplied ahead
-// 16 at a time 3.2; least state of eight tested once 1.4. The plain loop is at the top, so it stays.
+// Decided by measuring (Node 24.21, two-core EPYC machine in use by others, best scan of 64 MiB random bytes in 4 runs, GB/s): this
+// loop 3.2; 16 or 32 bytes a turn 3.3; table offsets multiplied ahead by vectors, 64 at a time, 3.2; two places of the input in one
+// vector, tested by its minimum every 16 bytes, 2.8; two places in two scalar states 2.8. In one run: the least of eight states
+// tested once 1.4. Nothing beat the plain loop by more than the noise, so it stays.
 
 /** The state after one more byte: h = 2h + T[byte] mod 2^64. A byte has left the state 64 steps later. */
 function step(state: u64, byte: u32): u64 {
