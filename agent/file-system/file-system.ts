@@ -73,6 +73,11 @@ export interface FileSystem {
   /** Where the data that stands at `offset` ends (SEEK_HOLE). */
   nextHole(fd: Descriptor, offset: number): number
   sync(fd: Descriptor): void
+  /**
+   * Takes the one exclusive lock of the file that `fd` is open on (flock); it is free again when `fd` is closed or the process dies. With
+   * `wait` false answers false where another holds it. Absent in a simulation that has one process only.
+   */
+  readonly lock?: (fd: Descriptor, wait: boolean) => boolean
   /** Frees the page cache of a file that was read once, where the kernel offers it; never fails. */
   forget(fd: Descriptor): void
   makeDirectory(at: Descriptor, name: Buffer, mode: number): void

@@ -28,6 +28,7 @@ export const O = {
 export const AT = { SYMLINK_NOFOLLOW: 0x100, REMOVEDIR: 0x200, NO_AUTOMOUNT: 0x800, EMPTY_PATH: 0x1000 } as const
 export const SEEK = { SET: 0, DATA: 3, HOLE: 4 } as const
 export const RENAME_NOREPLACE = 1
+export const LOCK = { EXCLUSIVE: 2, NOT_WAITING: 4 } as const
 export const FADVISE_DONTNEED = 4
 export const STATX_BASIC_STATS = 0x7ff
 /** Numbers of system calls that older libcs do not wrap. */
@@ -54,6 +55,7 @@ export const libc = {
   ftruncate: bind<(fd: number, size: Int64) => number>('ftruncate', 'int', ['int', 'int64']),
   lseek: bind<(fd: number, offset: Int64, whence: number) => Int64>('lseek', 'int64', ['int', 'int64', 'int']),
   fsync: bind<(fd: number) => number>('fsync', 'int', ['int']),
+  flock: bind<(fd: number, operation: number) => number>('flock', 'int', ['int', 'int']),
   posixFadvise: bind<(fd: number, offset: number, length: number, advice: number) => number>('posix_fadvise', 'int', [
     'int',
     'int64',

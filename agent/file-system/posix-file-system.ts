@@ -11,6 +11,7 @@ import {
   FADVISE_DONTNEED,
   interrupted,
   lastError,
+  LOCK,
   libc,
   NameBuffer,
   O,
@@ -296,6 +297,13 @@ export const posixFileSystem: FileSystem = {
   nextData,
   nextHole,
   sync,
+  lock: (fd, wait) => {
+    while (libc.flock(fd, wait ? LOCK.EXCLUSIVE : LOCK.EXCLUSIVE | LOCK.NOT_WAITING) < 0) {
+      if (['EAGAIN', 'EWOULDBLOCK'].includes(lastError())) return false
+      if (!interrupted()) throw failure('flock')
+    }
+    return true
+  },
   forget: (fd) => {
     // Advice: what it answers is of no consequence.
     libc.posixFadvise(fd, 0, 0, FADVISE_DONTNEED)
