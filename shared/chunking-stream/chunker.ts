@@ -23,8 +23,8 @@ export interface Chunker {
    * The end offset of the chunk that starts at `start`, given that buffer[start, end) holds the input from there on and that `final`
    * says whether the input ends at `end`. -1 when that cannot be said yet (read more, or move the bytes to the front and read
    * more), or when the input is over (`final` and start = end). A chunk never depends on where it lies in the buffer.
-   * `searched`: after a -1, that call's end - start, so that the same bytes are not searched again. Throws RangeError for
-   * offsets outside the buffer.
+   * `searched`: after a -1, that call's end - start, so that the same bytes are not searched again; a value kept from another
+   * chunk would miss cuts. Throws RangeError for offsets outside the buffer and for a `searched` beyond end - start.
    */
   nextCut(start: number, end: number, final: boolean, searched?: number): number
   /**
@@ -52,6 +52,7 @@ function contentChunker({ min, max }: { min: number; max: number }, { buffer, fi
     max,
     nextCut(start, end, final, searched = 0) {
       requireRange(start, end, buffer.length)
+      if (searched !== 0) requireInteger('searched', searched, 0, end - start)
       // The largest length that may be tested: a candidate at `max` and the forced cut there are the same cut.
       const last = Math.min(end, start + max)
       // Bytes before min - 64 are never looked at. A candidate at length `searched` was found or ruled out by the earlier call.

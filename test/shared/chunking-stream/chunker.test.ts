@@ -1,4 +1,4 @@
-// The synchronous chunker: it agrees with the reference and with the definition, keeps its limits, and refuses bad options clearly.
+// O2, de-duplication begins here. The synchronous chunker: it agrees with the reference and with the definition, keeps its limits, and refuses bad options clearly.
 import { createChunker, deriveTable, isAnchor, selectCuts, thresholdOf } from 'chunking-stream'
 import type { ChunkerOptions } from 'chunking-stream'
 import * as fc from 'fast-check'
@@ -170,6 +170,7 @@ describe('createChunker', () => {
     ['an unknown mode', () => createChunker({ mode: 'rolling' as 'fixed' }), RangeError, /'content' or 'fixed', not "rolling"/],
     ['offsets outside the buffer', () => createChunker({ key, ...sizes }).nextCut(0, 5000, true), RangeError, /0 to 5000/],
     ['offsets in the wrong order', () => createChunker({ key, ...sizes }).nextCut(9, 8, true), RangeError, /9 to 8/],
+    ['more searched than there is', () => createChunker({ key, ...sizes }).nextCut(0, 8, true, 9), RangeError, /searched .* 0 to 8, not 9/],
     ['a candidate without a window', () => createChunker({ key, ...sizes }).nextCandidate(63, 100), RangeError, /at least 64, not 63/],
   ])('refuses %s', (_, act, kind, message) => {
     expect(act).toThrow(kind)
