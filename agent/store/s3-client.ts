@@ -85,7 +85,10 @@ export function presetHash(command: Sdk.PutObjectCommand, sha256: string): void 
   )
 }
 
-const silent = (): void => undefined
+/** The SDK prints warnings of its own where no logger is given. */
+const silent = { trace: quiet, debug: quiet, info: quiet, warn: quiet, error: quiet }
+
+function quiet(): void {}
 
 function clientConfig(settings: S3ClientSettings, ca: Buffer | undefined): Sdk.S3ClientConfig {
   const agent = {
@@ -101,6 +104,7 @@ function clientConfig(settings: S3ClientSettings, ca: Buffer | undefined): Sdk.S
     responseChecksumValidation: 'WHEN_REQUIRED',
     expectContinueHeader: false,
     maxAttempts: 1,
+    logger: silent,
     useArnRegion: false,
     disableMultiregionAccessPoints: true,
     ...(settings.credentials === undefined ? {} : { credentials: settings.credentials }),
@@ -109,7 +113,7 @@ function clientConfig(settings: S3ClientSettings, ca: Buffer | undefined): Sdk.S
       connectionTimeout: CONNECT_MS,
       httpAgent: new HttpAgent(agent),
       httpsAgent: new HttpsAgent({ ...agent, ...(ca === undefined ? {} : { ca }) }),
-      logger: { trace: silent, debug: silent, info: silent, warn: silent, error: silent },
+      logger: silent,
     },
   }
 }

@@ -121,8 +121,7 @@ export class SimulatedBucket {
     const last = versions.at(-1)
     const locked = last?.bytes !== undefined && clock.now() - last.at < (lockMs ?? 0)
     if (locked && versioned !== true) throw new HoldfastError('store-refused', `${name} is locked`)
-    const used = [...this.#versions.values()].flat().reduce((sum, version) => sum + (version.bytes?.length ?? 0), 0)
-    if (bytes !== undefined && used + bytes.length > (capacityBytes ?? Infinity))
+    if (capacityBytes !== undefined && bytes !== undefined && this.#usedBytes() + bytes.length > capacityBytes)
       throw new HoldfastError('store-full', `no room for ${name}`)
     const at = clock.now()
     // Without versions the older states are kept for stale reads alone, and cost nothing a reader could count.
@@ -130,6 +129,12 @@ export class SimulatedBucket {
     this.#versions.set(name, versions)
   }
 
+  #usedBytes(): number {
+    const kept = [...this.#versions.values()].flatMap((versions) => (this.#options.versioned === true ? versions : versions.slice(-1)))
+    return kept.reduce((sum, version) => sum + (version.bytes?.length ?? 0), 0)
+  }
+
+  /** Every name that was ever written, sorted; only for `SimulatedStore`. */
   allNames(): string[] {
     return [...this.#versions.keys()].sort()
   }
@@ -165,7 +170,7 @@ class SimulatedStore implements Store {
   ): Promise<{ created: boolean }> {
     requireObjectName(name)
     const bytes = readBody(body)
-    return this.#call('put', name, options.signal, (faults) => {
+    return this.#call<{ created: boolean }>('put', name, options.signal, (faults) => {
       const taken = this.#bucket.content(name) !== undefined
       if (taken && this.#options.conditional !== false) return { result: { created: false }, outcome: 'taken', bytes: 0 }
       const torn = find(faults, 'torn')

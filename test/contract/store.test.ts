@@ -2,7 +2,10 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { systemClock } from '@holdfast/shared/clock.ts'
 import { openDirectoryStore } from '../../agent/store/directory-store.ts'
+import { openS3Store } from '../../agent/store/s3-store.ts'
+import { startFakeS3 } from '../_support/fake-s3.ts'
 import { simulatedClock } from '../_support/simulated-clock.ts'
 import { SimulatedBucket } from '../_support/simulated-store.ts'
 import { describeStore } from './store-contract.ts'
@@ -23,3 +26,15 @@ for (const conditional of [true, false])
     open: async () => new SimulatedBucket({ clock: simulatedClock(), conditional }).store(),
     stop: async () => undefined,
   }))
+
+for (const conditional of ['honoured', 'ignored', 'not-implemented'] as const)
+  describeStore(`S3, conditional puts ${conditional}`, async () => {
+    const server = await startFakeS3({ now: systemClock.now, conditional })
+    const credentials = { accessKeyId: 'AKTEST', secretAccessKey: 'SKTEST' }
+    let count = 0
+    return {
+      conditional: conditional === 'honoured',
+      open: () => openS3Store({ endpoint: server.endpoint, bucket: server.bucket, prefix: `p${count++}`, credentials }),
+      stop: () => server.stop(),
+    }
+  })
