@@ -33,3 +33,8 @@ export const systemClock: Clock = {
 export function isoTime(ms: number): string {
   return new Date(ms).toISOString()
 }
+
+/** Milliseconds since 1970 of a time in the form of `isoTime`; NaN where the text is none. */
+export function parseTime(iso: string): number {
+  return Date.parse(iso)
+}

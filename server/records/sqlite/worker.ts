@@ -1,0 +1,128 @@
+// The thread that owns the database. Everything that waits when it turns to its port goes into one transaction (group commit: at most 256
+// acts), each act under its own savepoint; answers leave only after the commit is on disk.
+import { backup, DatabaseSync } from 'node:sqlite'
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { HoldfastError, messageOf } from '@holdfast/shared/errors.ts'
+import type { ActName, Audit } from '../records.ts'
+import { sqliteActs } from './acts.ts'
+import { migrate } from './migrations.ts'
+import { revive } from './revive.ts'
+import { Db } from './table.ts'
+
+export type Ask =
+  | { readonly id: number; readonly act: ActName; readonly input: unknown; readonly audit: Audit | undefined }
+  | { readonly id: number; readonly act: 'backup'; readonly path: string }
+  | { readonly id: number; readonly act: 'close' }
+export type Failure = {
+  readonly code: string | undefined
+  readonly message: string
+  readonly fields: Record<string, string | number | boolean>
+}
+export type Answer = { readonly id: number; readonly value?: unknown; readonly failure?: Failure }
+
+const BATCH_MAX = 256
+
+const port = parentPort
+if (port === null) throw new HoldfastError('failed', 'this module runs as a worker thread only')
+const db = open(String(workerData))
+port.postMessage({ id: 0 } satisfies Answer)
+
+port.on('message', (first: Ask) => {
+  const asks: Ask[] = [first]
+  while (asks.length < BATCH_MAX) {
+    const more = receiveMessageOnPort(port)
+    if (more === undefined) break
+    asks.push(more.message as Ask)
+  }
+  const acts: Extract<Ask, { input: unknown }>[] = []
+  const others: Exclude<Ask, { input: unknown }>[] = []
+  for (const ask of asks) {
+    if ('input' in ask) acts.push(ask)
+    else others.push(ask)
+  }
+  if (acts.length > 0) commitTogether(acts)
+  for (const ask of others) void other(ask)
+})
+
+function open(path: string): Db {
+  const raw = new DatabaseSync(path, { enableForeignKeyConstraints: true, timeout: 5000 })
+  raw.exec(
+    'PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32768',
+  )
+  migrate(raw)
+  return new Db(raw)
+}
+
+function commitTogether(asks: readonly Extract<Ask, { input: unknown }>[]): void {
+  const answers: Answer[] = []
+  try {
+    db.raw.exec('BEGIN IMMEDIATE')
+    for (const ask of asks) answers.push(perform(ask))
+    db.raw.exec('COMMIT')
+  } catch (error) {
+    if (db.raw.isTransaction) db.raw.exec('ROLLBACK')
+    const failure = describe(error, 'local-disk')
+    for (const ask of asks) port?.postMessage({ id: ask.id, failure } satisfies Answer)
+    return
+  }
+  for (const answer of answers) port?.postMessage(answer)
+}
+
+function perform(ask: Extract<Ask, { input: unknown }>): Answer {
+  db.raw.exec('SAVEPOINT act')
+  try {
+    const act = sqliteActs[ask.act] as (db: Db, input: unknown) => unknown
+    const value = act(db, revive(ask.input))
+    if (ask.audit !== undefined) writeAudit(ask.audit)
+    db.raw.exec('RELEASE act')
+    return { id: ask.id, value }
+  } catch (error) {
+    // A full or failing disk ends the whole transaction by itself; then nothing of this batch may be answered as done.
+    if (!db.raw.isTransaction) throw error
+    db.raw.exec('ROLLBACK TO act; RELEASE act')
+    return { id: ask.id, failure: describe(error, undefined) }
+  }
+}
+
+function writeAudit(audit: Audit): void {
+  db.sql('INSERT INTO audit (id, created_at, actor, action, target, controller_id) VALUES (?, ?, ?, ?, ?, ?)').run(
+    audit.id,
+    audit.at,
+    audit.actor,
+    audit.action,
+    audit.target,
+    audit.controllerId,
+  )
+}
+
+async function other(ask: Exclude<Ask, { input: unknown }>): Promise<void> {
+  try {
+    if (ask.act === 'close') {
+      db.raw.close()
+      port?.postMessage({ id: ask.id } satisfies Answer)
+      port?.close()
+      return
+    }
+    await backup(db.raw, ask.path)
+    const copy = new DatabaseSync(ask.path)
+    try {
+      const result = copy.prepare('PRAGMA integrity_check').get()?.['integrity_check']
+      if (result !== 'ok')
+        throw new HoldfastError(
+          'damaged',
+          'the copy of the database does not pass its integrity check; keep the older one and look at the disk',
+        )
+      copy.exec('PRAGMA journal_mode = DELETE')
+    } finally {
+      copy.close()
+    }
+    port?.postMessage({ id: ask.id } satisfies Answer)
+  } catch (error) {
+    port?.postMessage({ id: ask.id, failure: describe(error, 'local-disk') } satisfies Answer)
+  }
+}
+
+function describe(error: unknown, otherwise: string | undefined): Failure {
+  if (error instanceof HoldfastError) return { code: error.code, message: error.message, fields: { ...error.fields } }
+  return { code: otherwise, message: messageOf(error), fields: {} }
+}
