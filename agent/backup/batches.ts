@@ -63,7 +63,10 @@ export function encodeTasks(tasks: readonly FileTask[]): Uint8Array {
   const out = new ByteWriter(tasks.length * 160)
   out.u32(tasks.length)
   for (const task of tasks) {
-    out.u32(task.directory).bytes(task.name).u8(task.stat === undefined ? 0 : 1)
+    out
+      .u32(task.directory)
+      .bytes(task.name)
+      .u8(task.stat === undefined ? 0 : 1)
     if (task.stat !== undefined) writeStat(out, task.stat)
   }
   return out.finish()
@@ -84,13 +87,15 @@ export function writeResult(out: ByteWriter, result: FileResult): void {
     out.u8(0).bytes(Buffer.from(result.code))
     return
   }
-  out.u8(1).u8(
-    (result.inline === undefined ? 0 : 1) |
-      (result.extents === undefined ? 0 : 2) |
-      (result.stat === undefined ? 0 : 4) |
-      (result.changed ? 8 : 0) |
-      (result.attributes.length === 0 ? 0 : 16),
-  )
+  out
+    .u8(1)
+    .u8(
+      (result.inline === undefined ? 0 : 1) |
+        (result.extents === undefined ? 0 : 2) |
+        (result.stat === undefined ? 0 : 4) |
+        (result.changed ? 8 : 0) |
+        (result.attributes.length === 0 ? 0 : 16),
+    )
   out.varint(result.bytesRead).varint(result.newBytes).varint(result.ids.length)
   for (const id of result.ids) out.hex(id)
   for (const length of result.lengths) out.varint(length)
@@ -123,7 +128,8 @@ function readResult(reader: ByteReader): FileResult {
   const lengths = Array.from({ length: count }, () => reader.varint())
   const segments = Array.from({ length: reader.varint() }, () => reader.varint())
   const inline = (flags & 1) === 0 ? undefined : Buffer.from(reader.bytes(256))
-  const extents = (flags & 2) === 0 ? undefined : Array.from({ length: reader.varint() }, () => ({ offset: reader.varint(), bytes: reader.varint() }))
+  const extents =
+    (flags & 2) === 0 ? undefined : Array.from({ length: reader.varint() }, () => ({ offset: reader.varint(), bytes: reader.varint() }))
   const stat = (flags & 4) === 0 ? undefined : readStat(reader)
   const attributes =
     (flags & 16) === 0

@@ -20,7 +20,10 @@ const CACHE_SIGNATURE = Buffer.from('Signature: 8a477f597d28d172789f06886806bc55
 export function compileExcludes(rules: ExcludeRules, fileSystem: FileSystem): Excludes {
   for (const pattern of rules.patterns)
     if (pattern.trim() === '' || pattern.includes('\0') || pattern.length > 4096)
-      throw new HoldfastError('usage', `the exclude pattern '${printable(pattern)}' is empty or too long: give a pattern in gitignore syntax`)
+      throw new HoldfastError(
+        'usage',
+        `the exclude pattern '${printable(pattern)}' is empty or too long: give a pattern in gitignore syntax`,
+      )
   const matcher = ignore({ ignorecase: false, allowRelativePaths: true })
   matcher.add(rules.patterns.map((pattern) => Buffer.from(pattern, 'utf8').toString('latin1')))
   const none = rules.patterns.length === 0

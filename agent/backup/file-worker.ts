@@ -75,8 +75,16 @@ export function createFileWorker(
     const sealed = seal(plain, SEGMENT_KIND.chunk, true)
     const bytes = Buffer.concat(sealed.sealed)
     // Design section 3, point 9: what goes up was opened and compared first (peers lost data to a lying codec: B13).
-    const again = openSegment({ domainId: setup.domainId, segment: sealed, key: sealed.key, sealed: bytes, what: 'a segment just sealed', into: opened })
-    if (!again.equals(plain)) throw new HoldfastError('failed', 'a segment did not open to what was sealed: the memory of this machine may be faulty')
+    const again = openSegment({
+      domainId: setup.domainId,
+      segment: sealed,
+      key: sealed.key,
+      sealed: bytes,
+      what: 'a segment just sealed',
+      into: opened,
+    })
+    if (!again.equals(plain))
+      throw new HoldfastError('failed', 'a segment did not open to what was sealed: the memory of this machine may be faulty')
     seams.onSegment(finishSegment(number, sealed, bytes, ids, lengths))
   }
 
@@ -251,7 +259,7 @@ function readFully(fileSystem: FileSystem, fd: Descriptor, into: Buffer, at: num
 /** Where data stands in a file with holes; the smallest holes are read as zeros where there are too many. Undefined when there is no hole. */
 function dataExtents(fileSystem: FileSystem, fd: Descriptor, size: number): Extent[] | undefined {
   const extents: { offset: number; bytes: number }[] = []
-  for (let at = fileSystem.nextData(fd, 0); at !== undefined && at < size; ) {
+  for (let at = fileSystem.nextData(fd, 0); at !== undefined && at < size;) {
     const end = Math.min(fileSystem.nextHole(fd, at), size)
     if (end <= at) break
     extents.push({ offset: at, bytes: end - at })

@@ -25,6 +25,8 @@ export type KnownIds = {
    */
   readonly claim: (id: Uint8Array, value: number) => number
   readonly count: () => number
+  /** Numbers of all segments that claimed something in this run, each once. */
+  readonly claimedSegments: () => Set<number>
   readonly capacity: () => number
   /** Adds a table so that at least `more` further ids fit. Only the owning thread calls it. */
   readonly grow: (more: number) => void
@@ -54,8 +56,7 @@ export function openKnownIds(initial: KnownIdsMemory): KnownIds {
   let tables = memories.map(open)
   const key = new Int32Array(4)
   const readKey = (id: Uint8Array, offset: number): void => {
-    for (let i = 0, at = offset; i < 4; i++, at += 4)
-      key[i] = id[at]! | (id[at + 1]! << 8) | (id[at + 2]! << 16) | (id[at + 3]! << 24)
+    for (let i = 0, at = offset; i < 4; i++, at += 4) key[i] = id[at]! | (id[at + 1]! << 8) | (id[at + 2]! << 16) | (id[at + 3]! << 24)
   }
   // Ids are keyed hashes, so their own bits spread evenly; the first word chooses the slot.
   const probe = (table: Table): { at: number; state: number } => {
@@ -99,6 +100,13 @@ export function openKnownIds(initial: KnownIdsMemory): KnownIds {
         Atomics.add(last.words, 0, 1)
         return UNKNOWN
       }
+    },
+    claimedSegments: () => {
+      const segments = new Set<number>()
+      for (const { words, slots } of tables)
+        for (let slot = 0, at = 1; slot < slots; slot++, at += WORDS_PER_SLOT)
+          if (words[at]! > DURABLE) segments.add(words[at]! - FIRST_SEGMENT)
+      return segments
     },
     count: () => tables.reduce((sum, table) => sum + Atomics.load(table.words, 0), 0),
     capacity: () => tables.reduce((sum, table) => sum + Math.floor(table.slots * 0.875), 0),

@@ -18,8 +18,10 @@ export type ClosedPack = {
   readonly footer: PackFooter
   /** Header and box of the footer, as in the pack. */
   readonly footerObject: Buffer
-  /** Numbers of the segments in it; empty for a pack of an earlier run. */
+  /** Numbers of the segments in it. */
   readonly segments: readonly number[]
+  /** Left by an interrupted run, which may have uploaded it. */
+  readonly resumed: boolean
 }
 
 export type PackClass = 'data' | 'tree'
@@ -109,6 +111,7 @@ export function createPackSpool(options: {
       footer,
       footerObject,
       segments: pack.numbers,
+      resumed: false,
     })
   }
 
@@ -116,7 +119,7 @@ export function createPackSpool(options: {
   const merge = (from: OpenPack, into: OpenPack): void => {
     for (const [i, segment] of from.segments.entries()) {
       const bytes = Buffer.allocUnsafeSlow(segment.sealedBytes)
-      for (let done = 0; done < bytes.length; ) done += fileSystem.read(from.fd, bytes, done, bytes.length - done, segment.offset + done)
+      for (let done = 0; done < bytes.length;) done += fileSystem.read(from.fd, bytes, done, bytes.length - done, segment.offset + done)
       addTo(into, segment, bytes, from.numbers[i]!)
     }
     discard(from)
@@ -137,7 +140,12 @@ export function createPackSpool(options: {
       const segmentId = Buffer.from(segment.segmentId)
       const sealedHash = Buffer.from(segment.sealedHash)
       const blobs = blobsOf(segment)
-      addTo(pack, { kind, codec, epoch, plainBytes, segmentId, sealedHash, blobs, session: 0, sealedBytes: segment.bytes.length }, segment.bytes, segment.number)
+      addTo(
+        pack,
+        { kind, codec, epoch, plainBytes, segmentId, sealedHash, blobs, session: 0, sealedBytes: segment.bytes.length },
+        segment.bytes,
+        segment.number,
+      )
       if (pack.bytes >= options.packBytes) {
         packs.splice(at, 1)
         close(pack)

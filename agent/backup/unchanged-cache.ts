@@ -35,12 +35,16 @@ export type CachedDirectory = {
   readonly child: (name: Buffer) => RecordPlace | undefined
 }
 
-/** The part of a stat that says whether an entry is as it was. A zero inode never matches: the file is read again. */
-export function statRow(stat: FileStat, into: Buffer, at: number, trusted: boolean): void {
+/**
+ * The part of a stat that says whether an entry is as it was. `stable` is false on file systems that do not keep inodes and ctimes (SMB, NFS, FUSE):
+ * these are then left out of the comparison. `racy` makes a row that nothing matches: what was touched within the clock's granularity may
+ * change again without a trace (B8).
+ */
+export function statRow(stat: FileStat, into: Buffer, at: number, stable: boolean, racy: boolean): void {
   into.writeBigInt64LE(stat.mtimeNs, at)
-  into.writeBigInt64LE(trusted ? stat.ctimeNs : 0n, at + 8)
-  into.writeBigUInt64LE(trusted ? stat.inode : 0n, at + 16)
-  into.writeDoubleLE(stat.size, at + 24)
+  into.writeBigInt64LE(stable ? stat.ctimeNs : 0n, at + 8)
+  into.writeBigUInt64LE(stable ? stat.inode : 0n, at + 16)
+  into.writeDoubleLE(racy ? -1 : stat.size, at + 24)
   into.writeUInt32LE(stat.mode | (KIND_BITS[stat.kind] << 16), at + 32)
   into.writeUInt32LE(stat.uid, at + 36)
   into.writeUInt32LE(stat.gid, at + 40)
@@ -136,7 +140,7 @@ function open(key: Buffer, ordinal: number, sealed: Buffer): Buffer | undefined 
 }
 
 function readAt(fileSystem: FileSystem, fd: Descriptor, into: Buffer, position: number): boolean {
-  for (let done = 0; done < into.length; ) {
+  for (let done = 0; done < into.length;) {
     const read = fileSystem.read(fd, into, done, into.length - done, position + done)
     if (read === 0) return false
     done += read
@@ -181,24 +185,34 @@ function parseRecord(plain: Buffer, names: Hasher): CachedDirectory {
 function readContent(reader: ByteReader): CachedContent {
   const kind = reader.u8()
   const content: Content =
-    (kind & 1) === 1 ? { kind: 'list', id: reader.hex(32) } : { kind: 'chunks', ids: Array.from({ length: reader.varint() }, () => reader.hex(32)) }
-  const extents = (kind & 2) === 0 ? undefined : Array.from({ length: reader.varint() }, () => ({ offset: reader.varint(), bytes: reader.varint() }))
+    (kind & 1) === 1
+      ? { kind: 'list', id: reader.hex(32) }
+      : { kind: 'chunks', ids: Array.from({ length: reader.varint() }, () => reader.hex(32)) }
+  const extents =
+    (kind & 2) === 0 ? undefined : Array.from({ length: reader.varint() }, () => ({ offset: reader.varint(), bytes: reader.varint() }))
   return { content, extents }
 }
 
 export type CacheEntry = {
   readonly name: Buffer
   readonly stat: FileStat
-  /** False for what may change without a trace: touched within the clock's granularity, or on a file system that does not keep inodes. */
-  readonly trusted: boolean
+  readonly racy: boolean
   readonly content: Content | undefined
   readonly extents: readonly Extent[] | undefined
   /** Directories: where their record stands. */
   readonly place: RecordPlace | undefined
 }
 
+export type CacheRecord = {
+  readonly node: string
+  readonly whole: boolean
+  readonly stable: boolean
+  readonly namesHash: string
+  readonly entries: readonly CacheEntry[]
+}
+
 export type CacheWriter = {
-  readonly directory: (record: { node: string; whole: boolean; namesHash: string; entries: readonly CacheEntry[] }) => RecordPlace
+  readonly directory: (record: CacheRecord) => RecordPlace
   /** Ends the file with its root. Only then may it get its name, and only after the snapshot is durable. */
   readonly finish: (root: RecordPlace) => void
   readonly abandon: () => void
@@ -251,7 +265,7 @@ export function createCache(options: {
   }
 }
 
-function encodeRecord(record: { node: string; whole: boolean; namesHash: string; entries: readonly CacheEntry[] }, names: Hasher): Buffer {
+function encodeRecord(record: CacheRecord, names: Hasher): Buffer {
   const { entries } = record
   const rows = Buffer.alloc(entries.length * ROW_BYTES)
   const offsets = Buffer.alloc(entries.length * 4)
@@ -260,7 +274,7 @@ function encodeRecord(record: { node: string; whole: boolean; namesHash: string;
   const contents = new ByteWriter().u8(0)
   let childCount = 0
   for (const [i, entry] of entries.entries()) {
-    statRow(entry.stat, rows, i * ROW_BYTES, entry.trusted)
+    statRow(entry.stat, rows, i * ROW_BYTES, record.stable, entry.racy)
     if (entry.place !== undefined) {
       children.hex(names.hex(entry.name).slice(0, 16)).u64(entry.place.offset).u32(entry.place.bytes).u64(entry.place.ordinal)
       childCount += 1
@@ -278,7 +292,13 @@ function encodeRecord(record: { node: string; whole: boolean; namesHash: string;
     for (const extent of entry.extents) contents.varint(extent.offset).varint(extent.bytes)
   }
   const out = new ByteWriter(rows.length + offsets.length + children.length + contents.length + 80)
-  out.hex(record.node).hex(record.namesHash).u8(record.whole ? 1 : 0).u32(entries.length).raw(rows).raw(offsets)
+  out
+    .hex(record.node)
+    .hex(record.namesHash)
+    .u8(record.whole ? 1 : 0)
+    .u32(entries.length)
+    .raw(rows)
+    .raw(offsets)
   return out.u32(childCount).raw(children.view()).raw(contents.view()).view()
 }
 

@@ -28,7 +28,7 @@ export function createUploader(options: {
   directoryPath: Buffer
   atOnce: number
   signal: AbortSignal
-  /** Called once the pack is durable and the spool says so. A throw ends the run. */
+  /** Called once the pack is durable, before the spool says so. A throw ends the run. */
   onDurable: (pack: ClosedPack) => void
 }): Uploader {
   const { store, fileSystem, directory, signal } = options
@@ -45,6 +45,10 @@ export function createUploader(options: {
 
   const upload = async (pack: ClosedPack): Promise<void> => {
     const name = packName(pack.ref)
+    if (pack.resumed && (await store.head(name, { signal }))?.bytes === pack.bytes) {
+      await requireSame(pack)
+      return durable(pack)
+    }
     const path = Buffer.concat([options.directoryPath, Buffer.from('/'), pack.name])
     let sent = 0
     const { created } = await store.put(
@@ -60,9 +64,14 @@ export function createUploader(options: {
     )
     uploaded += pack.bytes - sent
     if (!created) await requireSame(pack)
+    durable(pack)
+  }
+
+  const durable = (pack: ClosedPack): void => {
+    // Told before the spool knows: a crash in between tells the next run again, never nobody.
+    options.onDurable(pack)
     writeDurably(fileSystem, directory, footerName(pack.ref), pack.footerObject)
     fileSystem.remove(directory, pack.name, 'file')
-    options.onDurable(pack)
   }
 
   /** The name was taken: only our own earlier try may stand there. */
@@ -75,9 +84,15 @@ export function createUploader(options: {
       fileSystem.close(fd)
     }
     const info = await store.head(packName(pack.ref), { signal })
-    const stored = info?.bytes === pack.bytes ? await store.getRange(packName(pack.ref), { offset: -TRAILER_BYTES, length: TRAILER_BYTES }, { signal }) : undefined
+    const stored =
+      info?.bytes === pack.bytes
+        ? await store.getRange(packName(pack.ref), { offset: -TRAILER_BYTES, length: TRAILER_BYTES }, { signal })
+        : undefined
     if (stored === undefined || !stored.equals(local))
-      throw new HoldfastError('store-unsuitable', `the store holds another object under the new name ${packName(pack.ref)}: something else writes there`)
+      throw new HoldfastError(
+        'store-unsuitable',
+        `the store holds another object under the new name ${packName(pack.ref)}: something else writes there`,
+      )
   }
 
   const start = (): void => {

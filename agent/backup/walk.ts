@@ -7,7 +7,14 @@ import { type Excludes, isCacheTag } from './excludes.ts'
 
 export type WalkStep =
   /** A directory begins. `fd` stays open until `release` is called for it, which the consumer must do once. */
-  | { readonly step: 'enter'; readonly path: Buffer; readonly name: Buffer; readonly stat: FileStat; readonly fd: Descriptor; readonly passage: boolean }
+  | {
+      readonly step: 'enter'
+      readonly path: Buffer
+      readonly name: Buffer
+      readonly stat: FileStat
+      readonly fd: Descriptor
+      readonly passage: boolean
+    }
   | { readonly step: 'entry'; readonly path: Buffer; readonly name: Buffer; readonly stat: FileStat }
   | { readonly step: 'leave'; readonly path: Buffer }
   | { readonly step: 'problem'; readonly path: Buffer; readonly code: string }
@@ -21,10 +28,9 @@ export function joinPath(directory: Buffer, name: Buffer): Buffer {
 
 /** The components of an absolute path without `.`, empty ones and trailing slashes; `..` is refused. */
 export function pathComponents(path: Buffer): Buffer[] {
-  if (path[0] !== 0x2f || path.includes(0))
-    throw new HoldfastError('usage', `'${printable(path.toString())}' is not an absolute path`)
+  if (path[0] !== 0x2f || path.includes(0)) throw new HoldfastError('usage', `'${printable(path.toString())}' is not an absolute path`)
   const parts: Buffer[] = []
-  for (let at = 1; at <= path.length; ) {
+  for (let at = 1; at <= path.length;) {
     const slash = path.indexOf(0x2f, at)
     const end = slash === -1 ? path.length : slash
     const part = path.subarray(at, end)
@@ -83,7 +89,10 @@ function* walkPassage(options: WalkOptions, fd: Descriptor, path: Buffer, tree: 
     const stat = statSource(options, fd, name, childPath)
     if (stat.kind !== 'directory') {
       if (child.children.size > 0 || !child.source)
-        throw new HoldfastError('source-missing', `'${printable(childPath.toString())}' is not a directory, so what is named below it does not exist`)
+        throw new HoldfastError(
+          'source-missing',
+          `'${printable(childPath.toString())}' is not a directory, so what is named below it does not exist`,
+        )
       yield { step: 'entry', path: childPath, name, stat }
       continue
     }
@@ -115,7 +124,9 @@ function openSource({ fileSystem }: WalkOptions, fd: Descriptor, name: Buffer, p
 
 function missing(path: Buffer, error: FileError): HoldfastError {
   const why = error.errno === 'ENOENT' ? 'does not exist' : `cannot be read (${error.errno})`
-  return new HoldfastError('source-missing', `the source '${printable(path.toString())}' ${why}: is it mounted? No snapshot was made`, { cause: error })
+  return new HoldfastError('source-missing', `the source '${printable(path.toString())}' ${why}: is it mounted? No snapshot was made`, {
+    cause: error,
+  })
 }
 
 function* walkInside(options: WalkOptions, fd: Descriptor, path: Buffer, device: bigint, top: bigint): Generator<WalkStep, void, void> {

@@ -75,7 +75,9 @@ export function threadPool(options: PoolOptions): WorkerPool {
       } else if (message.kind === 'flushed') lane.queue.shift()?.resolve([])
       else fail(new HoldfastError(isErrorCode(message.code) ? message.code : 'failed', message.message))
     })
-    worker.on('error', (error) => fail(new HoldfastError('failed', `a worker stopped: ${error instanceof Error ? error.message : 'unknown'}`, { cause: error })))
+    worker.on('error', (error) =>
+      fail(new HoldfastError('failed', `a worker stopped: ${error instanceof Error ? error.message : 'unknown'}`, { cause: error })),
+    )
     worker.on('exit', (code) => {
       if (lane.queue.length > 0) fail(new HoldfastError('failed', `a worker ended with ${code} in the middle of its work`))
     })

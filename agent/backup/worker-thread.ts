@@ -43,7 +43,8 @@ if (port !== null) {
     fileSystem: posixFileSystem,
     known,
     onSegment: (segment) => {
-      for (let count = Atomics.add(waiting, 0, 1) + 1; count > SEGMENTS_WAITING; count = Atomics.load(waiting, 0)) Atomics.wait(waiting, 0, count)
+      for (let count = Atomics.add(waiting, 0, 1) + 1; count > SEGMENTS_WAITING; count = Atomics.load(waiting, 0))
+        Atomics.wait(waiting, 0, count)
       const owned = segment.bytes.byteLength === segment.bytes.buffer.byteLength
       port.postMessage({ kind: 'segment', segment } satisfies FromWorker, owned ? [segment.bytes.buffer as ArrayBuffer] : [])
       sealed += 1
@@ -62,7 +63,11 @@ if (port !== null) {
         port.postMessage({ kind: 'flushed' } satisfies FromWorker)
       } else port.close()
     } catch (error) {
-      port.postMessage({ kind: 'failed', code: isHoldfastError(error) ? error.code : 'failed', message: messageOf(error) } satisfies FromWorker)
+      port.postMessage({
+        kind: 'failed',
+        code: isHoldfastError(error) ? error.code : 'failed',
+        message: messageOf(error),
+      } satisfies FromWorker)
     }
   })
 }

@@ -23,10 +23,14 @@ export class ByteWriter {
     return this.#buffer.subarray(0, this.#length)
   }
 
+  /** A copy with memory of its own, so that it can be moved to another thread. */
   finish(): Buffer {
-    return Buffer.from(this.view())
+    const copy = Buffer.allocUnsafeSlow(this.#length)
+    this.#buffer.copy(copy, 0, 0, this.#length)
+    return copy
   }
 
+  /** Room for `bytes`; may replace the buffer, so look at the buffer only afterwards. */
   #reserve(bytes: number): number {
     const at = this.#length
     const needed = at + bytes
@@ -40,28 +44,27 @@ export class ByteWriter {
   }
 
   u8(value: number): this {
-    this.#buffer.writeUInt8(value, this.#reserveFor(1))
+    const at = this.#reserve(1)
+    this.#buffer.writeUInt8(value, at)
     return this
   }
 
   u16(value: number): this {
-    this.#buffer.writeUInt16LE(value, this.#reserveFor(2))
+    const at = this.#reserve(2)
+    this.#buffer.writeUInt16LE(value, at)
     return this
   }
 
   u32(value: number): this {
-    this.#buffer.writeUInt32LE(value, this.#reserveFor(4))
+    const at = this.#reserve(4)
+    this.#buffer.writeUInt32LE(value, at)
     return this
   }
 
   u64(value: number | bigint): this {
-    this.#buffer.writeBigUInt64LE(BigInt(value), this.#reserveFor(8))
+    const at = this.#reserve(8)
+    this.#buffer.writeBigUInt64LE(BigInt(value), at)
     return this
-  }
-
-  // `#reserve` may replace the buffer, so it has to run before the buffer is looked at.
-  #reserveFor(bytes: number): number {
-    return this.#reserve(bytes)
   }
 
   varint(value: number | bigint): this {

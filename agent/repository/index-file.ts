@@ -18,6 +18,8 @@ export type IndexedSegment = SegmentDescription & { readonly pack: number; reado
 
 export type IndexFile = {
   readonly ref: ObjectRef
+  /** Who signed it. */
+  readonly writerKey: Buffer
   readonly replaces: readonly ObjectRef[]
   readonly sessions: readonly SessionEntry[]
   readonly packs: readonly PackRow[]
@@ -101,7 +103,7 @@ export function decodeIndexFile(object: Buffer, ref: ObjectRef, keys: StructureK
       throw reader.refuse('its blobs are not in order')
   }
   const segment = (ordinal: number): IndexedSegment => segmentAt(segmentRows, ordinal)
-  return { file: { ref, replaces, sessions, packs, segmentCount, segment, blobCount, blobs }, writerKey }
+  return { file: { ref, writerKey, replaces, sessions, packs, segmentCount, segment, blobCount, blobs }, writerKey }
 }
 
 function checkSegments(rows: Buffer, count: number, packs: readonly PackRow[], sessions: number, what: string): Uint32Array {

@@ -45,11 +45,14 @@ export function encodeFooter(footer: PackFooter, keys: StructureKeys, writer: Wr
   return sealBox({ type: 'pack', keys, writer, body: out.view() })
 }
 
-/** Opens a footer that must be the one of pack `ref`. `bytesBefore` is the footer's offset: the segments must fill what is before it. */
+/**
+ * Opens a footer that must be the one of pack `ref`. `bytesBefore` is the footer's offset: the segments must fill what is before it (undefined
+ * for a footer that was kept by itself).
+ */
 export function decodeFooter(
   object: Buffer,
   ref: ObjectRef,
-  bytesBefore: number,
+  bytesBefore: number | undefined,
   keys: StructureKeys,
 ): { footer: PackFooter; writerKey: Buffer } {
   const what = `pack ${ref.random}`
@@ -86,7 +89,7 @@ export function decodeFooter(
     offset += sealedBytes
   }
   reader.end()
-  if (offset !== bytesBefore) throw reader.refuse('its segments do not fill it')
+  if (bytesBefore !== undefined && offset !== bytesBefore) throw reader.refuse('its segments do not fill it')
   return { footer: { ref, writerId, sessions, segments }, writerKey }
 }
 

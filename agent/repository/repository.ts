@@ -30,7 +30,11 @@ export type Description = {
 export function encodeDescription(description: Description, signer: Pick<Writer, 'sign'>): Buffer {
   const { chunking } = description
   const out = new ByteWriter().raw(encodeHeader('repository', description.domainId, 0)).u64(description.createdAt)
-  out.u8(chunking.mode === 'gear' ? 1 : 2).u32(chunking.min).u32(chunking.mean).u32(chunking.max)
+  out
+    .u8(chunking.mode === 'gear' ? 1 : 2)
+    .u32(chunking.min)
+    .u32(chunking.mean)
+    .u32(chunking.max)
   out.u8(description.enrolled ? 1 : 0).raw(description.signPublicKey)
   return Buffer.concat([out.view(), signBody(signer, OBJECT_TYPE.repository, description.domainId, out.view())])
 }
@@ -63,15 +67,23 @@ export async function readDescription(store: Store, signal?: AbortSignal): Promi
     return decodeDescription(await store.get(REPOSITORY_OBJECT, { limitBytes: 4096, signal }))
   } catch (error) {
     if (isHoldfastError(error, 'not-found'))
-      throw new HoldfastError('no-repository', `there is no repository at ${store.location}: check the location, or make one with 'holdfast init'`, {
-        cause: error,
-      })
+      throw new HoldfastError(
+        'no-repository',
+        `there is no repository at ${store.location}: check the location, or make one with 'holdfast init'`,
+        {
+          cause: error,
+        },
+      )
     throw error
   }
 }
 
 /** A local copy of immutable objects, so that an unchanged index file is fetched once. Losing it costs the fetch. */
-export type ObjectCache = { get(name: string): Buffer | undefined; put(name: string, object: Buffer): void; keep(names: ReadonlySet<string>): void }
+export type ObjectCache = {
+  get(name: string): Buffer | undefined
+  put(name: string, object: Buffer): void
+  keep(names: ReadonlySet<string>): void
+}
 
 export type SnapshotListing = {
   readonly snapshots: readonly OpenedSnapshot[]
@@ -143,7 +155,10 @@ export async function openRepository(options: {
     return object
   }
 
-  const loadIndexFile = async (ref: ObjectRef & { info?: ObjectInfo }, signal?: AbortSignal): Promise<{ file: IndexFile; writerKey: Buffer }> => {
+  const loadIndexFile = async (
+    ref: ObjectRef & { info?: ObjectInfo },
+    signal?: AbortSignal,
+  ): Promise<{ file: IndexFile; writerKey: Buffer }> => {
     const name = objectName('index', ref)
     const object = await fetch(name, LIMITS.indexBytes, signal)
     const opened = decodeIndexFile(object, ref, keys)

@@ -1,0 +1,106 @@
+// What an interrupted run left in the spool (design section 5): whole packs go up as they are, footers of packs that are durable but in no index
+// file are taken over, parts of packs are dropped. Nothing durable is uploaded twice.
+import { createHash } from 'node:crypto'
+import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
+import type { Descriptor, FileSystem } from '../file-system/file-system.ts'
+import type { StructureKeys, WriteKeys } from '../keys/keys.ts'
+import { blake3 } from '../repository/blake3.ts'
+import { LIMITS, type ObjectRef, packName } from '../repository/layout.ts'
+import { decodeFooter, decodeTrailer, type PackFooter, TRAILER_BYTES } from '../repository/pack.ts'
+import type { Store } from '../store/store.ts'
+import { SEGMENTS_PER_WORKER } from './file-worker.ts'
+import { type ClosedPack, wholeName } from './pack-spool.ts'
+import { footerName } from './uploader.ts'
+
+export type Leftovers = {
+  /** Whole in the spool, perhaps uploaded, perhaps not. */
+  readonly packs: readonly ClosedPack[]
+  /** Durable in the store, in no index file yet as far as the spool knows. */
+  readonly durable: readonly { footer: PackFooter; bytes: number }[]
+}
+
+const NAME = /^([0-9a-f]{32})-([0-9a-f]{32})\.(part|pack|footer|footer\.tmp)$/
+const EMPTY = Buffer.alloc(0)
+/** The worker number under which segments of an interrupted run are numbered. */
+const RESUMED = 29
+
+/** Reads the spool and drops what is worth nothing. A pack that is not exactly what its trailer says is dropped as well: it was never durable. */
+export async function readLeftovers(options: {
+  fileSystem: FileSystem
+  directory: Descriptor
+  store: Store
+  keys: WriteKeys
+  onNotice: (text: string) => void
+  signal: AbortSignal
+}): Promise<Leftovers> {
+  const { fileSystem, directory, store, keys } = options
+  const packs: ClosedPack[] = []
+  let nextNumber = RESUMED * SEGMENTS_PER_WORKER
+  const durable: { footer: PackFooter; bytes: number }[] = []
+  for (const name of fileSystem.readDirectory(directory)) {
+    const match = NAME.exec(name.toString('latin1'))
+    if (match === null) continue
+    const ref = { session: match[1]!, random: match[2]! }
+    const kind = match[3]!
+    try {
+      if (kind === 'pack') {
+        const pack = readPack(fileSystem, directory, ref, keys.structure)
+        packs.push({ ...pack, segments: pack.footer.segments.map(() => nextNumber++) })
+      } else if (kind === 'footer') {
+        const footer = readFooterFile(fileSystem, directory, ref, keys.structure)
+        const info = await store.head(packName(ref), { signal: options.signal })
+        // The footer says durable, the store says gone: somebody deleted it, so its blobs are stored again from the source.
+        if (info === undefined) throw new HoldfastError('damaged', `the store lost pack ${ref.random}`)
+        durable.push({ footer, bytes: info.bytes })
+      } else fileSystem.remove(directory, name, 'file')
+    } catch (error) {
+      if (!isHoldfastError(error, 'damaged', 'wrong-key', 'newer-format')) throw error
+      options.onNotice(`dropped ${name.toString('latin1')} of an interrupted run: ${error.message}`)
+      fileSystem.remove(directory, name, 'file')
+    }
+  }
+  return { packs, durable }
+}
+
+function readWhole(fileSystem: FileSystem, directory: Descriptor, name: Buffer, limit: number): Buffer {
+  const fd = fileSystem.open(directory, name, 'read')
+  try {
+    const { size } = fileSystem.stat(fd, EMPTY)
+    if (size > limit) throw new HoldfastError('damaged', `${name.toString('latin1')} is longer than a pack can be`)
+    const bytes = Buffer.allocUnsafeSlow(size)
+    for (let done = 0; done < size;) {
+      const read = fileSystem.read(fd, bytes, done, size - done, done)
+      if (read === 0) throw new HoldfastError('damaged', `${name.toString('latin1')} is cut off`)
+      done += read
+    }
+    return bytes
+  } finally {
+    fileSystem.close(fd)
+  }
+}
+
+function readPack(fileSystem: FileSystem, directory: Descriptor, ref: ObjectRef, keys: StructureKeys): ClosedPack {
+  const name = wholeName(ref)
+  const bytes = readWhole(fileSystem, directory, name, LIMITS.packBytes)
+  const trailer = decodeTrailer(bytes.subarray(Math.max(0, bytes.length - TRAILER_BYTES)), ref, bytes.length, keys)
+  const hash = blake3.running()
+  hash.update(bytes.subarray(0, bytes.length - TRAILER_BYTES))
+  if (!hash.digest().equals(trailer.hash)) throw new HoldfastError('damaged', `${name.toString('latin1')} was not written to its end`)
+  const footerObject = Buffer.from(bytes.subarray(trailer.footerOffset, trailer.footerOffset + trailer.footerBytes))
+  const { footer } = decodeFooter(footerObject, ref, trailer.footerOffset, keys)
+  return {
+    ref,
+    name,
+    bytes: bytes.length,
+    sha256: createHash('sha256').update(bytes).digest('hex'),
+    footer,
+    footerObject,
+    segments: [],
+    resumed: true,
+  }
+}
+
+function readFooterFile(fileSystem: FileSystem, directory: Descriptor, ref: ObjectRef, keys: StructureKeys): PackFooter {
+  const object = readWhole(fileSystem, directory, footerName(ref), LIMITS.packBytes)
+  return decodeFooter(object, ref, undefined, keys).footer
+}

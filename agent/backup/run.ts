@@ -1,0 +1,400 @@
+// One backup run, in the order of design sections 5 and 7: register the session, take over what an interrupted run left, read the source, packs, index
+// files, snapshot; each durable before the next is begun. Nothing here opens what another run sealed.
+import { HoldfastError } from '@holdfast/shared/errors.ts'
+import type { Descriptor } from '../file-system/file-system.ts'
+import { blake3 } from '../repository/blake3.ts'
+import { INDEX_MAX_BLOBS, encodeIndexFile, type PackInIndex } from '../repository/index-file.ts'
+import { chooseMerge, packsOf } from '../repository/index-merge.ts'
+import { type ObjectRef, objectName } from '../repository/layout.ts'
+import { createTokens, encodeSnapshot, type OpenedSnapshot, type SnapshotStructure } from '../repository/snapshot.ts'
+import { createCompressor } from '../repository/zstd.ts'
+import type { View } from '../repository/view.ts'
+import type { BackupLimits, BackupOptions, BackupResult, BackupSummary } from './backup-types.ts'
+import { createKnownIds, DURABLE, FIRST_SEGMENT, type KnownIds } from './known-ids.ts'
+import { readLeftovers } from './leftovers.ts'
+import { type ClosedPack, createPackSpool } from './pack-spool.ts'
+import { type ReadSource, readSource, type SourceCounts } from './read-source.ts'
+import { newSession, type Session, storeSession } from './session.ts'
+import { lockState, openStateDirectory } from './state-lock.ts'
+import { createTransmissions } from './transmissions.ts'
+import { createTreeSegments } from './tree-segments.ts'
+import { type CacheReader, createCache, namesHasher, openCache } from './unchanged-cache.ts'
+import { createUploader, footerName, isAbsent } from './uploader.ts'
+import { fillKnownIds } from './view-ids.ts'
+import { inPlacePool, threadPool, type WorkerPool } from './worker-pool.ts'
+
+export const DEFAULT_LIMITS: BackupLimits = {
+  workers: 2,
+  uploadsAtOnce: 2,
+  compressionLevel: 3,
+  packBytes: 16 * 1024 * 1024,
+  spoolBytes: 512 * 1024 * 1024,
+}
+const NO_HASH = Buffer.alloc(32)
+
+/**
+ * Backs up a source. Throws before anything is committed when the store fails, the source is missing or suddenly empty, the signal aborts, or the state
+ * directory cannot be used; what was uploaded by then is taken over by the next run. Files that could not be read make the outcome `incomplete`.
+ */
+export async function runBackup(options: BackupOptions): Promise<BackupResult> {
+  const limits = { ...DEFAULT_LIMITS, ...options.limits }
+  const { fileSystem } = options
+  const state = openStateDirectory(fileSystem, options.state)
+  const spool = openStateDirectory(fileSystem, Buffer.concat([options.state, Buffer.from('/spool')]))
+  const lock = lockState(fileSystem, state)
+  try {
+    return await run(options, limits, state, spool)
+  } finally {
+    lock.release()
+    fileSystem.close(spool)
+    fileSystem.close(state)
+  }
+}
+
+async function run(options: BackupOptions, limits: BackupLimits, state: Descriptor, spool: Descriptor): Promise<BackupResult> {
+  const { repository, keys, source, clock, random, fileSystem, signal } = options
+  const { store } = repository
+  const startedAt = clock.now()
+  const startedMs = clock.monotonicMs()
+  const tokens = createTokens(keys.structure.recordKey)
+  const series = tokens.series(keys.writer.id, source.label)
+  await refuseUnknownLists(options)
+  const previous = await previousSnapshot(options, series)
+  const { view, refused } = await repository.loadView(signal)
+  for (const { error } of refused) options.onNotice?.(error.message)
+  const known = createKnownIds(view.files.reduce((sum, file) => sum + file.blobCount, 0) + 100_000)
+  fillKnownIds(known, view, keys.writer.publicKey)
+
+  const session = newSession(keys, random, Math.floor(startedAt))
+  if (!options.dryRun) await storeSession(store, session, keys, signal)
+  const newPacks: PackInIndex[] = []
+  const transmissions = createTransmissions(options.onTransmitted ?? (() => undefined))
+  const durableSegments = new Set<number>()
+  let bytesStored = 0
+  let packsStored = 0
+  const uploader = createUploader({
+    store,
+    fileSystem,
+    directory: spool,
+    directoryPath: Buffer.concat([options.state, Buffer.from('/spool')]),
+    atOnce: limits.uploadsAtOnce,
+    signal,
+    onDurable: (pack) => {
+      newPacks.push({ footer: pack.footer, bytes: pack.bytes })
+      for (const segment of pack.segments) durableSegments.add(segment)
+      bytesStored += pack.bytes
+      packsStored += 1
+      transmissions.packDurable(pack)
+    },
+  })
+  const leftovers = await readLeftovers({
+    fileSystem,
+    directory: spool,
+    store,
+    keys,
+    onNotice: options.onNotice ?? (() => undefined),
+    signal,
+  })
+  for (const pack of leftovers.durable) {
+    takeOver(known, pack, () => DURABLE)
+    newPacks.push(pack)
+  }
+  for (const pack of options.dryRun ? [] : leftovers.packs) {
+    takeOver(known, pack, (segment) => pack.segments[segment]! + FIRST_SEGMENT)
+    uploader.push(pack)
+  }
+  const packsResumed = leftovers.durable.length + leftovers.packs.length
+
+  const packs = createPackSpool({
+    directory: spool,
+    fileSystem,
+    random,
+    keys: keys.structure,
+    writer: keys.writer,
+    session: session.entry,
+    packBytes: limits.packBytes,
+    onClosed: (pack: ClosedPack) => uploader.push(pack),
+  })
+  const room = (): Promise<void> => uploader.below(limits.spoolBytes)
+  const tree = createTreeSegments({
+    keys,
+    session,
+    known,
+    compressor: createCompressor(limits.compressionLevel),
+    onSegment: (segment) => {
+      if (!options.dryRun) packs.add('tree', segment)
+    },
+  })
+  let pool: WorkerPool | undefined
+  const openPool = (): WorkerPool => {
+    const make = limits.workers === 0 ? inPlacePool : threadPool
+    pool ??= make({
+      setup: {
+        domainId: keys.structure.domainId,
+        idKey: keys.structure.idKey,
+        chunkerKey: keys.chunkerKey,
+        chunking: repository.description.chunking,
+        sessionKey: session.key,
+        contentEpoch: session.entry.contentEpoch,
+        compressionLevel: limits.compressionLevel,
+        dryRun: options.dryRun,
+      },
+      workers: limits.workers,
+      known,
+      fileSystem,
+      onSegment: (segment) => {
+        packs.add('data', segment)
+        if (uploader.waitingBytes() >= limits.spoolBytes) return room()
+      },
+    })
+    return pool
+  }
+
+  const seriesHex = series.toString('hex')
+  const cacheName = Buffer.from(`unchanged-${seriesHex.slice(0, 32)}`)
+  const cacheKeys = { recordKey: keys.structure.recordKey, series }
+  const cache = openPreviousCache()
+  const snapshotId = random.bytes(16).toString('hex')
+  const newCacheName = Buffer.concat([cacheName, Buffer.from('.new')])
+  removeIfThere(options, state, newCacheName)
+  const newCache = options.dryRun
+    ? undefined
+    : createCache({ fileSystem, directory: state, name: newCacheName, keys: cacheKeys, snapshotId, random })
+  let committed = false
+  try {
+    const progress = createProgress(options, previous, uploader.uploadedBytes)
+    progress('preparing')
+    const read = await readSource({
+      backup: options,
+      pool: openPool,
+      known,
+      treeHasher: blake3.keyed(keys.structure.treeIdKey),
+      namesHasher: namesHasher(keys.structure.recordKey),
+      cache,
+      newCache,
+      store: tree.store,
+      onFile: transmissions.fileRead,
+      room,
+      onCounts: (counts, problems) => progress('reading', counts, problems),
+    })
+    refuseSuddenlyEmpty(read, previous, source.stdin !== undefined)
+    await pool?.flush()
+    tree.flush()
+    if (!options.dryRun) packs.finish()
+    progress('finishing', read.counts, read.problems.length)
+    await uploader.drained()
+    requireDurable(known, durableSegments, options.dryRun)
+
+    const summary = summarise()
+    if (options.dryRun)
+      return { outcome: read.problems.length > 0 ? 'incomplete' : 'done', snapshot: undefined, summary, problems: read.problems }
+    const indexFiles = await storeIndexFiles(options, session, newPacks, view)
+    const structure = await storeSnapshot({ read, indexFiles, summary })
+    committed = true
+    for (const { footer } of newPacks) removeIfThere(options, spool, footerName(footer.ref))
+    if (read.rootPlace === undefined) newCache?.abandon()
+    else {
+      newCache?.finish(read.rootPlace)
+      fileSystem.rename(state, newCacheName, state, cacheName, false)
+    }
+    return { outcome: read.problems.length > 0 ? 'incomplete' : 'done', snapshot: structure, summary, problems: read.problems }
+
+    function summarise(): BackupSummary {
+      const { counts } = read
+      const files = newPacks.flatMap(({ footer }) => (footer.ref.session === session.id ? footer.segments : []))
+      const chunksNew = files.reduce((sum, segment) => sum + (segment.kind === 1 ? segment.blobs.length : 0), 0)
+      return {
+        files: counts.files,
+        directories: counts.directories,
+        others: counts.others,
+        bytes: counts.bytes,
+        filesNew: counts.filesNew,
+        filesChanged: counts.filesChanged,
+        filesUnchanged: counts.filesUnchanged,
+        bytesRead: counts.bytesRead,
+        chunksNew,
+        chunksReused: counts.chunks - chunksNew,
+        bytesNew: counts.bytesNew,
+        bytesStored,
+        packs: packsStored,
+        packsResumed,
+        problems: read.problems.length,
+        durationMs: Math.round(clock.monotonicMs() - startedMs),
+      }
+    }
+  } finally {
+    cache?.close()
+    await pool?.close()
+    if (!committed) {
+      packs.abandon()
+      removeIfThere(options, state, newCacheName)
+    }
+  }
+
+  function openPreviousCache(): CacheReader | undefined {
+    if (previous === undefined || options.force || source.stdin !== undefined) return undefined
+    return openCache({ fileSystem, directory: state, name: cacheName, keys: cacheKeys, snapshotId: previous.structure.ref.random })
+  }
+
+  async function storeSnapshot(made: {
+    read: ReadSource
+    indexFiles: readonly ObjectRef[]
+    summary: BackupSummary
+  }): Promise<SnapshotStructure> {
+    const { read, summary } = made
+    const ref = { session: session.id, random: snapshotId }
+    const structure: SnapshotStructure = {
+      ref,
+      writerId: keys.writer.id,
+      session: session.entry,
+      series,
+      sequence: (previous?.structure.sequence ?? 0) + 1,
+      previous: previous?.hash ?? NO_HASH,
+      root: read.rootNode,
+      startedAt: Math.floor(startedAt),
+      endedAt: Math.floor(clock.now()),
+      files: summary.files,
+      directories: summary.directories,
+      bytes: summary.bytes,
+      tags: [...new Set(options.tags)].map(tokens.tag),
+      lists: [],
+      indexFiles: made.indexFiles,
+    }
+    const { rootStat } = read
+    const object = encodeSnapshot(
+      {
+        structure,
+        private: {
+          host: source.host,
+          source: source.label,
+          paths: source.paths,
+          tags: [...new Set(options.tags)],
+          program: options.program,
+          summary: { ...summary },
+          problems: read.problems,
+          root:
+            rootStat === undefined
+              ? undefined
+              : {
+                  name: Buffer.from('r'),
+                  kind: 'directory',
+                  mode: rootStat.mode,
+                  uid: rootStat.uid,
+                  gid: rootStat.gid,
+                  mtimeNs: rootStat.mtimeNs,
+                },
+        },
+      },
+      { structure: keys.structure, writer: keys.writer, sealer: tree.sealer },
+    )
+    const name = objectName('snapshot', ref)
+    const { created } = await store.put(name, { kind: 'bytes', bytes: object }, { signal })
+    if (!created && !(await store.get(name, { limitBytes: object.length, signal })).equals(object))
+      throw new HoldfastError('store-unsuitable', `the store holds another object under the new name ${name}: something else writes there`)
+    await refuseUnknownLists(options)
+    return structure
+  }
+}
+
+/** Blobs of a pack that an interrupted run left: durable, or about to be. */
+function takeOver(known: KnownIds, pack: Pick<PackInIndex, 'footer'>, valueOf: (segment: number) => number): void {
+  for (const [i, segment] of pack.footer.segments.entries())
+    for (const blob of segment.blobs) {
+      if (known.count() > known.capacity() - 1024) known.grow(65_536)
+      known.claim(Buffer.from(blob.id, 'hex'), valueOf(i))
+    }
+}
+
+/** Collection lists come with a later version of this format; a repository that has one must not be written to by a version that cannot read it. */
+async function refuseUnknownLists({ repository, signal }: BackupOptions): Promise<void> {
+  for await (const page of repository.store.list('lists/', { signal }))
+    if (page.length > 0)
+      throw new HoldfastError(
+        'newer-format',
+        `the repository at ${repository.store.location} is kept by a newer Holdfast: install that version here`,
+      )
+}
+
+/** The newest snapshot of the series. Damaged snapshots are told of, not taken for absent. */
+async function previousSnapshot(options: BackupOptions, series: Buffer): Promise<OpenedSnapshot | undefined> {
+  const { snapshots, refused } = await options.repository.listSnapshots(options.signal)
+  for (const { error } of refused) options.onNotice?.(error.message)
+  return snapshots
+    .filter(({ structure, writerKey }) => structure.series.equals(series) && writerKey.equals(options.keys.writer.publicKey))
+    .sort((a, b) => b.structure.sequence - a.structure.sequence)[0]
+}
+
+/** A mount that is gone looks like an empty directory: that is no state to keep. */
+function refuseSuddenlyEmpty(read: ReadSource, previous: OpenedSnapshot | undefined, stream: boolean): void {
+  if (stream || previous === undefined || read.counts.files > 0 || previous.structure.files === 0) return
+  throw new HoldfastError(
+    'source-empty',
+    `the source has no files now but had ${previous.structure.files} in the last snapshot: is it mounted? No snapshot was made. If it is really empty, back it up under another label`,
+  )
+}
+
+/** Design section 5: before the commit, every id that was claimed in this run must stand in a durable pack, whoever claimed it. */
+function requireDurable(known: KnownIds, durable: ReadonlySet<number>, dryRun: boolean): void {
+  if (dryRun) return
+  for (const segment of known.claimedSegments())
+    if (!durable.has(segment))
+      throw new HoldfastError('failed', 'a blob of this run did not reach the store although every upload ended well; no snapshot was made')
+}
+
+async function storeIndexFiles(options: BackupOptions, session: Session, packs: readonly PackInIndex[], view: View): Promise<ObjectRef[]> {
+  const { keys, repository, random, signal } = options
+  const written: ObjectRef[] = []
+  const write = async (members: readonly PackInIndex[], replaces: readonly ObjectRef[]): Promise<void> => {
+    const ref = { session: session.id, random: random.bytes(16).toString('hex') }
+    const object = encodeIndexFile({ ref, replaces, packs: members }, keys.structure, keys.writer)
+    await repository.store.put(objectName('index', ref), { kind: 'bytes', bytes: object }, { signal })
+    written.push(ref)
+  }
+  let group: PackInIndex[] = []
+  let blobs = 0
+  for (const pack of packs) {
+    const count = pack.footer.segments.reduce((sum, segment) => sum + segment.blobs.length, 0)
+    if (group.length > 0 && blobs + count > INDEX_MAX_BLOBS) {
+      await write(group, [])
+      group = []
+      blobs = 0
+    }
+    group.push(pack)
+    blobs += count
+  }
+  // Small index files of this writer are merged on the way: one object more, and many fewer to read for everybody.
+  const merge = chooseMerge(view.files.filter((file) => file.writerKey.equals(keys.writer.publicKey)))
+  if (group.length > 0) await write(group, [])
+  if (merge.length > 0)
+    await write(
+      merge.flatMap(packsOf),
+      merge.map((file) => file.ref),
+    )
+  return written
+}
+
+function removeIfThere({ fileSystem }: BackupOptions, directory: Descriptor, name: Buffer): void {
+  try {
+    fileSystem.remove(directory, name, 'file')
+  } catch (error) {
+    if (!isAbsent(error)) throw error
+  }
+}
+
+function createProgress(
+  { onProgress }: BackupOptions,
+  previous: OpenedSnapshot | undefined,
+  uploadedBytes: () => number,
+): (phase: 'preparing' | 'reading' | 'finishing', counts?: SourceCounts, problems?: number) => void {
+  return (phase, counts, problems = 0) =>
+    onProgress?.({
+      phase,
+      files: counts?.files ?? 0,
+      bytes: counts?.bytes ?? 0,
+      newBytes: counts?.bytesNew ?? 0,
+      uploadedBytes: uploadedBytes(),
+      problems,
+      expectedFiles: previous?.structure.files,
+      expectedBytes: previous?.structure.bytes,
+    })
+}
