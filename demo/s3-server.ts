@@ -4,8 +4,8 @@
 import type { ChildProcess } from 'node:child_process'
 import { execFile, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { existsSync } from 'node:fs'
-import { access, mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
+import { existsSync, rmSync } from 'node:fs'
+import { access, mkdir, mkdtemp, open, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -21,6 +21,8 @@ const UNPACK =
     ' ',
   )
 const START_LIMIT_MS = 60_000
+/** One installation at a time, also of several test processes. */
+const INSTALL_LOCK = join(tmpdir(), 'holdfast-ceph-install.lock')
 
 /** Where the programs are: on the system, or unpacked below `root`. */
 export type CephPrograms = { readonly root: string | undefined }
@@ -43,7 +45,9 @@ export type S3Server = {
 export type S3ServerOptions = {
   /** Told in plain lines what is about to be fetched. */
   readonly say?: (line: string) => void
+  /** Whether to fetch what is missing (default), and to do so even where it is installed, without touching the system. */
   readonly install?: boolean
+  readonly unpack?: boolean
   readonly cacheFolder?: string
   /** Paths of a PEM certificate and its key. */
   readonly tls?: { readonly certificate: string; readonly key: string }
@@ -52,12 +56,13 @@ export type S3ServerOptions = {
 /** Finds or fetches the server's programs; undefined, after saying why, where that cannot be done. */
 export async function provideCeph(options: S3ServerOptions = {}): Promise<CephPrograms | undefined> {
   const say = options.say ?? (() => undefined)
-  if (INSTALL.every((name) => existsSync(`/usr/bin/${name}`)) && existsSync('/usr/bin/ceph')) return { root: undefined }
+  if (options.unpack !== true && INSTALL.every((name) => existsSync(`/usr/bin/${name}`)) && existsSync('/usr/bin/ceph'))
+    return { root: undefined }
   const root = options.cacheFolder ?? join(homedir(), '.cache', 'holdfast', 'ceph')
   if (existsSync(join(root, 'complete'))) return { root }
   if (options.install === false) return undefined
   try {
-    if (process.getuid?.() === 0) {
+    if (process.getuid?.() === 0 && options.unpack !== true) {
       say(`Installing Ceph's S3 server with apt: ${INSTALL.join(' ')} and what they need (about 69 MB to fetch, 256 MiB on disk).`)
       await apt(['install', '-y', '--no-install-recommends', ...INSTALL])
       return { root: undefined }
@@ -73,24 +78,39 @@ export async function provideCeph(options: S3ServerOptions = {}): Promise<CephPr
 
 async function apt(args: string[], cwd?: string): Promise<void> {
   const options = { maxBuffer: 64 * 1024 * 1024, ...(cwd === undefined ? {} : { cwd }) }
-  const command = ['DEBIAN_FRONTEND=noninteractive', 'apt-get', ...args]
+  const command = ['DEBIAN_FRONTEND=noninteractive', 'flock', INSTALL_LOCK, 'apt-get', ...args]
   try {
     await run('env', command, options)
   } catch (error) {
     // Fresh machines have no package lists; only root can fetch them.
     if (process.getuid?.() !== 0) throw error
-    await run('env', ['DEBIAN_FRONTEND=noninteractive', 'apt-get', 'update'], options)
+    await run('env', ['DEBIAN_FRONTEND=noninteractive', 'flock', INSTALL_LOCK, 'apt-get', 'update'], options)
     await run('env', command, options)
   }
 }
 
+/** Unpacks beside and renames, so that a half-finished tree is never used. */
 async function unpack(root: string): Promise<void> {
-  const packages = join(root, 'packages')
-  await mkdir(packages, { recursive: true, mode: 0o700 })
-  await apt(['download', ...UNPACK], packages)
-  for (const name of UNPACK) await run('sh', ['-c', `dpkg-deb -x "$1"/${name}_*.deb "$2"`, 'sh', packages, root])
-  await rm(packages, { recursive: true })
-  await writeFile(join(root, 'complete'), '')
+  await mkdir(join(root, '..'), { recursive: true })
+  const work = await mkdtemp(`${root}-`)
+  try {
+    const packages = join(work, 'packages')
+    await mkdir(packages)
+    await apt(['download', ...UNPACK], packages)
+    for (const name of UNPACK) await run('sh', ['-c', `dpkg-deb -x "$1"/${name}_*.deb "$2"`, 'sh', packages, work])
+    await rm(packages, { recursive: true })
+    await writeFile(join(work, 'complete'), '')
+    await rename(work, root).catch((error: unknown) => {
+      // Another process was first.
+      if (!existsSync(join(root, 'complete'))) throw error
+    })
+  } finally {
+    await rm(work, { recursive: true, force: true })
+  }
+}
+
+function libraryFolder(root: string): string {
+  return join(root, 'usr/lib', process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu')
 }
 
 /** Starts a fresh, empty server. Rejects where the programs are missing or it does not come up within a minute. */
@@ -157,7 +177,10 @@ class Cluster {
   readonly config: string
   readonly #programs: CephPrograms
   readonly #children: ChildProcess[] = []
-  readonly #atExit = (): void => this.#kill()
+  readonly #atExit = (): void => {
+    this.#kill()
+    rmSync(this.folder, { recursive: true, force: true })
+  }
 
   constructor(programs: CephPrograms, folder: string) {
     this.#programs = programs
@@ -220,10 +243,10 @@ class Cluster {
   #command(program: string, args: string[]): string[] {
     const { root } = this.#programs
     if (root === undefined) return [program, ...args]
-    const libraries = join(root, 'usr/lib/x86_64-linux-gnu')
+    const libraries = libraryFolder(root)
     return [
       'env',
-      `LD_LIBRARY_PATH=${libraries}:${libraries}/ceph:${root}/lib/x86_64-linux-gnu:${root}/usr/lib`,
+      `LD_LIBRARY_PATH=${libraries}:${libraries}/ceph:${libraries.replace('/usr/lib/', '/lib/')}:${root}/usr/lib`,
       `PYTHONPATH=${root}/usr/lib/python3/dist-packages`,
       join(root, 'usr/bin', program),
       ...args,
@@ -245,7 +268,7 @@ function configText(
   folder: string,
   at: { fsid: string; monitorPort: number; port: number; tlsPort: number; tls: S3ServerOptions['tls'] },
 ): string {
-  const libraries = programs.root === undefined ? undefined : join(programs.root, 'usr/lib/x86_64-linux-gnu')
+  const libraries = programs.root === undefined ? undefined : libraryFolder(programs.root)
   const secure =
     at.tls === undefined ? '' : ` ssl_endpoint=127.0.0.1:${at.tlsPort} ssl_certificate=${at.tls.certificate} ssl_private_key=${at.tls.key}`
   return `[global]

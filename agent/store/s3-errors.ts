@@ -73,7 +73,7 @@ export function judgeFailure(error: unknown): S3Verdict {
     printable([status === undefined ? '' : `status ${status}`, code === 'UnknownError' ? '' : code].filter((p) => p !== '').join(', ')) ||
     message
   if (FULL.has(code) || status === 507) return { kind: 'full', why }
-  if (CREDENTIALS.has(code)) return refused(why, 'check the S3 credentials')
+  if (CREDENTIALS.has(code)) return refused(why, 'check the S3 credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE')
   if (status === undefined) {
     if (CERTIFICATE.test(code)) return refused(why, "the server's certificate is not trusted; name its authority with HOLDFAST_S3_CA")
     if (LOCAL_SHORTAGE.has(code)) return refused(why, 'this machine is short of descriptors or memory')

@@ -18,7 +18,7 @@ import { judgeFailure, readFailure } from './s3-errors.ts'
 import { collectBody, destroyBody, parseContentRange } from './s3-replies.ts'
 import type { RequestSettings } from './s3-requests.ts'
 import { runRequest } from './s3-requests.ts'
-import { openSpool, SpoolBuffers } from './spool-stream.ts'
+import { openSpool, SPOOL_BUFFER_BYTES, SpoolBuffers, streamBytes } from './spool-stream.ts'
 import type { ObjectInfo, ObjectName, PutBody, Store, StoreDiagnostics } from './store.ts'
 import { isObjectName } from './store.ts'
 import type { TransferWatch } from './transfer-watch.ts'
@@ -89,7 +89,8 @@ class S3Store implements Store {
       reported = sent
     }
     return this.#request('put', name, options.signal, async (watch, attempt) => {
-      if (attempt > 1 && body.kind === 'file' && (await this.#sameSize(name, body.bytes, watch))) return { created: false }
+      if (attempt > 1 && body.bytes !== 0 && body.kind === 'file' && (await this.#sameSize(name, body.bytes, watch)))
+        return { created: false }
       const taken = await this.#adapt((conditional) => this.#send(name, body, { sha256, conditional }, watch, report))
       if (taken) return { created: false }
       report(body.kind === 'file' ? body.bytes : body.bytes.length)
@@ -257,30 +258,32 @@ class S3Store implements Store {
       presetHash(command, how.sha256)
       await client.send(command, { abortSignal: watch.signal })
     }
-    if (body.kind === 'bytes') {
+    if (body.kind === 'bytes' && body.bytes.length <= SPOOL_BUFFER_BYTES) {
       await this.#pace?.take(body.bytes.length, watch.signal)
       watch.tick()
       return send(body.bytes, body.bytes.length)
     }
-    const buffers = this.#buffers.take()
+    const total = body.kind === 'file' ? body.bytes : body.bytes.length
     let sent = 0
     let failure: { error: unknown } | undefined
-    const stream = await openSpool(body, buffers, {
+    const options = {
       pace: this.#pace,
       signal: watch.signal,
-      moved: (bytes) => {
+      moved: (bytes: number) => {
         report((sent += bytes))
-        if (sent === body.bytes) watch.handedOver()
+        if (sent === total) watch.handedOver()
         else watch.tick()
       },
-      failed: (error) => {
+      failed: (error: unknown) => {
         failure ??= { error }
         watch.abort(error)
       },
-    })
+    }
+    const buffers = body.kind === 'file' ? this.#buffers.take() : []
+    const stream = body.kind === 'file' ? await openSpool(body, buffers, options) : streamBytes(body.bytes, options)
     try {
-      await send(stream, body.bytes)
-      this.#buffers.give(buffers)
+      await send(stream, total)
+      if (body.kind === 'file') this.#buffers.give(buffers)
     } catch (error) {
       // The spool's own failure is the cause; what the broken request says is only its consequence.
       throw failure?.error instanceof HoldfastError ? failure.error : error

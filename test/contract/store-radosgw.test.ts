@@ -1,14 +1,20 @@
 // Runs the store contract against a real S3 server: plain, through TLS with an authority of our own, and with a session token.
 import { execFile } from 'node:child_process'
+import { randomFillSync } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { S3Server } from '../../demo/s3-server.ts'
+import { systemClock } from '@holdfast/shared/clock.ts'
+import { systemRandom } from '@holdfast/shared/random.ts'
+import { judgeCapabilities, probeStore } from '../../agent/store/capabilities.ts'
 import { openS3Store } from '../../agent/store/s3-store.ts'
-import { startRadosgw } from '../_support/radosgw.ts'
-import { bytesBody, describeStore, expectCode, listAll } from './store-contract.ts'
+import { assumeRole, startRadosgw } from '../_support/radosgw.ts'
+import { bytesBody, describeStore, expectCode, fileBody, listAll } from './store-contract.ts'
+
+const policy = (statement: object): string => JSON.stringify({ Version: '2012-10-17', Statement: [statement] })
 
 let server: S3Server
 let folder: string
@@ -94,4 +100,55 @@ test('wrong credentials and a missing bucket are refusals, never an absent objec
     await expectCode(store.put('x', bytesBody('x')), 'store-refused')
     await store.close()
   }
+})
+
+test('credentials of a role with a session token hold to the role: put and read, never delete', async () => {
+  await server.createBucket('role')
+  const trust = { Effect: 'Allow', Principal: { AWS: ['arn:aws:iam:::user/t'] }, Action: ['sts:AssumeRole'] }
+  const rights = {
+    Effect: 'Allow',
+    Action: ['s3:PutObject', 's3:GetObject', 's3:ListBucket'],
+    Resource: ['arn:aws:s3:::role', 'arn:aws:s3:::role/*'],
+  }
+  await server.admin('role', 'create', '--role-name=appliance', '--path=/', `--assume-role-policy-doc=${policy(trust)}`)
+  await server.admin('role-policy', 'put', '--role-name=appliance', '--policy-name=p', `--policy-doc=${policy(rights)}`)
+  const credentials = await assumeRole(server, 'arn:aws:iam:::role/appliance')
+  const store = await openS3Store({ endpoint: server.endpoint, bucket: 'role', credentials })
+  expect(await store.put('packs/a', bytesBody('x'))).toEqual({ created: true })
+  expect((await store.get('packs/a', { limitBytes: 9 })).toString()).toBe('x')
+  await expectCode(store.remove('packs/a'), 'store-refused')
+  const caps = await probeStore(store, { random: systemRandom, clock: systemClock })
+  expect(caps).toMatchObject({ overwrite: 'accepted', remove: 'refused', listing: 'strong', rangedRead: 'yes', conditionalPut: 'honoured' })
+  expect(
+    judgeCapabilities(caps, { acceptOverwrite: false })
+      .filter((f) => f.level === 'refuse')
+      .map((f) => f.code),
+  ).toEqual(['overwrite'])
+  await store.close()
+  const expired = await openS3Store({ endpoint: server.endpoint, bucket: 'role', credentials: { ...credentials, sessionToken: 'forged' } })
+  await expectCode(expired.get('packs/a', { limitBytes: 9 }), 'store-refused')
+  await expired.close()
+})
+
+test('versioning and lock of a bucket are found out', async () => {
+  await server.createBucket('locked', { lock: true })
+  const lookAt = async (bucket: string): Promise<unknown> => {
+    const store = await openS3Store({ endpoint: server.endpoint, bucket, credentials: keys() })
+    const { versioning, objectLock, overwrite } = await probeStore(store, { random: systemRandom, clock: systemClock })
+    await store.close()
+    return { versioning, objectLock, overwrite }
+  }
+  expect(await lookAt('locked')).toEqual({ versioning: 'on', objectLock: 'on', overwrite: 'accepted' })
+  expect(await lookAt('versioned')).toMatchObject({ versioning: 'on', overwrite: 'accepted' })
+  expect(await lookAt('plain')).toMatchObject({ versioning: 'off', overwrite: 'accepted' })
+})
+
+test('a large body of a taken name is answered as taken, and one with a false hash is refused', async () => {
+  const store = await openS3Store({ endpoint: server.endpoint, bucket: 'plain', prefix: 'large', credentials: keys() })
+  const body = await fileBody(join(folder, 'spool'), randomFillSync(Buffer.alloc(8 * 1024 * 1024)))
+  expect(await store.put('packs/a', body)).toEqual({ created: true })
+  expect(await store.put('packs/a', body)).toEqual({ created: false })
+  await expectCode(store.put('packs/b', { ...body, sha256: '0'.repeat(64) }), 'store-refused')
+  expect(await store.head('packs/b')).toBeUndefined()
+  await store.close()
 })

@@ -3,7 +3,7 @@ import { randomFillSync } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { systemClock } from '@holdfast/shared/clock.ts'
 import { openS3Store } from '../../../agent/store/s3-store.ts'
 import type { S3StoreConfig } from '../../../agent/store/s3-store.ts'
@@ -201,6 +201,34 @@ describe('an S3 store', () => {
     await writeFile(path, 'short')
     await refused
     expect(server.objects.size).toBe(0)
+  })
+
+  test('sends large bytes from memory in slices, again after a failure', async () => {
+    const { server, store } = await start()
+    const bytes = randomFillSync(Buffer.alloc(1_500_001))
+    server.setFaults(first('put', 1, { kind: 'reset', afterBytes: 700_000 }))
+    let progress = 0
+    expect(await store.put('index/a', bytesBody(bytes), { progress: (n) => (progress += n) })).toEqual({ created: true })
+    expect(server.objects.get('repo/index/a')?.bytes.equals(bytes)).toBe(true)
+    expect(progress).toBe(bytes.length)
+  })
+
+  test('finds its keys where the AWS tools look', async () => {
+    const path = join(folder, 'credentials')
+    await writeFile(path, '[backup]\naws_access_key_id = AKFROMFILE\naws_secret_access_key = s\n')
+    for (const name of ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN', 'AWS_PROFILE']) vi.stubEnv(name, undefined)
+    vi.stubEnv('AWS_SHARED_CREDENTIALS_FILE', path)
+    vi.stubEnv('AWS_CONFIG_FILE', join(folder, 'none'))
+    vi.stubEnv('AWS_EC2_METADATA_DISABLED', 'true')
+    open.push({ stop: async () => void vi.unstubAllEnvs() })
+    const server = await startFakeS3({ now: systemClock.now })
+    const found = await openS3Store({ endpoint: server.endpoint, bucket: server.bucket, profile: 'backup' })
+    const lost = await openS3Store({ endpoint: server.endpoint, bucket: server.bucket, profile: 'other' })
+    open.push({ stop: () => Promise.all([found.close(), lost.close()]).then(() => server.stop()) })
+    await found.put('a', bytesBody('x'))
+    expect(server.requests[0]?.headers.authorization).toContain('Credential=AKFROMFILE/')
+    await expectCode(lost.put('b', bytesBody('x')), 'store-refused')
+    await expect(lost.put('b', bytesBody('x'))).rejects.toThrow('AWS_PROFILE')
   })
 
   test('paces uploads to the rate it was given', async () => {
