@@ -1,0 +1,76 @@
+// What the daemon is made of, in one place: seams, state and the two engines. The command line fills it in for real, tests with their own.
+import type { Clock } from '@holdfast/shared/clock.ts'
+import { HoldfastError } from '@holdfast/shared/errors.ts'
+import type { Random } from '@holdfast/shared/random.ts'
+import type { BackupOptions, BackupResult } from '../backup/backup-types.ts'
+import type { FileSystem } from '../file-system/file-system.ts'
+import type { ReadKeys, WriteKeys } from '../keys/keys.ts'
+import { openRepository, type Repository } from '../repository/repository.ts'
+import type { OpenedSnapshot } from '../repository/snapshot.ts'
+import type { View } from '../repository/view.ts'
+import { openStore } from '../store/location.ts'
+import type { Store } from '../store/store.ts'
+import { ownValue, type AgentConfig, type StoreAccess } from './agent-config.ts'
+import type { FileAct } from './recorder.ts'
+
+/** What the daemon asks of a restore: `agent/restore` behind an adapter, or a test's own. */
+export type RestoreWork = {
+  readonly repository: Repository
+  readonly view: View
+  readonly keys: ReadKeys
+  readonly snapshot: OpenedSnapshot
+  /** Absolute; the restore cannot leave it. */
+  readonly target: Buffer
+  readonly selection: { readonly kind: 'whole' } | { readonly kind: 'tokens'; readonly tokens: ReadonlySet<string> }
+  readonly overwrite: 'beside' | 'changed' | 'always' | 'never'
+  readonly fs: FileSystem
+  readonly signal: AbortSignal
+  readonly onProgress: (progress: RestoreStand) => void
+  /** Told of files that were restored, kept or failed, in batches; a throw aborts the restore. Paths are absolute, as in the snapshot. */
+  readonly onFiles: (files: readonly FileAct[]) => void
+}
+export type RestoreStand = {
+  readonly done: { readonly files: number; readonly bytes: number }
+  readonly total: { readonly files: number; readonly bytes: number }
+}
+export type RestoreOutcome = {
+  /** `incomplete`: something could not be restored as it was. */
+  readonly outcome: 'done' | 'incomplete'
+  readonly files: number
+  readonly bytes: number
+  readonly kept: number
+  readonly failed: number
+}
+
+export type Engines = {
+  readonly backup: (options: BackupOptions) => Promise<BackupResult>
+  readonly restore: (work: RestoreWork) => Promise<RestoreOutcome>
+  /** Opens a store with what the appliance's configuration says of it. */
+  readonly openStore: (access: StoreAccess) => Promise<Store>
+}
+
+/** Opens a store of the configuration with its own credentials. */
+export function storeOpener(clock: Clock, random: Random): Engines['openStore'] {
+  return ({ location, ...config }) =>
+    openStore(location, Object.fromEntries(Object.entries(config).filter(([, value]) => value !== undefined)), { clock, random })
+}
+
+/** The store that `storeId` stands for here. Throws `policy` where the configuration does not have it. */
+export function storeAccess(config: AgentConfig, storeId: string): StoreAccess {
+  const access = ownValue(config.stores, storeId)
+  if (access === undefined) throw new HoldfastError('policy', `this appliance does not know store ${storeId}; add it to agent.json`)
+  return access
+}
+
+/** Opens store and repository, gives them to `work`, and closes the store whatever happens. */
+export async function withRepository<T>(
+  options: { engines: Engines; config: AgentConfig; storeId: string; keys: WriteKeys; signal: AbortSignal },
+  work: (repository: Repository) => Promise<T>,
+): Promise<T> {
+  const store = await options.engines.openStore(storeAccess(options.config, options.storeId))
+  try {
+    return await work(await openRepository({ store, keys: options.keys.structure, signal: options.signal }))
+  } finally {
+    await store.close()
+  }
+}
