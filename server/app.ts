@@ -45,7 +45,7 @@ export type Plugin = (app: App, context: Context) => void | Promise<void>
  * started or checked here.
  */
 export async function buildApp(
-  deps: Deps & { waker?: Waker; plugins?: readonly Plugin[]; serverFactory?: FastifyServerFactory },
+  deps: Deps & { waker?: Waker; plugins?: readonly Plugin[]; serverFactory?: FastifyServerFactory; trustProxy?: boolean },
 ): Promise<App> {
   const context: Context = { ...deps, waker: deps.waker ?? new Waker() }
   const app = Fastify({
@@ -57,6 +57,7 @@ export async function buildApp(
     genReqId: () => makeId(deps.random, 'request'),
     routerOptions: { maxParamLength: 128 },
     return503OnClosing: true,
+    trustProxy: deps.trustProxy ?? false,
     ...(deps.serverFactory === undefined ? {} : { serverFactory: deps.serverFactory }),
   }).withTypeProvider<ZodTypeProvider>()
   setUpBodies(app)
@@ -64,12 +65,13 @@ export async function buildApp(
   app.setNotFoundHandler(() => {
     throw new HoldfastError('not-found', 'there is nothing at this address; see /openapi.json')
   })
+  // Before the access hook, which reads the session's cookie.
+  await app.register(cookie)
   const routes: RouteOptions[] = []
   app.addHook('onRoute', (route) => {
     routes.push(route)
   })
   setUpAccess(app, context)
-  await app.register(cookie)
   await app.register(formbody, { bodyLimit: 64 * 1024 })
   await app.register(swagger, {
     openapi: {

@@ -103,7 +103,8 @@ async function other(ask: Exclude<Ask, { input: unknown }>): Promise<void> {
       port?.close()
       return
     }
-    await backup(db.raw, ask.path)
+    // In one step: a step is a consistent read, and further steps begin anew whenever another process has written.
+    await backup(db.raw, ask.path, { rate: 1_000_000_000 })
     const copy = new DatabaseSync(ask.path)
     try {
       const result = copy.prepare('PRAGMA integrity_check').get()?.['integrity_check']

@@ -1,0 +1,15 @@
+// The parts that the command line plugs into the server: the queue on Redis, and pages beside the API. Listed here and nowhere else.
+import type { Log } from '@holdfast/shared/log.ts'
+import type { Plugin } from './app.ts'
+import type { JobDeps } from './jobs.ts'
+import type { Queue } from './queue.ts'
+
+/** A queue that can also run the jobs of jobs.ts: workers, the watch schedule, and reconcile at start and each minute. */
+export type WorkingQueue = Queue & {
+  /** Starts the workers; they run until `close`. */
+  work(deps: JobDeps): Promise<void>
+}
+export type OpenQueue = (options: { readonly redisUrl: string; readonly log: Log }) => Promise<WorkingQueue>
+export type Parts = { readonly openQueue: OpenQueue | undefined; readonly plugins: readonly Plugin[] }
+
+export const parts: Parts = { openQueue: undefined, plugins: [] }
