@@ -1,6 +1,7 @@
 // Open packs of a run. Segments go to a random one of those open, as ciphertext, straight to files: object sizes then tell little about
 // chunk sizes, and memory holds none of it. Closing adds footer, padding and trailer; only then has the file the name of a whole pack.
 import { createHash, type Hash } from 'node:crypto'
+import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { type Random, randomBelow } from '@holdfast/shared/random.ts'
 import type { Descriptor, FileSystem } from '../file-system/file-system.ts'
 import type { SessionEntry, StructureKeys, Writer } from '../keys/keys.ts'
@@ -117,10 +118,23 @@ export function createPackSpool(options: {
 
   /** Moves the segments of a small pack into another one, sealed as they are. */
   const merge = (from: OpenPack, into: OpenPack): void => {
-    for (const [i, segment] of from.segments.entries()) {
-      const bytes = Buffer.allocUnsafeSlow(segment.sealedBytes)
-      for (let done = 0; done < bytes.length;) done += fileSystem.read(from.fd, bytes, done, bytes.length - done, segment.offset + done)
-      addTo(into, segment, bytes, from.numbers[i]!)
+    const fd = fileSystem.open(directory, from.part, 'read')
+    try {
+      for (const [i, segment] of from.segments.entries()) {
+        const bytes = Buffer.allocUnsafeSlow(segment.sealedBytes)
+        for (let done = 0; done < bytes.length;) {
+          const read = fileSystem.read(fd, bytes, done, bytes.length - done, segment.offset + done)
+          if (read === 0)
+            throw new HoldfastError(
+              'local-disk',
+              'an open pack in the spool is shorter than what was written to it: check the disk of the state directory',
+            )
+          done += read
+        }
+        addTo(into, segment, bytes, from.numbers[i]!)
+      }
+    } finally {
+      fileSystem.close(fd)
     }
     discard(from)
   }
