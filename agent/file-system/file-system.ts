@@ -73,6 +73,8 @@ export interface FileSystem {
   /** Where the data that stands at `offset` ends (SEEK_HOLE). */
   nextHole(fd: Descriptor, offset: number): number
   sync(fd: Descriptor): void
+  /** Makes everything written to the file system that `fd` is on durable (syncfs); errors of earlier writes are reported where the kernel does. */
+  syncFileSystem(fd: Descriptor): void
   /**
    * Takes the one exclusive lock of the file that `fd` is open on (flock); it is free again when `fd` is closed or the process dies. With
    * `wait` false answers false where another holds it. Absent in a simulation that has one process only.

@@ -55,6 +55,7 @@ export const libc = {
   ftruncate: bind<(fd: number, size: Int64) => number>('ftruncate', 'int', ['int', 'int64']),
   lseek: bind<(fd: number, offset: Int64, whence: number) => Int64>('lseek', 'int64', ['int', 'int64', 'int']),
   fsync: bind<(fd: number) => number>('fsync', 'int', ['int']),
+  syncfs: bind<(fd: number) => number>('syncfs', 'int', ['int']),
   flock: bind<(fd: number, operation: number) => number>('flock', 'int', ['int', 'int']),
   posixFadvise: bind<(fd: number, offset: number, length: number, advice: number) => number>('posix_fadvise', 'int', [
     'int',

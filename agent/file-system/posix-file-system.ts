@@ -297,6 +297,9 @@ export const posixFileSystem: FileSystem = {
   nextData,
   nextHole,
   sync,
+  syncFileSystem: (fd) => {
+    if (again(() => libc.syncfs(fd)) < 0) throw failure('syncfs')
+  },
   lock: (fd, wait) => {
     while (libc.flock(fd, wait ? LOCK.EXCLUSIVE : LOCK.EXCLUSIVE | LOCK.NOT_WAITING) < 0) {
       if (['EAGAIN', 'EWOULDBLOCK'].includes(lastError())) return false

@@ -1,0 +1,680 @@
+// Carries a restore out: walks the snapshot, decides for every entry, makes directories on the way down, collects files into batches that are
+// fetched and written beside the walk, and ends directories from the deepest up. One Applier per restore.
+import { HoldfastError, isHoldfastError, printable } from '@holdfast/shared/errors.ts'
+import { type Descriptor, FileError, type FileStat, type FileSystem } from '../file-system/file-system.ts'
+import { blake3, type Hasher } from '../repository/blake3.ts'
+import type { PackReader } from '../repository/pack-reader.ts'
+import type { Entry } from '../repository/tree.ts'
+import type { BlobLocation } from '../repository/view.ts'
+import { BatchWriter, type Outcome, type Piece, type SealedInBatch } from './batch.ts'
+import { sameContent } from './compare.ts'
+import { besideName, contentBytes, decide, decideCompared, type Decision, mayBeTorn, type Overwrite, temporaryName } from './decide.ts'
+import type { Executor } from './executor.ts'
+import { isFatal, metadataDiffers, type MetadataProblem, removeInheritedAcls, setMetadata } from './metadata.ts'
+import { LinkGroups } from './link-groups.ts'
+import type { Interruption } from './mark.ts'
+import type { ReportBuilder } from './report.ts'
+import { TargetDirectory, TargetTree } from './target-tree.ts'
+import { Tasks } from './tasks.ts'
+import { entryPath, readChunkIds, type WalkDirectory, type WalkStep } from './tree-reader.ts'
+import {
+  createTemporary,
+  finishFile,
+  type Place,
+  removeTemporary,
+  writeContent,
+  writeFile,
+  writeHardLink,
+  writeSpecial,
+} from './write-file.ts'
+
+/** A file of more content than this is written in parts by all threads; a batch of small files holds about as much. */
+const BATCH_BYTES = 8 * 2 ** 20
+const BATCH_FILES = 1024
+/** What the segments of a batch may come to opened, where each gives only a little. */
+const BATCH_PLAIN_BYTES = 32 * 2 ** 20
+/** Directories whose descriptors a batch keeps open. */
+const BATCH_DIRECTORIES = 48
+const BATCHES_IN_FLIGHT = 4
+const BESIDE_ATTEMPTS = 1000
+const HERE = Buffer.alloc(0)
+
+export type ApplyOptions = {
+  readonly fs: FileSystem
+  readonly reader: PackReader
+  readonly idKey: Buffer
+  readonly executor: Executor
+  readonly snapshotId: string
+  readonly overwrite: Overwrite
+  readonly interruption: Interruption
+  readonly report: ReportBuilder
+  /** Metadata for the target itself, where `/` was backed up and everything is restored. */
+  readonly rootEntry: Entry | undefined
+  readonly targetFd: Descriptor
+  readonly targetExisted: boolean
+  readonly signal?: AbortSignal | undefined
+}
+
+/** An entry on its way to a name. */
+type Item = {
+  readonly directory: TargetDirectory
+  readonly entry: Entry
+  readonly name: Buffer
+  /** Replaces what stands there. */
+  readonly replace: boolean
+  readonly beside: boolean
+  readonly ids: readonly string[]
+}
+type Located = { readonly item: Item; readonly pieces: readonly Piece[] }
+
+class OpenBatch {
+  readonly files: Located[] = []
+  readonly unlocated: Item[] = []
+  readonly places: BlobLocation[] = []
+  readonly directories = new Set<TargetDirectory>()
+  readonly #ordinals = new Map<string, number>()
+  bytes = 0
+  plainBytes = 0
+
+  /** The piece that holds a chunk; of several copies one in a segment that is needed anyway. Undefined where the view has none. */
+  piece(reader: PackReader, id: string): Piece | undefined {
+    const places = reader.locate(id, 'chunk')
+    const key = (place: BlobLocation): string => `${place.pack.random}${place.segment.offset}`
+    const place = places.find((candidate) => this.#ordinals.has(key(candidate))) ?? places[0]
+    if (place === undefined) return undefined
+    let segment = this.#ordinals.get(key(place))
+    if (segment === undefined) {
+      segment = this.places.push(place) - 1
+      this.#ordinals.set(key(place), segment)
+      this.plainBytes += place.segment.plainBytes
+    }
+    return { segment, offset: place.offset, bytes: place.bytes, id }
+  }
+}
+
+export class Applier {
+  readonly #options: ApplyOptions
+  readonly #fs: FileSystem
+  readonly #tree: TargetTree
+  readonly #tasks = new Tasks(BATCHES_IN_FLIGHT)
+  readonly #groups = new LinkGroups<TargetDirectory>()
+  readonly #targets = new Map<WalkDirectory, TargetDirectory>()
+  readonly #hasher: Hasher
+  readonly #report: ReportBuilder
+  readonly #deferred: (() => Promise<void>)[] = []
+  #batch = new OpenBatch()
+
+  constructor(options: ApplyOptions) {
+    this.#options = options
+    this.#fs = options.fs
+    this.#report = options.report
+    this.#hasher = blake3.keyed(options.idKey)
+    this.#tree = new TargetTree(options.fs, (directory) => this.#over(directory))
+  }
+
+  /** Restores everything that the walk yields. When it resolves or rejects nothing is being written any more. */
+  async run(steps: AsyncIterable<WalkStep>): Promise<void> {
+    try {
+      for await (const step of steps) {
+        this.#tasks.check()
+        await this.#runDeferred()
+        await this.#step(step)
+      }
+      await this.#finish()
+    } finally {
+      await this.#tasks.settle()
+      this.#tree.closeAll()
+    }
+  }
+
+  async #finish(): Promise<void> {
+    // What settles may start work again: a name that was taken meanwhile, a hard link whose first name failed.
+    do {
+      await this.#runDeferred()
+      await this.#flush()
+      await this.#tasks.settle()
+      this.#tasks.check()
+    } while (this.#deferred.length > 0 || this.#batch.files.length + this.#batch.unlocated.length > 0)
+  }
+
+  async #step(step: WalkStep): Promise<void> {
+    const walk = step.directory
+    switch (step.step) {
+      case 'enter': {
+        const parent = walk.parent === undefined ? undefined : this.#targets.get(walk.parent)
+        const directory = new TargetDirectory(parent, walk)
+        this.#targets.set(walk, directory)
+        if (parent === undefined) this.#adoptTarget(directory)
+        else if (walk.selected) await this.#materialize(directory)
+        return
+      }
+      case 'entries': {
+        const directory = this.#targets.get(walk)!
+        if (!(await this.#materialize(directory))) return
+        for (const entry of step.entries) await this.#entry(directory, entry)
+        return
+      }
+      case 'failed':
+        this.#report.problem(walk.path, 'damaged', step.error.message)
+        return
+      case 'leave': {
+        const directory = this.#targets.get(walk)!
+        this.#targets.delete(walk)
+        this.#tree.leave(directory)
+      }
+    }
+  }
+
+  #adoptTarget(directory: TargetDirectory): void {
+    directory.name = HERE
+    directory.existed = this.#options.targetExisted
+    directory.finish = this.#options.rootEntry !== undefined && this.#options.overwrite !== 'never'
+    this.#tree.adopt(directory, this.#options.targetFd)
+  }
+
+  /** Makes or finds a directory, and those above it. False where nothing can be restored into it; that is reported once. */
+  async #materialize(directory: TargetDirectory): Promise<boolean> {
+    if (directory.name !== undefined) return true
+    if (directory.failed) return false
+    const parent = directory.parent!
+    const entry = directory.walk.entry!
+    if (parent.failed || !(await this.#materialize(parent))) {
+      directory.failed = true
+      return false
+    }
+    try {
+      for (let attempt = 0; directory.name === undefined && !directory.failed; attempt++) {
+        const name = attempt === 0 ? entry.name : besideName(entry.name, this.#options.snapshotId, attempt)
+        if (attempt > BESIDE_ATTEMPTS) throw new FileError('mkdir', 'EEXIST')
+        this.#tryDirectory(directory, parent, entry, name, attempt > 0)
+      }
+    } catch (error) {
+      this.#refused(entryPath(parent.walk, entry.name), error)
+      directory.failed = true
+    }
+    return !directory.failed
+  }
+
+  /** One try at one name: sets the directory's name, or marks it failed, or leaves both for the next name to be tried. */
+  #tryDirectory(directory: TargetDirectory, parent: TargetDirectory, entry: Entry, name: Buffer, beside: boolean): void {
+    const fs = this.#fs
+    const { overwrite, interruption } = this.#options
+    const at = this.#tree.descriptor(parent)
+    const { path } = directory.walk
+    const leadsOnly = entry.passage === true || !directory.walk.selected
+    const existing = parent.existed ? statOf(fs, at, name) : undefined
+    const decision = decide(entry, existing, overwrite)
+    if (decision === 'keep') {
+      this.#report.kept(path, entry)
+      directory.failed = true
+      return
+    }
+    if (decision === 'beside') return
+    if (decision === 'enter') {
+      directory.finish = overwrite !== 'never' && (!leadsOnly || interruption.made(path))
+      const fd = openExisting(fs, at, name, directory.finish)
+      directory.existed = true
+      directory.name = name
+      this.#tree.adopt(directory, fd)
+      return
+    }
+    if (decision === 'replace') fs.remove(at, name, 'file')
+    try {
+      fs.makeDirectory(at, name, 0o700)
+    } catch (error) {
+      if (!(error instanceof FileError) || error.errno !== 'EEXIST') throw error
+      // Somebody made it since it was looked for: look again.
+      parent.existed = true
+      return this.#tryDirectory(directory, parent, entry, name, beside)
+    }
+    if (leadsOnly) interruption.note(path)
+    const fd = fs.open(at, name, 'directory')
+    if (parent.existed) removeInheritedAcls(fs, fd)
+    directory.name = name
+    directory.finish = true
+    this.#tree.adopt(directory, fd)
+    this.#report.directory(beside)
+  }
+
+  #over(directory: TargetDirectory): void {
+    if (!directory.finish || directory.failed || directory.name === undefined) return
+    const entry = directory.walk.entry ?? this.#options.rootEntry
+    if (entry === undefined) return
+    try {
+      const problems = setMetadata(this.#fs, this.#tree.descriptor(directory), HERE, entry, directory.existed)
+      this.#report.metadata(directory.walk.path, problems)
+    } catch (error) {
+      this.#refused(directory.walk.path, error)
+    }
+  }
+
+  async #entry(directory: TargetDirectory, entry: Entry): Promise<void> {
+    if (entry.link !== undefined) {
+      const group = this.#groups.join(entry.link)
+      if (group.state === 'pending') {
+        // The directory stays unfinished until the first name of the group is there.
+        directory.holds += 1
+        group.waiting.push({ directory, entry })
+        return
+      }
+      if (group.state === 'ready') return this.#link(directory, entry, group.leader)
+    }
+    return this.#place(directory, entry)
+  }
+
+  /** Finds the name for an entry and brings it on its way. `existing` is looked for where it could be. */
+  async #place(directory: TargetDirectory, entry: Entry, looksAgain = false): Promise<void> {
+    try {
+      for (let attempt = 0; attempt <= BESIDE_ATTEMPTS; attempt++) {
+        const name = attempt === 0 ? entry.name : besideName(entry.name, this.#options.snapshotId, attempt)
+        const decision = await this.#decide(directory, entry, name, looksAgain || directory.existed)
+        if (decision === 'beside') continue
+        if (decision === 'keep') return this.#keep(directory, entry, name)
+        return await this.#write({ directory, entry, name, replace: decision === 'replace', beside: attempt > 0, ids: [] })
+      }
+      throw new FileError('open', 'EEXIST')
+    } catch (error) {
+      this.#failed(directory, entry, error)
+    }
+  }
+
+  async #decide(directory: TargetDirectory, entry: Entry, name: Buffer, look: boolean): Promise<Decision> {
+    if (!look) return 'write'
+    const { fs, overwrite, reader, signal, interruption } = this.#options
+    const at = this.#tree.hold(directory)
+    try {
+      const existing = statOf(fs, at, name)
+      const decision = decide(entry, existing, overwrite)
+      if (existing === undefined) return decision
+      const torn = interruption.interrupted && overwrite === 'beside' && mayBeTorn(entry, existing)
+      if (decision !== 'compare') return decision === 'beside' && torn ? 'replace' : decision
+      const same = await sameContent({ fs, reader, chunkHasher: this.#hasher, at, name, entry, signal })
+      return !same && torn ? 'replace' : decideCompared(same, existing, overwrite)
+    } finally {
+      this.#tree.release(directory)
+    }
+  }
+
+  #keep(directory: TargetDirectory, entry: Entry, name: Buffer): void {
+    const { overwrite } = this.#options
+    const path = entryPath(directory.walk, entry.name)
+    const at = this.#tree.descriptor(directory)
+    if (overwrite !== 'never' && metadataDiffers(this.#fs, at, name, entry)) {
+      if (overwrite === 'changed') this.#report.metadata(path, this.#setKept(at, name, entry))
+      else this.#report.problem(path, 'differs', 'it has the same content and was kept, but owner, mode, time or attributes differ')
+    }
+    this.#report.kept(path, entry)
+    // With `never` nobody has looked what it holds, so the other names of the group must not become links to it.
+    if (overwrite === 'never') this.#passOn(entry)
+    else this.#settleGroup(directory, entry, name)
+  }
+
+  /** The next name of the group, if one waits, takes the place of a first name that cannot be linked to. */
+  #passOn(entry: Entry): void {
+    const next = entry.link === undefined ? undefined : this.#groups.promote(entry.link)
+    if (next !== undefined) this.#later(next.directory, () => this.#place(next.directory, next.entry))
+  }
+
+  #setKept(at: Descriptor, name: Buffer, entry: Entry): MetadataProblem[] {
+    const handle = this.#fs.open(at, name, 'handle')
+    try {
+      if (this.#fs.stat(handle, HERE).kind !== entry.kind) throw new FileError('stat', 'ESTALE')
+      return setMetadata(this.#fs, handle, HERE, entry, true)
+    } finally {
+      this.#fs.close(handle)
+    }
+  }
+
+  async #write(item: Item): Promise<void> {
+    const { directory, entry } = item
+    if (entry.kind !== 'file') {
+      const at = this.#tree.hold(directory)
+      try {
+        this.#settled(item, writeSpecial(this.#fs, placeOf(item, at), entry))
+      } catch (error) {
+        this.#refusedItem(item, error)
+      } finally {
+        this.#tree.release(directory)
+      }
+      return
+    }
+    if (contentBytes(entry) > BATCH_BYTES) return this.#writeLarge(item)
+    const ids: string[] = []
+    try {
+      for await (const page of readChunkIds(this.#options.reader, entry.content, this.#options.signal)) {
+        ids.push(...page)
+        // Every chunk has at least one byte: more ids than bytes cannot be this file's.
+        if (ids.length > contentBytes(entry)) throw wrongLength()
+      }
+    } catch (error) {
+      return this.#failed(directory, entry, error)
+    }
+    await this.#enqueue({ ...item, ids })
+  }
+
+  async #enqueue(item: Item): Promise<void> {
+    this.#tree.hold(item.directory)
+    const batch = this.#batch
+    const pieces: Piece[] = []
+    let missing = false
+    for (const id of item.ids) {
+      const piece = batch.piece(this.#options.reader, id)
+      if (piece === undefined) missing = true
+      else pieces.push(piece)
+    }
+    if (missing || sum(pieces) + inlineBytes(item.entry) !== contentBytes(item.entry)) batch.unlocated.push(item)
+    else batch.files.push({ item, pieces })
+    batch.bytes += contentBytes(item.entry)
+    batch.directories.add(item.directory)
+    if (
+      batch.bytes >= BATCH_BYTES ||
+      batch.plainBytes >= BATCH_PLAIN_BYTES ||
+      batch.files.length >= BATCH_FILES ||
+      batch.directories.size >= BATCH_DIRECTORIES
+    )
+      await this.#flush()
+  }
+
+  async #flush(): Promise<void> {
+    const batch = this.#batch
+    if (batch.files.length + batch.unlocated.length === 0) return
+    this.#batch = new OpenBatch()
+    await this.#tasks.begin(() => this.#runBatch(batch))
+  }
+
+  /** Sealed segments with their keys. A segment that could not be had is left out, and those that need it are read copy by copy later. */
+  async #fetch(places: readonly BlobLocation[]): Promise<{ segments: SealedInBatch[]; ordinals: Map<number, number> }> {
+    const { reader, signal } = this.#options
+    const sealed = await reader.fetchSealed(places, signal)
+    const segments: SealedInBatch[] = []
+    const ordinals = new Map<number, number>()
+    for (const [i, place] of places.entries()) {
+      const bytes = sealed[i]!
+      if (bytes instanceof HoldfastError) continue
+      const { kind, codec, epoch, segmentId, sealedBytes, plainBytes } = place.segment
+      // Own copies: these buffers are handed over to another thread.
+      const key = new Uint8Array(reader.keyOf(place))
+      ordinals.set(
+        i,
+        segments.push({
+          kind,
+          codec,
+          epoch,
+          sealedBytes,
+          plainBytes,
+          key,
+          segmentId: Buffer.from(segmentId),
+          sealed: new Uint8Array(bytes),
+        }) - 1,
+      )
+    }
+    return { segments, ordinals }
+  }
+
+  async #runBatch(batch: OpenBatch): Promise<void> {
+    const { segments, ordinals } = await this.#fetch(batch.places)
+    const writer = new BatchWriter()
+    const sent: Located[] = []
+    const alone = [...batch.unlocated]
+    for (const located of batch.files) {
+      const pieces = located.pieces.map((piece) => ({ ...piece, segment: ordinals.get(piece.segment) ?? -1 }))
+      if (pieces.some((piece) => piece.segment < 0)) alone.push(located.item)
+      else {
+        writer.add({ place: placeOf(located.item, located.item.directory.fd!), entry: located.item.entry, pieces })
+        sent.push(located)
+      }
+    }
+    const result = await this.#options.executor.run({ segments, files: writer.finish(), parts: [] }, batch.bytes)
+    for (const [i, { item }] of sent.entries()) {
+      const outcome = result.files[i]!
+      if (outcome.result === 'written') this.#settled(item, outcome.problems ?? [])
+      else if (outcome.result === 'damaged') alone.push(item)
+      else this.#refusedItem(item, errorOf(outcome))
+      if (outcome.result !== 'damaged') this.#tree.release(item.directory)
+    }
+    for (const item of alone) {
+      await this.#writeAlone(item)
+      this.#tree.release(item.directory)
+    }
+    this.#report.progress()
+  }
+
+  /** Writes a small file from the first good copy of each chunk. */
+  async #writeAlone(item: Item): Promise<void> {
+    const { reader, signal } = this.#options
+    const { entry, directory } = item
+    try {
+      const pieces: Buffer[] = []
+      for (const id of item.ids) pieces.push(await reader.readChunk(id, signal))
+      if (entry.content?.kind === 'inline') pieces.push(entry.content.bytes)
+      if (pieces.reduce((total, piece) => total + piece.length, 0) !== contentBytes(entry)) throw wrongLength()
+      this.#settled(item, writeFile(this.#fs, placeOf(item, directory.fd!), entry, pieces))
+    } catch (error) {
+      this.#refusedItem(item, error)
+    }
+  }
+
+  /** A large file: parts of it are fetched and written side by side into one temporary file. */
+  async #writeLarge(item: Item): Promise<void> {
+    const { entry, directory } = item
+    const { reader, signal } = this.#options
+    const at = this.#tree.hold(directory)
+    const place = placeOf(item, at)
+    let fd: Descriptor | undefined
+    const parts: Promise<void>[] = []
+    const failures: unknown[] = []
+    try {
+      fd = createTemporary(this.#fs, place)
+      let position = 0
+      let run: { id: string; bytes: number }[] = []
+      let runBytes = 0
+      const send = async (): Promise<void> => {
+        if (run.length === 0) return
+        const [ids, from] = [run.map(({ id }) => id), position - runBytes]
+        run = []
+        runBytes = 0
+        await this.#tasks.begin(() => {
+          const part = this.#writePart(fd!, entry, ids, from).catch((error: unknown) => void failures.push(error))
+          parts.push(part)
+          return part
+        })
+      }
+      for await (const page of readChunkIds(reader, entry.content, signal))
+        for (const id of page) {
+          if (failures.length > 0) throw failures[0]
+          const bytes = reader.locate(id, 'chunk')[0]?.bytes
+          if (bytes === undefined) await reader.readChunk(id, signal)
+          run.push({ id, bytes: bytes ?? 0 })
+          position += bytes ?? 0
+          runBytes += bytes ?? 0
+          if (position > contentBytes(entry)) throw wrongLength()
+          if (runBytes >= BATCH_BYTES / 2) await send()
+        }
+      await send()
+      await Promise.all(parts)
+      if (failures.length > 0) throw failures[0]
+      if (position !== contentBytes(entry)) throw wrongLength()
+      const whole = fd
+      fd = undefined
+      this.#settled(item, finishFile(this.#fs, whole, place, entry, entry.extents !== undefined))
+    } catch (error) {
+      await Promise.all(parts)
+      if (fd !== undefined) {
+        this.#fs.close(fd)
+        removeTemporary(this.#fs, at, temporaryName(item.name))
+      }
+      this.#refusedItem(item, error)
+    } finally {
+      this.#tree.release(directory)
+    }
+    this.#report.progress()
+  }
+
+  async #writePart(fd: Descriptor, entry: Entry, ids: readonly string[], position: number): Promise<void> {
+    const { reader, signal, executor } = this.#options
+    const batch = new OpenBatch()
+    const found = ids.map((id) => batch.piece(reader, id))
+    const { segments, ordinals } = await this.#fetch(batch.places)
+    const pieces = found.map((piece) => (piece === undefined ? undefined : { ...piece, segment: ordinals.get(piece.segment) ?? -1 }))
+    if (pieces.every((piece) => piece !== undefined && piece.segment >= 0)) {
+      const part = { fd, extents: entry.extents, position, pieces: pieces as Piece[] }
+      const result = await executor.run({ segments, files: new BatchWriter().finish(), parts: [part] }, sum(part.pieces))
+      const outcome = result.parts[0]!
+      if (outcome.result === 'written') return
+      if (outcome.result !== 'damaged') throw errorOf(outcome)
+    }
+    for (const id of ids) {
+      const bytes = await reader.readChunk(id, signal)
+      writeContent(this.#fs, fd, bytes, position, entry.extents)
+      position += bytes.length
+    }
+  }
+
+  async #link(
+    directory: TargetDirectory,
+    entry: Entry,
+    leader: { directory: TargetDirectory; name: Buffer; inode: bigint; deviceId: bigint },
+  ): Promise<void> {
+    const { fs, overwrite } = this.#options
+    const path = entryPath(directory.walk, entry.name)
+    for (let attempt = 0; attempt <= BESIDE_ATTEMPTS; attempt++) {
+      const name = attempt === 0 ? entry.name : besideName(entry.name, this.#options.snapshotId, attempt)
+      try {
+        // Held first: asking for the second descriptor could close the first.
+        const at = this.#tree.hold(directory)
+        try {
+          const from = this.#tree.descriptor(leader.directory)
+          const first = fs.stat(from, leader.name)
+          if (first.inode !== leader.inode || first.deviceId !== leader.deviceId) throw new FileError('link', 'ESTALE')
+          const existing = statOf(fs, at, name)
+          if (existing?.inode === leader.inode && existing.deviceId === leader.deviceId) return this.#report.kept(path, entry)
+          const decision = decide(entry, existing, overwrite)
+          const plain = decision === 'compare' ? decideCompared(false, existing!, overwrite) : decision
+          if (plain === 'keep') return this.#report.kept(path, entry)
+          if (plain === 'beside' && !(this.#options.interruption.interrupted && mayBeTorn(entry, existing!))) continue
+          writeHardLink(fs, { at: from, name: leader.name }, { at, name, exclusive: plain === 'write', existed: directory.existed })
+          return this.#report.written(path, entry, attempt > 0)
+        } finally {
+          this.#tree.release(directory)
+        }
+      } catch (error) {
+        if (!(error instanceof FileError) || isFatal(error)) throw localDisk(path, error)
+        // No link can be made here: every name of the group carries the content, so it becomes a file of its own, and that is said.
+        this.#report.problem(path, 'link', error.errno)
+        return this.#place(directory, { ...entry, link: undefined })
+      }
+    }
+  }
+
+  /** Something was written under its name. */
+  #settled(item: Item, problems: readonly MetadataProblem[]): void {
+    const path = entryPath(item.directory.walk, item.entry.name)
+    this.#report.metadata(path, problems)
+    this.#report.written(path, item.entry, item.beside)
+    this.#settleGroup(item.directory, item.entry, item.name)
+  }
+
+  /** The first name of a group of hard links stands: the others can follow. */
+  #settleGroup(directory: TargetDirectory, entry: Entry, name: Buffer): void {
+    if (entry.link === undefined) return
+    const stat = this.#fs.stat(this.#tree.descriptor(directory), name)
+    const leader = { directory, name, inode: stat.inode, deviceId: stat.deviceId }
+    for (const waiting of this.#groups.ready(entry.link, leader))
+      this.#later(waiting.directory, () => this.#link(waiting.directory, waiting.entry, leader))
+  }
+
+  /**
+   * Puts off work in a directory that `holds` counts already to the next step of the walk: what runs beside the walk must not wait for its own
+   * place among the work in flight.
+   */
+  #later(directory: TargetDirectory, work: () => Promise<void>): void {
+    this.#deferred.push(async () => {
+      await work()
+      this.#tree.leave(directory)
+    })
+  }
+
+  async #runDeferred(): Promise<void> {
+    for (let work = this.#deferred.shift(); work !== undefined; work = this.#deferred.shift()) await work()
+  }
+
+  #refusedItem(item: Item, error: unknown): void {
+    if (error instanceof FileError && error.errno === 'EEXIST') {
+      // Somebody made the name since it was looked for, or the file system takes two names for one: look again.
+      item.directory.holds += 1
+      this.#later(item.directory, () => this.#place(item.directory, item.entry, true))
+    } else this.#failed(item.directory, item.entry, error)
+  }
+
+  /** An entry cannot be restored: it is named, and the next name of its group, if there is one, is tried instead. */
+  #failed(directory: TargetDirectory, entry: Entry, error: unknown): void {
+    this.#refused(entryPath(directory.walk, entry.name), error)
+    this.#report.failed(entryPath(directory.walk, entry.name), entry)
+    this.#passOn(entry)
+  }
+
+  #refused(path: Buffer, error: unknown): void {
+    if (error instanceof FileError) {
+      if (isFatal(error)) throw localDisk(path, error)
+      this.#report.problem(path, 'refused', error.errno)
+    } else if (isHoldfastError(error, 'damaged', 'not-found')) this.#report.problem(path, 'damaged', error.message)
+    else throw error
+  }
+}
+
+function placeOf(item: Item, at: Descriptor): Place {
+  return { at, name: item.name, exclusive: !item.replace, existed: item.directory.existed }
+}
+
+function errorOf(outcome: Outcome): unknown {
+  if (outcome.result === 'exists') return new FileError('rename', 'EEXIST')
+  return new FileError('write', outcome.errno ?? 'EIO')
+}
+
+function sum(pieces: readonly Piece[]): number {
+  return pieces.reduce((total, piece) => total + piece.bytes, 0)
+}
+
+function inlineBytes(entry: Entry): number {
+  return entry.content?.kind === 'inline' ? entry.content.bytes.length : 0
+}
+
+function wrongLength(): HoldfastError {
+  return new HoldfastError('damaged', 'its chunks do not have the length of the file')
+}
+
+function localDisk(path: Buffer, error: unknown): unknown {
+  if (!(error instanceof FileError)) return error
+  return new HoldfastError(
+    'local-disk',
+    `cannot restore '${printable(path.toString())}': ${error.message}; make room or repair the disk and run the same restore again, it goes on where it stopped`,
+    {
+      cause: error,
+    },
+  )
+}
+
+/** What stands at a name, or nothing. */
+function statOf(fs: FileSystem, at: Descriptor, name: Buffer): FileStat | undefined {
+  try {
+    return fs.stat(at, name)
+  } catch (error) {
+    if (error instanceof FileError && error.errno === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+/** Opens a directory that was there. One that is to be set right anyway is made passable for its owner first. */
+function openExisting(fs: FileSystem, at: Descriptor, name: Buffer, ours: boolean): Descriptor {
+  try {
+    const fd = fs.open(at, name, 'directory')
+    if (!ours) return fd
+    const { mode } = fs.stat(fd, HERE)
+    if ((mode & 0o700) !== 0o700) fs.setMode(fd, HERE, mode | 0o700)
+    return fd
+  } catch (error) {
+    if (!ours || !(error instanceof FileError) || error.errno !== 'EACCES') throw error
+    fs.setMode(at, name, 0o700)
+    return fs.open(at, name, 'directory')
+  }
+}

@@ -1,0 +1,129 @@
+// What a restore did, as it is told to people, records and exit codes. Exit 0 means that every selected entry is there byte by byte and with
+// all of its metadata; everything else is named here (reference bug B31).
+import type { Entry } from '../repository/tree.ts'
+import { contentBytes } from './decide.ts'
+import type { MetadataProblem } from './metadata.ts'
+
+/**
+ * damaged: not readable from any copy · refused: the file system did not allow it · differs: kept with the right content but other metadata ·
+ * link: restored as a file of its own · not-in-snapshot: selected, but not there · owner, attribute, mode, times: could not be set.
+ */
+export type RestoreProblemCode = 'damaged' | 'refused' | 'differs' | 'link' | 'not-in-snapshot' | MetadataProblem['code']
+export type RestoreProblem = {
+  /** As it was when it was backed up; a token where a token was selected. */
+  readonly path: Buffer
+  readonly code: RestoreProblemCode
+  /** Name of the system's error, or a sentence for damage. */
+  readonly errno?: string
+}
+
+export type RestoreReport = {
+  /** Written under their names or beside: files, links and special files. */
+  readonly files: number
+  /** Directories made. */
+  readonly directories: number
+  /** Content of the files written. */
+  readonly bytes: number
+  /** Found with the same content and kept; with `never`, everything that was found. */
+  readonly kept: number
+  /** Of `files` and `directories`, those that landed beside what was there. */
+  readonly beside: number
+  /** Entries that are not there now; each is in `problems`. */
+  readonly failed: number
+  /** The first 10,000. */
+  readonly problems: readonly RestoreProblem[]
+  readonly problemCount: number
+}
+
+export type RestoreProgress = {
+  readonly files: number
+  readonly bytes: number
+  /** Undefined where only a part is selected: nobody knows before the walk ends. */
+  readonly totalFiles: number | undefined
+  readonly totalBytes: number | undefined
+}
+
+/** One entry that is no directory, when its fate is decided: for recovery records. */
+export type RestoredEntry = { readonly path: Buffer; readonly entry: Entry; readonly outcome: 'written' | 'beside' | 'kept' | 'failed' }
+
+const PROBLEMS_HELD = 10_000
+
+export class ReportBuilder {
+  readonly #problems: RestoreProblem[] = []
+  readonly #onEntry: ((entry: RestoredEntry) => void) | undefined
+  readonly #onProgress: ((progress: RestoreProgress) => void) | undefined
+  readonly #totals: { files: number | undefined; bytes: number | undefined }
+  #files = 0
+  #directories = 0
+  #bytes = 0
+  #kept = 0
+  #keptBytes = 0
+  #beside = 0
+  #failed = 0
+  #problemCount = 0
+
+  constructor(options: {
+    onEntry?: ((entry: RestoredEntry) => void) | undefined
+    onProgress?: ((progress: RestoreProgress) => void) | undefined
+    totals: { files: number | undefined; bytes: number | undefined }
+  }) {
+    this.#onEntry = options.onEntry
+    this.#onProgress = options.onProgress
+    this.#totals = options.totals
+  }
+
+  written(path: Buffer, entry: Entry, beside: boolean): void {
+    this.#files += 1
+    this.#bytes += contentBytes(entry)
+    if (beside) this.#beside += 1
+    this.#onEntry?.({ path, entry, outcome: beside ? 'beside' : 'written' })
+  }
+
+  kept(path: Buffer, entry: Entry): void {
+    this.#kept += 1
+    this.#keptBytes += contentBytes(entry)
+    if (entry.kind !== 'directory') this.#onEntry?.({ path, entry, outcome: 'kept' })
+  }
+
+  failed(path: Buffer, entry: Entry): void {
+    this.#failed += 1
+    this.#onEntry?.({ path, entry, outcome: 'failed' })
+  }
+
+  directory(beside: boolean): void {
+    this.#directories += 1
+    if (beside) this.#beside += 1
+  }
+
+  problem(path: Buffer, code: RestoreProblemCode, errno?: string): void {
+    this.#problemCount += 1
+    if (this.#problems.length < PROBLEMS_HELD) this.#problems.push({ path, code, ...(errno === undefined ? {} : { errno }) })
+  }
+
+  metadata(path: Buffer, problems: readonly MetadataProblem[]): void {
+    for (const { code, errno } of problems) this.problem(path, code, errno)
+  }
+
+  progress(): void {
+    this.#onProgress?.({
+      files: this.#files + this.#kept,
+      bytes: this.#bytes + this.#keptBytes,
+      totalFiles: this.#totals.files,
+      totalBytes: this.#totals.bytes,
+    })
+  }
+
+  finish(): RestoreReport {
+    this.progress()
+    return {
+      files: this.#files,
+      directories: this.#directories,
+      bytes: this.#bytes,
+      kept: this.#kept,
+      beside: this.#beside,
+      failed: this.#failed,
+      problems: this.#problems,
+      problemCount: this.#problemCount,
+    }
+  }
+}

@@ -1,0 +1,161 @@
+// Restores a snapshot, or a part of it, into a directory. Promises: nothing is written outside the target, whatever the repository or
+// somebody else in the target says; a name in the target stands for something complete; the same restore twice gives the same tree, also
+// when the first was interrupted; what could not be restored is named. Errors of the store abort; damage of single files does not.
+// Durable at the end: one syncfs of the target's file system instead of an fsync per file, which costs a journal commit each.
+import { HoldfastError, printable } from '@holdfast/shared/errors.ts'
+import { CWD, type Descriptor, FileError, type FileSystem } from '../file-system/file-system.ts'
+import { posixFileSystem } from '../file-system/posix-file-system.ts'
+import type { ReadKeys } from '../keys/keys.ts'
+import { createPackReader } from '../repository/pack-reader.ts'
+import type { Repository } from '../repository/repository.ts'
+import type { OpenedSnapshot } from '../repository/snapshot.ts'
+import type { View } from '../repository/view.ts'
+import { Applier } from './apply.ts'
+import type { Overwrite } from './decide.ts'
+import { createExecutor } from './executor.ts'
+import { beginMark } from './mark.ts'
+import { planRestore, type RestorePlan } from './plan.ts'
+import { ReportBuilder, type RestoredEntry, type RestoreProgress, type RestoreReport } from './report.ts'
+import { createSelector, type Selection } from './selection.ts'
+import { walkTree } from './tree-reader.ts'
+
+export type { Overwrite } from './decide.ts'
+export type { RestoredEntry, RestoreProblem, RestoreProblemCode, RestoreProgress, RestoreReport } from './report.ts'
+export type { Selection } from './selection.ts'
+
+const HERE = Buffer.alloc(0)
+const DEFAULT_WORKERS = 2
+
+export type RestoreOptions = {
+  readonly repository: Repository
+  readonly view: View
+  readonly keys: ReadKeys
+  readonly snapshot: OpenedSnapshot
+  /** Absolute path; made (mode 0700) where it is missing, its parent must exist. */
+  readonly target: Buffer
+  readonly selection?: Selection | undefined
+  readonly overwrite?: Overwrite | undefined
+  readonly fs?: FileSystem | undefined
+  /** Threads that open and write; 0 does everything in this thread. Only on the real file system. */
+  readonly workers?: number | undefined
+  /** False leaves the last writes to the kernel. */
+  readonly durable?: boolean | undefined
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: ((progress: RestoreProgress) => void) | undefined
+  readonly onEntry?: ((entry: RestoredEntry) => void) | undefined
+  /** Writes nothing; the report says what would be done. */
+  readonly dryRun?: boolean | undefined
+}
+
+/** Rejects with `local-disk`, `grant-required`, `cancelled`, `usage` or what the store says; see the head of this file for what it promises. */
+export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreReport> {
+  if (options.dryRun === true) return reportOf(await planRestore(options))
+  const { repository, view, keys, snapshot, signal, overwrite = 'beside', fs = posixFileSystem } = options
+  const selection = options.selection ?? { kind: 'whole' }
+  const { structure } = snapshot
+  const selector = createSelector(selection, repository.keys.recordKey)
+  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys })
+  const whole = selection.kind === 'whole'
+  const report = new ReportBuilder({
+    onEntry: options.onEntry,
+    onProgress: options.onProgress,
+    totals: whole ? { files: structure.files, bytes: structure.bytes } : { files: undefined, bytes: undefined },
+  })
+  const rootEntry = whole ? snapshot.openPrivate(keys)?.root : undefined
+
+  const opened = openTarget(fs, options.target)
+  let targetFd: Descriptor | undefined = opened.fd
+  const executor = createExecutor({
+    fs,
+    workers: fs === posixFileSystem ? (options.workers ?? DEFAULT_WORKERS) : 0,
+    domainId: repository.keys.domainId,
+    idKey: repository.keys.idKey,
+  })
+  // A second descriptor stays open for what comes after the tree is closed.
+  const base = fs.open(opened.fd, Buffer.from('.'), 'directory')
+  try {
+    await requireRoom(fs, base, options)
+    const interruption = beginMark(fs, base, structure.ref.random)
+    const applier = new Applier({
+      fs,
+      reader,
+      idKey: repository.keys.idKey,
+      executor,
+      snapshotId: structure.ref.random,
+      overwrite,
+      interruption,
+      report,
+      rootEntry,
+      targetFd,
+      targetExisted: opened.existed,
+      signal,
+    })
+    targetFd = undefined
+    await applier.run(walkTree({ reader, root: structure.root, choose: selector.choose, signal }))
+    for (const path of selector.unmatched()) report.problem(path, 'not-in-snapshot')
+    if (options.durable !== false) fs.syncFileSystem(base)
+    interruption.end()
+    if (rootEntry !== undefined && overwrite !== 'never') fs.setTimes(base, HERE, rootEntry.mtimeNs)
+    return report.finish()
+  } catch (error) {
+    if (error instanceof FileError)
+      throw new HoldfastError('local-disk', `cannot restore into '${printable(options.target.toString())}': ${error.message}`, {
+        cause: error,
+      })
+    throw error
+  } finally {
+    await executor.close()
+    if (targetFd !== undefined) fs.close(targetFd)
+    fs.close(base)
+  }
+}
+
+function openTarget(fs: FileSystem, target: Buffer): { fd: Descriptor; existed: boolean } {
+  const shown = printable(target.toString())
+  if (target[0] !== 0x2f) throw new HoldfastError('usage', `the target '${shown}' is no absolute path`)
+  try {
+    try {
+      return { fd: fs.open(CWD, target, 'directory-follow'), existed: true }
+    } catch (error) {
+      if (!(error instanceof FileError) || error.errno !== 'ENOENT') throw error
+      fs.makeDirectory(CWD, target, 0o700)
+      return { fd: fs.open(CWD, target, 'directory'), existed: false }
+    }
+  } catch (error) {
+    throw new HoldfastError(
+      'local-disk',
+      `cannot open the target '${shown}': ${error instanceof Error ? error.message : 'failed'}; name a directory that can be written`,
+      {
+        cause: error,
+      },
+    )
+  }
+}
+
+/** Refuses before anything is written where there is not enough room. Looks closely only where the whole snapshot would not fit. */
+async function requireRoom(fs: FileSystem, target: Descriptor, options: RestoreOptions): Promise<void> {
+  const free = fs.freeBytes(target)
+  if (options.snapshot.structure.bytes <= free) return
+  const { bytes } = await planRestore(options)
+  if (bytes > free)
+    throw new HoldfastError(
+      'local-disk',
+      `the restore needs ${bytes} bytes and '${printable(options.target.toString())}' has ${free} free; nothing was written`,
+      {
+        fields: { neededBytes: bytes, freeBytes: free },
+      },
+    )
+}
+
+function reportOf(plan: RestorePlan): RestoreReport {
+  return {
+    files: plan.files,
+    directories: plan.directories,
+    bytes: plan.bytes,
+    kept: plan.kept,
+    beside: plan.beside,
+    failed: 0,
+    problems: plan.problems,
+    problemCount: plan.problems.length,
+  }
+}
