@@ -22,7 +22,7 @@ const UNPACK =
   )
 const START_LIMIT_MS = 60_000
 /** One installation at a time, also of several test processes. */
-const INSTALL_LOCK = join(tmpdir(), 'holdfast-ceph-install.lock')
+const INSTALL_LOCK = join(tmpdir(), `holdfast-ceph-install-${process.getuid?.() ?? 0}.lock`)
 
 /** Where the programs are: on the system, or unpacked below `root`. */
 export type CephPrograms = { readonly root: string | undefined }

@@ -1,5 +1,6 @@
 // Where a repository is, as a person writes it (`HOLDFAST_REPO`, `--repo`): a path, or `s3:https://host[:port]/bucket[/prefix]`;
-// and the settings that go with it. The environment comes as an argument: only a program's own config module reads it.
+// and the settings that go with it. Any S3-compatible endpoint or a directory will do, as the controller chooses (O3).
+// The environment comes as an argument: only a program's own config module reads it.
 import { isIP } from 'node:net'
 import { resolve } from 'node:path'
 import type { Clock } from '@holdfast/shared/clock.ts'

@@ -11,6 +11,8 @@ export type S3Verdict =
   /** The bucket wants a checksum header beside the signature (object lock with default retention). */
   | { readonly kind: 'wants-checksum' }
   | { readonly kind: 'retry'; readonly afterMs: number; readonly why: string }
+  /** Our clock is off; the SDK has corrected itself by the reply's date, so one more try can help. */
+  | { readonly kind: 'clock'; readonly why: string }
   | { readonly kind: 'full'; readonly why: string }
   | { readonly kind: 'refused'; readonly why: string; readonly hint: string }
 
@@ -26,7 +28,6 @@ const RETRY = new Set([
   'ConditionalRequestConflict',
   'OperationAborted',
   'RequestTimeout',
-  'RequestTimeTooSkewed',
   'SlowDown',
   'Throttling',
   'ThrottlingException',
@@ -46,7 +47,14 @@ const CERTIFICATE = /^(CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|ERR_TLS_|HOSTNAME
 const LOCAL_SHORTAGE = new Set(['EMFILE', 'ENFILE', 'ENOMEM'])
 
 /** The parts of an SDK error that a decision may rest on; all of them may be missing. */
-export type S3Failure = { status: number | undefined; code: string; message: string; headers: Readonly<Record<string, string>> }
+export type S3Failure = {
+  readonly status: number | undefined
+  readonly code: string
+  readonly message: string
+  readonly headers: Readonly<Record<string, string>>
+  /** The SDK has moved its clock to the store's because of this reply. */
+  readonly clockCorrected: boolean
+}
 
 /** Reads the error as data: it may come from the SDK, from Node's sockets, or from a parser. */
 export function readFailure(error: unknown): S3Failure {
@@ -62,17 +70,20 @@ export function readFailure(error: unknown): S3Failure {
     status: typeof status === 'number' ? status : undefined,
     code: typeof code === 'string' ? code : '',
     message: messageOf(error),
+    clockCorrected: metadata['clockSkewCorrected'] === true,
     headers,
   }
 }
 
 /** Decides what a failed request means. */
 export function judgeFailure(error: unknown): S3Verdict {
-  const { status, code, message, headers } = readFailure(error)
+  const { status, code, message, headers, clockCorrected } = readFailure(error)
   const why =
     printable([status === undefined ? '' : `status ${status}`, code === 'UnknownError' ? '' : code].filter((p) => p !== '').join(', ')) ||
     message
   if (FULL.has(code) || status === 507) return { kind: 'full', why }
+  // A refused HEAD has no code to tell a wrong clock from a wrong key.
+  if (code === 'RequestTimeTooSkewed' || (clockCorrected && status === 403)) return { kind: 'clock', why }
   if (CREDENTIALS.has(code)) return refused(why, 'check the S3 credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE')
   if (status === undefined) {
     if (CERTIFICATE.test(code)) return refused(why, "the server's certificate is not trusted; name its authority with HOLDFAST_S3_CA")
@@ -120,6 +131,12 @@ export function verdictError(verdict: S3Verdict, act: string, what: string, caus
       )
     case 'refused':
       return new HoldfastError('store-refused', `the store refuses to ${act} ${at} (${verdict.why}); ${verdict.hint}`, options)
+    case 'clock':
+      return new HoldfastError(
+        'store-refused',
+        `the store refuses to ${act} ${at} (${verdict.why}); this machine's clock differs from the store's: set it right`,
+        options,
+      )
     case 'not-found':
       return new HoldfastError('not-found', `${at} is not in the store`, options)
     default:

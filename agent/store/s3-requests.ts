@@ -36,11 +36,12 @@ export async function runRequest<T>(
       if (signal?.aborted === true) throw cancelled(signal)
       if (error instanceof HoldfastError) throw error
       verdict = watch.stalled ? { kind: 'retry', afterMs: 0, why: `no byte moved for ${settings.stallMs} ms` } : judgeFailure(error)
-      if (verdict.kind !== 'retry' || attempt >= settings.retry.attempts) throw verdictError(verdict, request.act, request.what, error)
+      const again = verdict.kind === 'retry' ? attempt < settings.retry.attempts : verdict.kind === 'clock' && attempt === 1
+      if (!again) throw verdictError(verdict, request.act, request.what, error)
     } finally {
       watch.stop()
     }
-    await pause(settings, backoffMs(settings.retry, attempt, settings.random, verdict.afterMs), signal)
+    await pause(settings, backoffMs(settings.retry, attempt, settings.random, verdict.kind === 'retry' ? verdict.afterMs : 0), signal)
   }
 }
 

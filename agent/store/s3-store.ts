@@ -299,7 +299,7 @@ class S3Store implements Store {
       return reply.ContentLength === bytes
     } catch (error) {
       // Not there, or these credentials may not look: then the body is sent again, which is always right.
-      if (['not-found', 'refused'].includes(judgeFailure(error).kind)) return false
+      if (['not-found', 'refused', 'clock'].includes(judgeFailure(error).kind)) return false
       throw error
     } finally {
       watch.tick()

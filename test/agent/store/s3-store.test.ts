@@ -143,6 +143,10 @@ describe('an S3 store', () => {
     expect(count(server, 'put')).toBe(2)
     await store.put('b', bytesBody('2'))
     expect(count(server, 'put')).toBe(3)
+    const other = await start({ now: () => systemClock.now() - 3_600_000 })
+    expect(await other.store.head('a')).toBeUndefined()
+    other.server.setFaults(() => ({ kind: 'answer', status: 403, code: 'RequestTimeTooSkewed' }))
+    await expect(other.store.get('a', { limitBytes: 1 })).rejects.toThrow('clock')
   })
 
   test('reads again where an answer breaks off, and never takes a part for the whole', async () => {
