@@ -45,7 +45,13 @@ export type Plugin = (app: App, context: Context) => void | Promise<void>
  * started or checked here.
  */
 export async function buildApp(
-  deps: Deps & { waker?: Waker; plugins?: readonly Plugin[]; serverFactory?: FastifyServerFactory; trustProxy?: boolean },
+  deps: Deps & {
+    waker?: Waker
+    plugins?: readonly Plugin[]
+    serverFactory?: FastifyServerFactory
+    trustProxy?: boolean
+    routesSeen?: (route: RouteOptions) => void
+  },
 ): Promise<App> {
   const context: Context = { ...deps, waker: deps.waker ?? new Waker() }
   const app = Fastify({
@@ -70,6 +76,7 @@ export async function buildApp(
   const routes: RouteOptions[] = []
   app.addHook('onRoute', (route) => {
     routes.push(route)
+    deps.routesSeen?.(route)
   })
   setUpAccess(app, context)
   await app.register(formbody, { bodyLimit: 64 * 1024 })

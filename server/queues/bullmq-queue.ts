@@ -1,0 +1,342 @@
+// The queue on Redis, through BullMQ; the only module that imports BullMQ and ioredis. Jobs carry ids and are derived from committed rows:
+// reconcile adds what is missing at start, each minute and whenever Redis comes back, so that a Redis that lost everything loses nothing.
+import { DelayedError, Queue as BullQueueOfJobs, UnrecoverableError, Worker } from 'bullmq'
+import type { Job as BullJob } from 'bullmq'
+import { Redis } from 'ioredis'
+import type { RedisOptions } from 'ioredis'
+import { systemClock } from '@holdfast/shared/clock.ts'
+import type { Clock } from '@holdfast/shared/clock.ts'
+import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
+import type { Log } from '@holdfast/shared/log.ts'
+import { reconcile } from '../jobs.ts'
+import type { JobDeps } from '../jobs.ts'
+import { QUEUE_NAMES } from '../queue.ts'
+import type { Job, QueueName } from '../queue.ts'
+import type { WorkingQueue } from '../parts.ts'
+import { agentOfJob, failureOf, isPermanentLine, workJob } from './job-work.ts'
+import { requireSound } from './redis-soundness.ts'
+
+/** A BullMQ queue as the dashboard takes it. */
+export type QueueHandle = BullQueueOfJobs
+
+const RECONCILE_MS = 60_000
+const WATCH_MS = 60_000
+/** A job that failed after all its tries, though not for good, is tried anew after this. */
+const REVIVE_MS = 10 * 60_000
+/** An open row this old whose job counts as completed is of a database that was set back: its work is done again. */
+const REDO_MS = 2 * 60_000
+const REVIVE_STEP = 500
+const COMMAND_MS = 10_000
+const CLOSE_MS = 8_000
+const RECONNECT_MS_MAX = 2_000
+const CONCURRENCY: { readonly [Q in QueueName]: number } = { transmissions: 4, recoveries: 4, restores: 4, watch: 1 }
+const DAY_S = 86_400
+
+const JOB_OPTIONS = {
+  attempts: 10,
+  backoff: { type: 'exponential', delay: 1000, jitter: 0.5 },
+  removeOnComplete: { age: DAY_S, count: 2000 },
+  removeOnFail: { age: 30 * DAY_S, count: 5000 },
+  stackTraceLimit: 0,
+  sizeLimit: 1024,
+} as const
+
+export type BullQueueOptions = {
+  readonly redisUrl: string
+  readonly log: Log
+  /** Of every key in Redis. */
+  readonly prefix?: string
+  readonly clock?: Clock
+  /** How long `close` waits for jobs at work. */
+  readonly closeMs?: number
+}
+
+/** The queue of one server. It does not wait for Redis: `check` says whether it is there and sound. Rejects with `bad-config` for no address. */
+export async function createBullQueue(options: BullQueueOptions): Promise<BullQueue> {
+  return new BullQueue(options)
+}
+
+export class BullQueue implements WorkingQueue {
+  readonly #log: Log
+  readonly #clock: Clock
+  readonly #prefix: string
+  readonly #closeMs: number
+  readonly #address: string
+  /** For requests: fails at once where Redis is away. */
+  readonly #client: Redis
+  /** For workers: waits for Redis as long as it takes. */
+  readonly #workerClient: Redis
+  readonly #queues: ReadonlyMap<QueueName, BullQueueOfJobs>
+  readonly #workers: Worker[] = []
+  readonly #stopping = new AbortController()
+  #connecting: Promise<void> | undefined
+  #away = false
+  #back: (() => void) | undefined
+  #reconciling: Promise<void> | undefined
+
+  constructor(options: BullQueueOptions) {
+    this.#log = options.log
+    this.#clock = options.clock ?? systemClock
+    this.#prefix = options.prefix ?? 'holdfast'
+    this.#closeMs = options.closeMs ?? CLOSE_MS
+    this.#address = addressOf(options.redisUrl)
+    const common: RedisOptions = {
+      lazyConnect: true,
+      connectTimeout: COMMAND_MS,
+      retryStrategy: (times) => (this.#stopping.signal.aborted ? null : Math.min(50 * 2 ** Math.min(times, 10), RECONNECT_MS_MAX)),
+    }
+    const url = options.redisUrl.replace(/^unix:(\/\/)?/, '')
+    this.#client = new Redis(url, { ...common, maxRetriesPerRequest: 1, enableOfflineQueue: false, commandTimeout: COMMAND_MS })
+    this.#workerClient = new Redis(url, { ...common, maxRetriesPerRequest: null })
+    for (const client of [this.#client, this.#workerClient]) {
+      client.on('error', () => this.#noteAway())
+      client.on('ready', () => this.#noteBack())
+    }
+    const queues = new Map<QueueName, BullQueueOfJobs>()
+    for (const name of QUEUE_NAMES) {
+      const queue = new BullQueueOfJobs(name, {
+        connection: this.#client,
+        prefix: this.#prefix,
+        skipWaitingForReady: true,
+        skipVersionCheck: true,
+        defaultJobOptions: JOB_OPTIONS,
+        streams: { events: { maxLen: 1000 } },
+      })
+      queue.on('error', () => this.#noteAway())
+      queues.set(name, queue)
+    }
+    this.#queues = queues
+  }
+
+  /** The queues, for the dashboard. */
+  get handles(): readonly QueueHandle[] {
+    return [...this.#queues.values()]
+  }
+
+  async check(): Promise<void> {
+    await this.#connect()
+    const info = await this.#client.info().catch((cause: unknown) => {
+      throw this.#unreachable(cause)
+    })
+    requireSound(info, this.#address)
+  }
+
+  async enqueue(jobs: readonly Job[]): Promise<void> {
+    this.#requireThere()
+    for (const name of QUEUE_NAMES) {
+      const mine = jobs.filter((job) => job.queue === name)
+      if (mine.length === 0) continue
+      await this.#queue(name)
+        .addBulk(mine.map(({ jobId, data }) => ({ name: nameOf(name), data, opts: { jobId } })))
+        .catch((cause: unknown) => {
+          throw this.#unreachable(cause)
+        })
+    }
+  }
+
+  async promote(jobId: string): Promise<void> {
+    this.#requireThere()
+    try {
+      const job = await this.#queue('restores').getJob(jobId)
+      if (job !== undefined && (await job.isDelayed())) await job.promote()
+    } catch (cause) {
+      // The worker took it between the two: it looks right now, which is what was wanted.
+      if (this.#client.status === 'ready') return
+      throw this.#unreachable(cause)
+    }
+  }
+
+  async work(deps: JobDeps): Promise<void> {
+    for (const name of QUEUE_NAMES) {
+      const worker = new Worker(name, (job: BullJob, token?: string) => this.#process(deps, name, job, token), {
+        connection: this.#workerClient,
+        prefix: this.#prefix,
+        name: 'holdfast-server',
+        concurrency: CONCURRENCY[name],
+        lockDuration: 60_000,
+        stalledInterval: 30_000,
+        maxStalledCount: 3,
+        skipVersionCheck: true,
+        metrics: { maxDataPoints: 7 * 1440 },
+      })
+      worker.on('error', () => this.#noteAway())
+      worker.on('failed', (job, error) => this.#noteFailed(name, job, error))
+      this.#workers.push(worker)
+    }
+    await this.reconcile(deps)
+    this.#reconciling = this.#reconcileLoop(deps)
+  }
+
+  /**
+   * Adds the job of every open row that has none, tries failed jobs anew that may work by now, and sets the watch's schedule. Safe to
+   * repeat; false where Redis is away.
+   */
+  async reconcile(deps: JobDeps): Promise<boolean> {
+    try {
+      this.#requireThere()
+      const watch = this.#queue('watch')
+      if ((await watch.getJobScheduler('watch')) === undefined)
+        await watch.upsertJobScheduler('watch', { every: WATCH_MS }, { name: nameOf('watch'), data: {}, opts: JOB_OPTIONS })
+      for await (const jobs of reconcile(deps)) await this.enqueue(jobs)
+      await this.#redo(deps)
+      for (const name of QUEUE_NAMES) await this.#revive(this.#queue(name))
+      return true
+    } catch (error) {
+      if (this.#client.status === 'ready') {
+        const code = isHoldfastError(error) ? error.code : 'failed'
+        this.#log.error('reconcile-failed', { code, stack: error instanceof Error ? error.stack : undefined })
+      }
+      return false
+    }
+  }
+
+  /** Jobs at work may end within the deadline; what does not is given to another worker, or to this one when it is back. */
+  async close(): Promise<void> {
+    if (this.#stopping.signal.aborted) return
+    this.#stopping.abort()
+    await this.#reconciling
+    const timer = new AbortController()
+    const late = this.#clock.sleep(this.#closeMs, timer.signal).then(
+      () => true,
+      () => false,
+    )
+    const closed = Promise.allSettled(this.#workers.map((worker) => worker.close())).then(() => false)
+    if (await Promise.race([closed, late])) this.#log.warn('jobs-cut-off', { message: 'jobs at work are done again after the next start' })
+    timer.abort()
+    await Promise.allSettled([...this.#queues.values()].map((queue) => queue.close()))
+    this.#workerClient.disconnect()
+    this.#client.disconnect()
+  }
+
+  async #process(
+    deps: JobDeps,
+    name: QueueName,
+    job: BullJob,
+    token: string | undefined,
+  ): Promise<Readonly<Record<string, string | number>>> {
+    const done = await workJob(deps, name, job.data).catch(async (error: unknown) => {
+      // Where the database itself is away the line does without the agent; the first error is the one that counts.
+      const agent = await agentOfJob(deps, job.data).catch(() => undefined)
+      const { code, line, permanent } = failureOf(error, agent)
+      if (code === 'failed') {
+        this.#log.error('job-error', {
+          queue: name,
+          jobId: job.id,
+          agentId: agent,
+          stack: error instanceof Error ? error.stack : undefined,
+        })
+      }
+      throw permanent ? new UnrecoverableError(line) : new Error(line)
+    })
+    if (done.againMs === undefined || token === undefined) return done.result
+    await job.moveToDelayed(this.#clock.now() + done.againMs, token)
+    throw new DelayedError()
+  }
+
+  async #reconcileLoop(deps: JobDeps): Promise<void> {
+    const { signal } = this.#stopping
+    while (!signal.aborted) {
+      const turn = new AbortController()
+      const end = (): void => turn.abort()
+      signal.addEventListener('abort', end, { once: true })
+      this.#back = end
+      // Ends early, by rejection, when Redis is back or the server stops.
+      await this.#clock.sleep(RECONCILE_MS, turn.signal).catch(() => undefined)
+      signal.removeEventListener('abort', end)
+      this.#back = undefined
+      if (!signal.aborted) await this.reconcile(deps)
+    }
+  }
+
+  /** Rows that are open though their job counts as done: the database is older than Redis. */
+  async #redo({ records, clock }: JobDeps): Promise<void> {
+    const { items } = await records.openJobs({ limit: REVIVE_STEP })
+    for (const row of items) {
+      if (row.createdAt > clock.now() - REDO_MS) continue
+      const queue = this.#queue(row.queue)
+      const job = await queue.getJob(row.jobId)
+      if (job === undefined || !(await job.isCompleted())) continue
+      await job.remove()
+      await this.enqueue([row])
+    }
+  }
+
+  async #revive(queue: BullQueueOfJobs): Promise<void> {
+    if ((await queue.getFailedCount()) === 0) return
+    const before = this.#clock.now() - REVIVE_MS
+    for (const job of await queue.getJobs(['failed'], 0, REVIVE_STEP - 1)) {
+      if (job === undefined || isPermanentLine(job.failedReason) || (job.finishedOn ?? 0) > before) continue
+      // Somebody may press Retry at this moment; then it is done already.
+      await job.retry('failed', { resetAttemptsMade: true }).catch(() => undefined)
+    }
+  }
+
+  #noteFailed(name: QueueName, job: BullJob | undefined, error: Error): void {
+    const [code = 'failed'] = error.message.split(/[,:]/, 1)
+    this.#log.warn('job-failed', {
+      queue: name,
+      jobId: job?.id,
+      attempt: job?.attemptsMade,
+      code: /^[a-z-]{1,40}$/.test(code) ? code : 'failed',
+    })
+  }
+
+  #queue(name: QueueName): BullQueueOfJobs {
+    const queue = this.#queues.get(name)
+    if (queue === undefined) throw new HoldfastError('failed', `no queue ${name}`)
+    return queue
+  }
+
+  /** Connects where that was not done yet; later ioredis does it by itself. */
+  async #connect(): Promise<void> {
+    if (this.#client.status === 'ready') return
+    if (this.#client.status === 'wait') {
+      this.#connecting ??= this.#client.connect().catch((cause: unknown) => {
+        throw this.#unreachable(cause)
+      })
+    }
+    await this.#connecting
+    this.#connecting = undefined
+    this.#requireThere()
+  }
+
+  #requireThere(): void {
+    if (this.#client.status !== 'ready') throw this.#unreachable(undefined)
+  }
+
+  #unreachable(cause: unknown): HoldfastError {
+    const said = cause instanceof Error ? cause.message : ''
+    if (/NOAUTH|WRONGPASS|NOPERM/.test(said))
+      return new HoldfastError('bad-config', `Redis at ${this.#address} refuses the log-in; put user and password into the address`, {
+        cause,
+      })
+    return new HoldfastError('server-unreachable', `Redis at ${this.#address} does not answer; start it, or correct its address`, { cause })
+  }
+
+  #noteAway(): void {
+    if (this.#away || this.#stopping.signal.aborted) return
+    this.#away = true
+    this.#log.warn('queue-away', { message: 'Redis does not answer; requests go on, jobs wait in the database' })
+  }
+
+  #noteBack(): void {
+    if (this.#away) this.#log.info('queue-back')
+    this.#away = false
+    // What was missed, or lost, is added now and not in a minute.
+    this.#back?.()
+  }
+}
+
+/** How jobs are named on the dashboard. */
+function nameOf(queue: QueueName): string {
+  return { transmissions: 'transmission', recoveries: 'recovery', restores: 'restore', watch: 'watch' }[queue]
+}
+
+/** Host and port of an address, without what is secret in it. */
+function addressOf(redisUrl: string): string {
+  if (/^(unix:|\/)/.test(redisUrl)) return redisUrl.replace(/^unix:(\/\/)?/, '').split('?')[0] ?? ''
+  const url = URL.canParse(redisUrl) ? new URL(redisUrl) : undefined
+  if (url === undefined || !/^rediss?:$/.test(url.protocol))
+    throw new HoldfastError('bad-config', 'the address of Redis is none; give one such as redis://127.0.0.1:6379')
+  return `${url.hostname}:${url.port === '' ? '6379' : url.port}`
+}
