@@ -100,9 +100,16 @@ export async function buildApp(
   })
   for (const add of ROUTES) add(app, context)
   for (const plugin of deps.plugins ?? []) await plugin(app, context)
+  let stopping = false
   app.addHook('preClose', (done) => {
+    stopping = true
     context.waker.stop()
     done()
+  })
+  // Connections that answer while the server stops are not kept: stopping would wait for them to idle away.
+  app.addHook('onSend', (_request, reply, payload, done) => {
+    if (stopping) reply.header('connection', 'close')
+    done(null, payload)
   })
   await app.ready()
   const open = routes.find((route) => route.config?.access === undefined)
