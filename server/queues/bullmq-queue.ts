@@ -3,7 +3,6 @@
 import { DelayedError, Queue as BullQueueOfJobs, UnrecoverableError, Worker } from 'bullmq'
 import type { Job as BullJob } from 'bullmq'
 import { Redis } from 'ioredis'
-import type { RedisOptions } from 'ioredis'
 import { systemClock } from '@holdfast/shared/clock.ts'
 import type { Clock } from '@holdfast/shared/clock.ts'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
@@ -66,7 +65,7 @@ export class BullQueue implements WorkingQueue {
   readonly #client: Redis
   /** For workers: waits for Redis as long as it takes. */
   readonly #workerClient: Redis
-  readonly #queues: ReadonlyMap<QueueName, BullQueueOfJobs>
+  readonly #queues = new Map<QueueName, BullQueueOfJobs>()
   readonly #workers: Worker[] = []
   readonly #stopping = new AbortController()
   #connecting: Promise<void> | undefined
@@ -80,10 +79,10 @@ export class BullQueue implements WorkingQueue {
     this.#prefix = options.prefix ?? 'holdfast'
     this.#closeMs = options.closeMs ?? CLOSE_MS
     this.#address = addressOf(options.redisUrl)
-    const common: RedisOptions = {
+    const common = {
       lazyConnect: true,
       connectTimeout: COMMAND_MS,
-      retryStrategy: (times) => (this.#stopping.signal.aborted ? null : Math.min(50 * 2 ** Math.min(times, 10), RECONNECT_MS_MAX)),
+      retryStrategy: (times: number) => (this.#stopping.signal.aborted ? null : Math.min(50 * 2 ** Math.min(times, 10), RECONNECT_MS_MAX)),
     }
     const url = options.redisUrl.replace(/^unix:(\/\/)?/, '')
     this.#client = new Redis(url, { ...common, maxRetriesPerRequest: 1, enableOfflineQueue: false, commandTimeout: COMMAND_MS })
@@ -92,23 +91,9 @@ export class BullQueue implements WorkingQueue {
       client.on('error', () => this.#noteAway())
       client.on('ready', () => this.#noteBack())
     }
-    const queues = new Map<QueueName, BullQueueOfJobs>()
-    for (const name of QUEUE_NAMES) {
-      const queue = new BullQueueOfJobs(name, {
-        connection: this.#client,
-        prefix: this.#prefix,
-        skipWaitingForReady: true,
-        skipVersionCheck: true,
-        defaultJobOptions: JOB_OPTIONS,
-        streams: { events: { maxLen: 1000 } },
-      })
-      queue.on('error', () => this.#noteAway())
-      queues.set(name, queue)
-    }
-    this.#queues = queues
   }
 
-  /** The queues, for the dashboard. */
+  /** The queues, for the dashboard; none before the first `check`. */
   get handles(): readonly QueueHandle[] {
     return [...this.#queues.values()]
   }
@@ -119,6 +104,7 @@ export class BullQueue implements WorkingQueue {
       throw this.#unreachable(cause)
     })
     requireSound(info, this.#address)
+    this.#openQueues()
   }
 
   async enqueue(jobs: readonly Job[]): Promise<void> {
@@ -147,6 +133,8 @@ export class BullQueue implements WorkingQueue {
   }
 
   async work(deps: JobDeps): Promise<void> {
+    await this.check()
+    await this.#workerClient.connect()
     for (const name of QUEUE_NAMES) {
       const worker = new Worker(name, (job: BullJob, token?: string) => this.#process(deps, name, job, token), {
         connection: this.#workerClient,
@@ -283,7 +271,7 @@ export class BullQueue implements WorkingQueue {
 
   #queue(name: QueueName): BullQueueOfJobs {
     const queue = this.#queues.get(name)
-    if (queue === undefined) throw new HoldfastError('failed', `no queue ${name}`)
+    if (queue === undefined) throw this.#unreachable(undefined)
     return queue
   }
 
@@ -298,6 +286,22 @@ export class BullQueue implements WorkingQueue {
     await this.#connecting
     this.#connecting = undefined
     this.#requireThere()
+  }
+
+  /** BullMQ's own set-up needs a connection that is there, so its queues are made with the first. */
+  #openQueues(): void {
+    if (this.#queues.size > 0) return
+    for (const name of QUEUE_NAMES) {
+      const queue = new BullQueueOfJobs(name, {
+        connection: this.#client,
+        prefix: this.#prefix,
+        skipVersionCheck: true,
+        defaultJobOptions: JOB_OPTIONS,
+        streams: { events: { maxLen: 1000 } },
+      })
+      queue.on('error', () => this.#noteAway())
+      this.#queues.set(name, queue)
+    }
   }
 
   #requireThere(): void {
