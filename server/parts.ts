@@ -12,4 +12,8 @@ export type WorkingQueue = Queue & {
 export type OpenQueue = (options: { readonly redisUrl: string; readonly log: Log }) => Promise<WorkingQueue>
 export type Parts = { readonly openQueue: OpenQueue | undefined; readonly plugins: readonly Plugin[] }
 
-export const parts: Parts = { openQueue: undefined, plugins: [] }
+/** Loaded when a server starts, so that the other commands do without them. */
+export const parts: Parts = {
+  openQueue: async (options) => (await import('./queues/bullmq-queue.ts')).createBullQueue(options),
+  plugins: [],
+}

@@ -70,6 +70,7 @@ export class BullQueue implements WorkingQueue {
   readonly #stopping = new AbortController()
   #connecting: Promise<void> | undefined
   #away = false
+  #refused = false
   #back: (() => void) | undefined
   #reconciling: Promise<void> | undefined
 
@@ -88,7 +89,8 @@ export class BullQueue implements WorkingQueue {
     this.#client = new Redis(url, { ...common, maxRetriesPerRequest: 1, enableOfflineQueue: false, commandTimeout: COMMAND_MS })
     this.#workerClient = new Redis(url, { ...common, maxRetriesPerRequest: null })
     for (const client of [this.#client, this.#workerClient]) {
-      client.on('error', () => this.#noteAway())
+      // The driver tells a refused log-in here, and to whoever waits only that the connection closed.
+      client.on('error', (error: Error) => this.#noteAway(error))
       client.on('ready', () => this.#noteBack())
     }
   }
@@ -309,15 +311,15 @@ export class BullQueue implements WorkingQueue {
   }
 
   #unreachable(cause: unknown): HoldfastError {
-    const said = cause instanceof Error ? cause.message : ''
-    if (/NOAUTH|WRONGPASS|NOPERM/.test(said))
+    if (this.#refused || isRefusal(cause))
       return new HoldfastError('bad-config', `Redis at ${this.#address} refuses the log-in; put user and password into the address`, {
         cause,
       })
     return new HoldfastError('server-unreachable', `Redis at ${this.#address} does not answer; start it, or correct its address`, { cause })
   }
 
-  #noteAway(): void {
+  #noteAway(error?: Error): void {
+    if (isRefusal(error)) this.#refused = true
     if (this.#away || this.#stopping.signal.aborted) return
     this.#away = true
     this.#log.warn('queue-away', { message: 'Redis does not answer; requests go on, jobs wait in the database' })
@@ -326,9 +328,14 @@ export class BullQueue implements WorkingQueue {
   #noteBack(): void {
     if (this.#away) this.#log.info('queue-back')
     this.#away = false
+    this.#refused = false
     // What was missed, or lost, is added now and not in a minute.
     this.#back?.()
   }
+}
+
+function isRefusal(error: unknown): boolean {
+  return error instanceof Error && /^(NOAUTH|WRONGPASS|NOPERM)\b/.test(error.message)
 }
 
 /** How jobs are named on the dashboard. */
