@@ -9,14 +9,16 @@ import { LIMITS, type ObjectRef, packName } from '../repository/layout.ts'
 import { decodeFooter, decodeTrailer, type PackFooter, TRAILER_BYTES } from '../repository/pack.ts'
 import type { Store } from '../store/store.ts'
 import { SEGMENTS_PER_WORKER } from './file-worker.ts'
-import { type ClosedPack, wholeName } from './pack-spool.ts'
+import { type ClosedPack, countBlobs, wholeName } from './pack-spool.ts'
 import { footerName } from './uploader.ts'
+
+export type LeftoverPack = Pick<ClosedPack, 'ref' | 'bytes' | 'blobs' | 'footerObject'> & { readonly footer: PackFooter }
 
 export type Leftovers = {
   /** Whole in the spool, perhaps uploaded, perhaps not. */
   readonly packs: readonly ClosedPack[]
   /** Durable in the store, in no index file yet as far as the spool knows. */
-  readonly durable: readonly { footer: PackFooter; bytes: number }[]
+  readonly durable: readonly LeftoverPack[]
 }
 
 const NAME = /^([0-9a-f]{32})-([0-9a-f]{32})\.(part|pack|footer|footer\.tmp)$/
@@ -36,7 +38,7 @@ export async function readLeftovers(options: {
   const { fileSystem, directory, store, keys } = options
   const packs: ClosedPack[] = []
   let nextNumber = RESUMED * SEGMENTS_PER_WORKER
-  const durable: { footer: PackFooter; bytes: number }[] = []
+  const durable: LeftoverPack[] = []
   for (const name of fileSystem.readDirectory(directory)) {
     const match = NAME.exec(name.toString('latin1'))
     if (match === null) continue
@@ -45,13 +47,14 @@ export async function readLeftovers(options: {
     try {
       if (kind === 'pack') {
         const pack = readPack(fileSystem, directory, ref, keys.structure)
-        packs.push({ ...pack, segments: pack.footer.segments.map(() => nextNumber++) })
+        packs.push({ ...pack.closed, segments: pack.footer.segments.map(() => nextNumber++) })
       } else if (kind === 'footer') {
-        const footer = readFooterFile(fileSystem, directory, ref, keys.structure)
+        const footerObject = readWhole(fileSystem, directory, footerName(ref), LIMITS.packBytes)
+        const { footer } = decodeFooter(footerObject, ref, undefined, keys.structure)
         const info = await store.head(packName(ref), { signal: options.signal })
         // The footer says durable, the store says gone: somebody deleted it, so its blobs are stored again from the source.
         if (info === undefined) throw new HoldfastError('damaged', `the store lost pack ${ref.random}`)
-        durable.push({ footer, bytes: info.bytes })
+        durable.push({ ref, bytes: info.bytes, footer, footerObject, blobs: countBlobs(footer) })
       } else fileSystem.remove(directory, name, 'file')
     } catch (error) {
       if (!isHoldfastError(error, 'damaged', 'wrong-key', 'newer-format')) throw error
@@ -79,7 +82,12 @@ function readWhole(fileSystem: FileSystem, directory: Descriptor, name: Buffer, 
   }
 }
 
-function readPack(fileSystem: FileSystem, directory: Descriptor, ref: ObjectRef, keys: StructureKeys): ClosedPack {
+function readPack(
+  fileSystem: FileSystem,
+  directory: Descriptor,
+  ref: ObjectRef,
+  keys: StructureKeys,
+): { closed: ClosedPack; footer: PackFooter } {
   const name = wholeName(ref)
   const bytes = readWhole(fileSystem, directory, name, LIMITS.packBytes)
   const trailer = decodeTrailer(bytes.subarray(Math.max(0, bytes.length - TRAILER_BYTES)), ref, bytes.length, keys)
@@ -88,19 +96,7 @@ function readPack(fileSystem: FileSystem, directory: Descriptor, ref: ObjectRef,
   if (!hash.digest().equals(trailer.hash)) throw new HoldfastError('damaged', `${name.toString('latin1')} was not written to its end`)
   const footerObject = Buffer.from(bytes.subarray(trailer.footerOffset, trailer.footerOffset + trailer.footerBytes))
   const { footer } = decodeFooter(footerObject, ref, trailer.footerOffset, keys)
-  return {
-    ref,
-    name,
-    bytes: bytes.length,
-    sha256: createHash('sha256').update(bytes).digest('hex'),
-    footer,
-    footerObject,
-    segments: [],
-    resumed: true,
-  }
-}
-
-function readFooterFile(fileSystem: FileSystem, directory: Descriptor, ref: ObjectRef, keys: StructureKeys): PackFooter {
-  const object = readWhole(fileSystem, directory, footerName(ref), LIMITS.packBytes)
-  return decodeFooter(object, ref, undefined, keys).footer
+  const sha256 = createHash('sha256').update(bytes).digest('hex')
+  const closed = { ref, name, bytes: bytes.length, sha256, footerObject, blobs: countBlobs(footer), chunks: 0, segments: [], resumed: true }
+  return { closed, footer }
 }

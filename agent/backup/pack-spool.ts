@@ -8,6 +8,7 @@ import type { SessionEntry, StructureKeys, Writer } from '../keys/keys.ts'
 import { blake3, type RunningHash } from '../repository/blake3.ts'
 import type { ObjectRef } from '../repository/layout.ts'
 import { encodeFooter, encodeTrailer, type FooterSegment, type PackFooter, paddingBytes, TRAILER_BYTES } from '../repository/pack.ts'
+import { SEGMENT_KIND } from '../repository/segment.ts'
 import { blobsOf, type FinishedSegment } from './finished-segment.ts'
 
 /** A pack that is complete in the spool. */
@@ -16,7 +17,9 @@ export type ClosedPack = {
   readonly name: Buffer
   readonly bytes: number
   readonly sha256: string
-  readonly footer: PackFooter
+  /** How many blobs are in it, and how many of them are chunks. */
+  readonly blobs: number
+  readonly chunks: number
   /** Header and box of the footer, as in the pack. */
   readonly footerObject: Buffer
   /** Numbers of the segments in it. */
@@ -48,6 +51,10 @@ export type PackSpool = {
   readonly openBytes: () => number
   /** Gives up what is open; the files go. */
   readonly abandon: () => void
+}
+
+export function countBlobs({ segments }: Pick<PackFooter, 'segments'>): number {
+  return segments.reduce((sum, segment) => sum + segment.blobs.length, 0)
 }
 
 export function partName(ref: ObjectRef): Buffer {
@@ -109,7 +116,8 @@ export function createPackSpool(options: {
       name,
       bytes: pack.bytes + TRAILER_BYTES,
       sha256: pack.sha256.digest('hex'),
-      footer,
+      blobs: countBlobs(footer),
+      chunks: countBlobs({ segments: footer.segments.filter((segment) => segment.kind === SEGMENT_KIND.chunk) }),
       footerObject,
       segments: pack.numbers,
       resumed: false,

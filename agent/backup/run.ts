@@ -4,6 +4,7 @@ import { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { Descriptor } from '../file-system/file-system.ts'
 import { blake3 } from '../repository/blake3.ts'
 import { INDEX_MAX_BLOBS, encodeIndexFile, type PackInIndex } from '../repository/index-file.ts'
+import { decodeFooter, type PackFooter } from '../repository/pack.ts'
 import { chooseMerge, packsOf } from '../repository/index-merge.ts'
 import { type ObjectRef, objectName } from '../repository/layout.ts'
 import { createTokens, encodeSnapshot, type OpenedSnapshot, type SnapshotStructure } from '../repository/snapshot.ts'
@@ -31,6 +32,15 @@ export const DEFAULT_LIMITS: BackupLimits = {
   spoolBytes: 512 * 1024 * 1024,
 }
 const NO_HASH = Buffer.alloc(32)
+
+/** What is kept of a durable pack until an index file names it: its footer as bytes, since a run may have hundreds of thousands of blobs. */
+type DurablePack = {
+  readonly ref: ObjectRef
+  readonly bytes: number
+  readonly blobs: number
+  readonly chunks: number
+  readonly footerObject: Buffer
+}
 
 /**
  * Backs up a source. Throws before anything is committed when the store fails, the source is missing or suddenly empty, the signal aborts, or the state
@@ -67,7 +77,7 @@ async function run(options: BackupOptions, limits: BackupLimits, state: Descript
 
   const session = newSession(keys, random, Math.floor(startedAt))
   if (!options.dryRun) await storeSession(store, session, keys, signal)
-  const newPacks: PackInIndex[] = []
+  const newPacks: DurablePack[] = []
   const transmissions = createTransmissions(options.onTransmitted ?? (() => undefined))
   const durableSegments = new Set<number>()
   let bytesStored = 0
@@ -80,7 +90,13 @@ async function run(options: BackupOptions, limits: BackupLimits, state: Descript
     atOnce: limits.uploadsAtOnce,
     signal,
     onDurable: (pack) => {
-      newPacks.push({ footer: pack.footer, bytes: pack.bytes })
+      newPacks.push({
+        ref: pack.ref,
+        bytes: pack.bytes,
+        blobs: pack.blobs,
+        chunks: pack.resumed ? 0 : pack.chunks,
+        footerObject: pack.footerObject,
+      })
       for (const segment of pack.segments) durableSegments.add(segment)
       bytesStored += pack.bytes
       packsStored += 1
@@ -96,11 +112,15 @@ async function run(options: BackupOptions, limits: BackupLimits, state: Descript
     signal,
   })
   for (const pack of leftovers.durable) {
-    takeOver(known, pack, () => DURABLE)
-    newPacks.push(pack)
+    takeOver(known, pack.footer, () => DURABLE)
+    newPacks.push({ ...pack, chunks: 0 })
   }
   for (const pack of options.dryRun ? [] : leftovers.packs) {
-    takeOver(known, pack, (segment) => pack.segments[segment]! + FIRST_SEGMENT)
+    takeOver(
+      known,
+      decodeFooter(pack.footerObject, pack.ref, undefined, keys.structure).footer,
+      (segment) => pack.segments[segment]! + FIRST_SEGMENT,
+    )
     uploader.push(pack)
   }
   const packsResumed = leftovers.durable.length + leftovers.packs.length
@@ -191,7 +211,7 @@ async function run(options: BackupOptions, limits: BackupLimits, state: Descript
     const indexFiles = await storeIndexFiles(options, session, newPacks, view)
     const structure = await storeSnapshot({ read, indexFiles, summary })
     committed = true
-    for (const { footer } of newPacks) removeIfThere(options, spool, footerName(footer.ref))
+    for (const { ref } of newPacks) removeIfThere(options, spool, footerName(ref))
     if (read.rootPlace === undefined) newCache?.abandon()
     else {
       newCache?.finish(read.rootPlace)
@@ -201,8 +221,7 @@ async function run(options: BackupOptions, limits: BackupLimits, state: Descript
 
     function summarise(): BackupSummary {
       const { counts } = read
-      const files = newPacks.flatMap(({ footer }) => (footer.ref.session === session.id ? footer.segments : []))
-      const chunksNew = files.reduce((sum, segment) => sum + (segment.kind === 1 ? segment.blobs.length : 0), 0)
+      const chunksNew = newPacks.reduce((sum, pack) => sum + pack.chunks, 0)
       return {
         files: counts.files,
         directories: counts.directories,
@@ -297,8 +316,8 @@ async function run(options: BackupOptions, limits: BackupLimits, state: Descript
 }
 
 /** Blobs of a pack that an interrupted run left: durable, or about to be. */
-function takeOver(known: KnownIds, pack: Pick<PackInIndex, 'footer'>, valueOf: (segment: number) => number): void {
-  for (const [i, segment] of pack.footer.segments.entries())
+function takeOver(known: KnownIds, footer: PackFooter, valueOf: (segment: number) => number): void {
+  for (const [i, segment] of footer.segments.entries())
     for (const blob of segment.blobs) {
       if (known.count() > known.capacity() - 1024) known.grow(65_536)
       known.claim(Buffer.from(blob.id, 'hex'), valueOf(i))
@@ -341,7 +360,7 @@ function requireDurable(known: KnownIds, durable: ReadonlySet<number>, dryRun: b
       throw new HoldfastError('failed', 'a blob of this run did not reach the store although every upload ended well; no snapshot was made')
 }
 
-async function storeIndexFiles(options: BackupOptions, session: Session, packs: readonly PackInIndex[], view: View): Promise<ObjectRef[]> {
+async function storeIndexFiles(options: BackupOptions, session: Session, packs: readonly DurablePack[], view: View): Promise<ObjectRef[]> {
   const { keys, repository, random, signal } = options
   const written: ObjectRef[] = []
   const write = async (members: readonly PackInIndex[], replaces: readonly ObjectRef[]): Promise<void> => {
@@ -350,21 +369,25 @@ async function storeIndexFiles(options: BackupOptions, session: Session, packs: 
     await repository.store.put(objectName('index', ref), { kind: 'bytes', bytes: object }, { signal })
     written.push(ref)
   }
-  let group: PackInIndex[] = []
+  let group: DurablePack[] = []
   let blobs = 0
+  const writeGroup = async (): Promise<void> => {
+    const decode = ({ ref, bytes, footerObject }: DurablePack): PackInIndex => ({
+      footer: decodeFooter(footerObject, ref, undefined, keys.structure).footer,
+      bytes,
+    })
+    if (group.length > 0) await write(group.map(decode), [])
+    group = []
+    blobs = 0
+  }
   for (const pack of packs) {
-    const count = pack.footer.segments.reduce((sum, segment) => sum + segment.blobs.length, 0)
-    if (group.length > 0 && blobs + count > INDEX_MAX_BLOBS) {
-      await write(group, [])
-      group = []
-      blobs = 0
-    }
+    if (blobs + pack.blobs > INDEX_MAX_BLOBS) await writeGroup()
     group.push(pack)
-    blobs += count
+    blobs += pack.blobs
   }
   // Small index files of this writer are merged on the way: one object more, and many fewer to read for everybody.
   const merge = chooseMerge(view.files.filter((file) => file.writerKey.equals(keys.writer.publicKey)))
-  if (group.length > 0) await write(group, [])
+  await writeGroup()
   if (merge.length > 0)
     await write(
       merge.flatMap(packsOf),

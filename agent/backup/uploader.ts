@@ -53,7 +53,7 @@ export function createUploader(options: {
     let sent = 0
     const { created } = await store.put(
       name,
-      { kind: 'file', path, bytes: pack.bytes, sha256: pack.sha256 },
+      { kind: 'file', path, bytes: pack.bytes, sha256: pack.sha256, frozen: true },
       {
         signal,
         progress: (bytes) => {
