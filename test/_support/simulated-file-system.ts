@@ -13,6 +13,7 @@ import {
   type OpenFor,
 } from '../../agent/file-system/file-system.ts'
 import { SimulatedCrash } from './simulated-faults.ts'
+import { type FileCall, type FileFaultPlan, type FileOperation, noFileFaults } from './simulated-file-faults.ts'
 import {
   afterCrash,
   copyContent,
@@ -28,28 +29,7 @@ import {
   writeContent,
 } from './simulated-inodes.ts'
 
-export type FileOperation = Exclude<keyof FileSystem, 'lock' | 'forget'>
-/** One call, as a plan sees it. `index` counts all calls from 1. */
-export type FileCall = { readonly index: number; readonly operation: FileOperation; readonly path: string; readonly changes: boolean }
-/** An errno that the call fails with, `crash` where the process ends before the call has an effect, or undefined. */
-export type FileFaultPlan = (call: FileCall) => string | undefined
-
-export const noFileFaults: FileFaultPlan = () => undefined
-/** The fault at call `index` alone. */
-export const atFileCall =
-  (index: number, fault: string): FileFaultPlan =>
-  (call) =>
-    call.index === index ? fault : undefined
-/** The fault at call `index` and every later one that changes something, as a full disk. */
-export const fromFileCall =
-  (index: number, fault: string): FileFaultPlan =>
-  (call) =>
-    call.index >= index && call.changes ? fault : undefined
-/** The fault at every call of `operation` on a path that starts with `prefix`. */
-export const onPath =
-  (operation: FileOperation, prefix: string, fault: string): FileFaultPlan =>
-  (call) =>
-    call.operation === operation && call.path.startsWith(prefix) ? fault : undefined
+export * from './simulated-file-faults.ts'
 
 export type SimulatedFileSystem = FileSystem & {
   readonly calls: readonly FileCall[]
@@ -502,7 +482,7 @@ export function simulatedFileSystem(options: { clock: Clock }): SimulatedFileSys
       }
     }
     enter(root)
-    for (const inode of [...inodes]) {
+    for (const inode of inodes) {
       const links = reached.get(inode)
       if (links === undefined) inodes.delete(inode)
       else {
