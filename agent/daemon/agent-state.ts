@@ -2,8 +2,8 @@
 // there unsealed, for the daemon starts without a person; the bundle stands as it came, sealed to the enrolment key, whose seed is beside it.
 // So a thief of the disk has what design section 4 says: keys that write and see the structure, nothing that opens content.
 import { HoldfastError } from '@holdfast/shared/errors.ts'
-import { agentPolicy, agentStore, BUNDLE_BYTES_MAX } from '@holdfast/shared/protocol/agent.ts'
-import { command } from '@holdfast/shared/protocol/commands.ts'
+import { agentPolicy, agentStore, BUNDLE_BYTES_MAX, restoreResult } from '@holdfast/shared/protocol/agent.ts'
+import { prepareRestore } from '@holdfast/shared/protocol/commands.ts'
 import * as c from '@holdfast/shared/protocol/common.ts'
 import { signingKey, type SigningKey } from '@holdfast/shared/signing.ts'
 import { z } from 'zod'
@@ -108,6 +108,8 @@ export const policies = z.strictObject({
 export type Policies = z.infer<typeof policies>
 
 export const runState = z.strictObject({
+  /** Set when a person asked for a run now, until it begins. */
+  askedMs: c.count.optional(),
   lastStartMs: c.count.optional(),
   lastEndMs: c.count.optional(),
   lastOutcome: c.outcome.optional(),
@@ -128,18 +130,13 @@ export const currentAct = z.strictObject({ header: z.record(z.string(), z.unknow
 
 /** One restore that was asked for: its own key pair lives here and nowhere else, and goes with this file. */
 export const preparedRestore = z.strictObject({
-  body: command.options[1].shape.body,
-  seed,
+  body: prepareRestore.shape.body,
+  /** Gone once the restore ended, also while the server has not heard of the end. */
+  seed: seed.optional(),
   preparedAt: c.time,
   keySent: z.boolean(),
   /** Once it ended: what the server is told until it has heard. */
-  result: z
-    .strictObject({
-      outcome: z.enum(['completed', 'completed_with_errors', 'failed', 'cancelled']),
-      code: c.code.optional(),
-      totals: z.record(z.string(), c.count),
-    })
-    .optional(),
+  result: restoreResult.optional(),
 })
 export type PreparedRestore = z.infer<typeof preparedRestore>
 

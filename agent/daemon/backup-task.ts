@@ -14,7 +14,8 @@ import { createTokens } from '../repository/snapshot.ts'
 import { excludeRules, ownValue, type AgentConfig } from './agent-config.ts'
 import type { Agent, AgentState, Policies } from './agent-state.ts'
 import type { Outbox } from './outbox.ts'
-import { withRepository, type Engines } from './parts.ts'
+import { isRequestedCancel, withRepository, type Engines } from './parts.ts'
+import { publishRoster } from './roster-relay.ts'
 import { whyRefused } from './policy-consent.ts'
 import { actorOfPolicy, NO_TOTALS, requireInstruction, storePlace, type FileAct, type Recorder, type RunAct } from './recorder.ts'
 
@@ -99,7 +100,7 @@ type End = {
 }
 
 async function carryOut(parts: BackupTaskParts, policy: AgentPolicy, act: RunAct, source: BackupSource, signal: AbortSignal): Promise<End> {
-  const { engines, config, keys, recorder, clock, random, fileSystem } = parts
+  const { engines, config, keys, recorder, clock, random, fileSystem, state } = parts
   const recordKey = keys.structure.recordKey
   // What became durable by then is told also of a run that fails.
   let sent = { files: 0, bytes: 0, newBytes: 0, changed: 0 }
@@ -114,8 +115,9 @@ async function carryOut(parts: BackupTaskParts, policy: AgentPolicy, act: RunAct
       }
   }
   try {
-    const result = await withRepository({ engines, config, storeId: policy.storeId, keys, signal }, (repository) =>
-      engines.backup({
+    const result = await withRepository({ engines, config, storeId: policy.storeId, keys, signal }, async (repository) => {
+      await publishRoster(state, repository)
+      return engines.backup({
         repository,
         keys,
         source,
@@ -132,8 +134,8 @@ async function carryOut(parts: BackupTaskParts, policy: AgentPolicy, act: RunAct
         onTransmitted,
         ...(parts.onProgress === undefined ? {} : { onProgress: parts.onProgress }),
         ...(parts.onNotice === undefined ? {} : { onNotice: parts.onNotice }),
-      }),
-    )
+      })
+    })
     recorder.files(act, result.problems.filter(({ code }) => code !== 'changed').map(notRead), recordKey)
     const outcome = result.outcome === 'done' ? 'ok' : 'incomplete'
     return {
@@ -144,10 +146,10 @@ async function carryOut(parts: BackupTaskParts, policy: AgentPolicy, act: RunAct
       result,
     }
   } catch (error) {
-    const isCancelled = signal.aborted
+    const isCancelled = signal.aborted && isRequestedCancel(signal.reason)
     return {
       outcome: isCancelled ? 'cancelled' : 'failed',
-      code: isCancelled ? 'cancelled' : isHoldfastError(error) ? error.code : 'failed',
+      code: isCancelled ? 'cancelled' : signal.aborted ? 'interrupted' : isHoldfastError(error) ? error.code : 'failed',
       message: messageOf(error),
       totals: { ...NO_TOTALS, files: sent.files, bytes: sent.bytes, newBytes: sent.newBytes, changed: sent.changed },
     }

@@ -41,24 +41,27 @@ export function openCommand(item: unknown, expect: { agentId: string; serverKey:
   return command
 }
 
-/** Remembers which commands were taken, durably, before they are acted on. */
+/** Remembers durably which commands were taken, over restarts. */
 export type TakenCommands = {
-  /** True the first time; false where it was taken before. Throws `policy` where too many are remembered. */
-  readonly take: (command: Command, nowMs: number) => boolean
+  readonly has: (command: Command) => boolean
+  /** Throws `policy` where too many are remembered already. */
+  readonly requireRoom: (nowMs: number) => void
+  readonly take: (command: Command, nowMs: number) => void
 }
 
 export function rememberCommands(file: StateFile<z.infer<typeof takenCommands>>): TakenCommands {
   let taken = file.load() ?? []
+  const unexpired = (nowMs: number) => taken.filter(({ expiresAt }) => parseTime(expiresAt) > nowMs - REQUEST_WINDOW_MS)
   return {
-    take: (command, nowMs) => {
-      if (taken.some(({ commandId }) => commandId === command.id)) return false
-      const kept = taken.filter(({ expiresAt }) => parseTime(expiresAt) > nowMs - REQUEST_WINDOW_MS)
-      if (kept.length >= TAKEN_MAX)
+    has: (command) => taken.some(({ commandId }) => commandId === command.id),
+    requireRoom: (nowMs) => {
+      if (unexpired(nowMs).length >= TAKEN_MAX)
         throw new HoldfastError('policy', 'the server gave more commands than an agent remembers; this one was not taken')
-      const next = [...kept, { commandId: command.id, expiresAt: command.expiresAt }]
+    },
+    take: (command, nowMs) => {
+      const next = [...unexpired(nowMs), { commandId: command.id, expiresAt: command.expiresAt }]
       file.save(next)
       taken = next
-      return true
     },
   }
 }

@@ -18,7 +18,7 @@ export type Delivery = {
   /** Sends what is not accepted yet, batch by batch. Rejects as the client does; what was accepted by then stays so. */
   readonly deliver: (signal: AbortSignal) => Promise<void>
   /** What a signed poll reply says of the records. */
-  readonly heard: (told: { acceptedThrough: number; acceptedHash: string; recordedThrough: number }) => void
+  readonly heard: (told: { acceptedThrough: number; acceptedHash: string; recordedThrough: number; serverTime: string }) => void
   readonly pending: () => number
 }
 
@@ -31,6 +31,7 @@ export function delivery(options: {
   note: (code: string, amount?: number) => void
 }): Delivery {
   const { journal, client, link, clock, alarms, note } = options
+  let acceptedAt = ''
   const forked = (): boolean => link.get().fork !== undefined
 
   const stop = (seq: number): void => {
@@ -87,6 +88,7 @@ export function delivery(options: {
     })
     if (reply === undefined) return false
     client.heardTime(reply.serverTime)
+    acceptedAt = reply.serverTime
     const accepted = { seq: reply.acceptedThrough, hash: Buffer.from(reply.acceptedHash, 'hex') }
     return align(accepted) && link.get().acceptedThrough > after
   }
@@ -114,13 +116,14 @@ export function delivery(options: {
         }
       }
     },
-    heard: ({ acceptedThrough, acceptedHash, recordedThrough }) => {
-      if (forked()) return
-      const { acceptedThrough: known } = link.get()
-      const isNews = acceptedThrough !== known || acceptedHash !== link.get().acceptedHash
-      // Before the first record there is no hash to compare.
-      if (isNews && acceptedThrough > 0 && !align({ seq: acceptedThrough, hash: Buffer.from(acceptedHash, 'hex') })) return
+    heard: ({ acceptedThrough, acceptedHash, recordedThrough, serverTime }) => {
+      // Kept whatever follows, or the server would tell it again at once.
       if (recordedThrough !== link.get().recordedThrough) link.save({ recordedThrough })
+      if (forked()) return
+      const { acceptedThrough: known, acceptedHash: knownHash } = link.get()
+      // An answer made before the last delivery was accepted knows less than is known here. Before the first record there is no hash to compare.
+      const isNews = serverTime > acceptedAt && acceptedThrough > 0 && (acceptedThrough !== known || acceptedHash !== knownHash)
+      if (isNews && !align({ seq: acceptedThrough, hash: Buffer.from(acceptedHash, 'hex') })) return
       journal.forget(Math.min(recordedThrough, link.get().acceptedThrough))
     },
   }

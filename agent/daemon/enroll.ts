@@ -15,7 +15,7 @@ import type { AgentConfig } from './agent-config.ts'
 import { agentOf, loadAgent, openAgentBundle, saveBundle, type Agent, type AgentState } from './agent-state.ts'
 import { parseServerUrl, type HttpReply, type Transport } from './http-transport.ts'
 import { AGENT_ROUTES } from './routes.ts'
-import { readJson, sendWithin, type ServerClient } from './server-client.ts'
+import { parseReply, sendWithin, type ServerClient } from './server-client.ts'
 
 const ENROLL_TIMEOUT_MS = 60_000
 const BUNDLE_WAIT_MS = 5_000
@@ -101,7 +101,7 @@ export function enrolmentFingerprintOf(agent: Agent): string {
 
 function readEnrollReply(reply: HttpReply, nonce: string, pin: string): EnrollReply {
   if (reply.status !== 200 && reply.status !== 201) throw refused(reply)
-  const answer = readJson(enrollReply, reply, AGENT_ROUTES.enroll)
+  const answer = parseReply(enrollReply, reply.body, AGENT_ROUTES.enroll.path)
   const serverKey = Buffer.from(answer.serverPublicKey, 'base64url')
   const signature = reply.headers[HEADER.serverSignature]
   const isPinned = pinMatches(pin, serverKey)

@@ -1,6 +1,6 @@
 // What the daemon is made of, in one place: seams, state and the two engines. The command line fills it in for real, tests with their own.
 import type { Clock } from '@holdfast/shared/clock.ts'
-import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import type { BackupOptions, BackupResult } from '../backup/backup-types.ts'
 import type { FileSystem } from '../file-system/file-system.ts'
@@ -73,4 +73,13 @@ export async function withRepository<T>(
   } finally {
     await store.close()
   }
+}
+
+/** The reason of a signal where a person asked for the end, told apart from a daemon that stops and goes on another time. */
+export function requestedCancel(what: string): HoldfastError {
+  return new HoldfastError('cancelled', `${what} was cancelled on request`, { fields: { requested: true } })
+}
+
+export function isRequestedCancel(reason: unknown): boolean {
+  return isHoldfastError(reason, 'cancelled') && reason.fields['requested'] === true
 }

@@ -83,11 +83,15 @@ export type Recorder = {
   readonly note: (code: string, more?: { amount?: number; runId?: string }) => void
 }
 
-export function recorder(options: { journal: Journal; agent: Agent; clock: Clock }): Recorder {
+export function recorder(options: { journal: Journal; agent: Agent; clock: Clock; appended?: () => void }): Recorder {
   const { journal, agent, clock } = options
   const who = { v: 1, agentId: agent.agentId, controllerId: agent.controllerId, processorId: agent.processorId } as const
   const at = (): string => isoTime(clock.now())
-  const append = (header: RecordHeader, closing: boolean): ChainEnd => journal.append(() => ({ header, body: NO_BODY }), { closing })
+  const append = (header: RecordHeader, closing: boolean): ChainEnd => {
+    const end = journal.append(() => ({ header, body: NO_BODY }), { closing })
+    options.appended?.()
+    return end
+  }
 
   return {
     started: (act) => {
@@ -113,6 +117,7 @@ export function recorder(options: { journal: Journal; agent: Agent; clock: Clock
           body,
         }))
       }
+      options.appended?.()
     },
     ended: (act, { outcome, code, snapshotId, totals }) => {
       const more = { outcome, ...(code === undefined ? {} : { code }), totals: rounded(totals) }

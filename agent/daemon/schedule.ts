@@ -12,8 +12,9 @@ const RETRY_MOST_MS = 4 * 3_600_000
 
 export type Due = { readonly policy: AgentPolicy; readonly dueMs: number }
 
-/** When a policy is due next; in the past where it is overdue. Undefined for one that is disabled. */
+/** When a policy is due next; in the past where it is overdue. Undefined for one that is disabled and that nobody asked for. */
 export function dueMs(policy: AgentPolicy, run: RunState | undefined): number | undefined {
+  if (run?.askedMs !== undefined) return run.askedMs
   if (!policy.enabled) return undefined
   const regular = nextDue(policy.schedule, run?.lastStartMs ?? parseTime(policy.since))
   if (run?.lastEndMs === undefined || run.failures === 0) return regular
@@ -44,15 +45,22 @@ export function afterClockStep(runs: RunStates, nowMs: number): RunStates | unde
   const moved = Object.entries(runs).map(([policyId, run]): [string, RunState] => {
     const lastStartMs = back(run.lastStartMs)
     const lastEndMs = back(run.lastEndMs)
-    return [policyId, { ...run, ...(lastStartMs === undefined ? {} : { lastStartMs }), ...(lastEndMs === undefined ? {} : { lastEndMs }) }]
+    const askedMs = back(run.askedMs)
+    const times = { lastStartMs, lastEndMs, askedMs }
+    return [policyId, { ...run, ...Object.fromEntries(Object.entries(times).filter(([, time]) => time !== undefined)) }]
   })
   return hasMoved ? Object.fromEntries(moved) : undefined
 }
 
 /** What stands of a policy's runs after one began, or ended. */
 export function runBegan(runs: RunStates, policyId: string, nowMs: number): RunStates {
-  const before = runs[policyId] ?? { failures: 0 }
+  const { askedMs: _, ...before } = runs[policyId] ?? { failures: 0 }
   return { ...runs, [policyId]: { ...before, lastStartMs: nowMs } }
+}
+
+/** A person asked for a run now. */
+export function runAsked(runs: RunStates, policyId: string, nowMs: number): RunStates {
+  return { ...runs, [policyId]: { ...(runs[policyId] ?? { failures: 0 }), askedMs: nowMs } }
 }
 
 export function runEnded(

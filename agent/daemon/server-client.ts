@@ -111,7 +111,7 @@ export function serverClient(options: ServerClientOptions): ServerClient {
   return {
     call: async (schema, call) => {
       const reply = await withRetries(call)
-      return reply.status === 204 ? undefined : readJson(schema, reply, call)
+      return reply.status === 204 ? undefined : parseReply(schema, reply.body, call.path)
     },
     fetch: async (call) => (await withRetries(call)).body,
     offsetMs: () => offset,
@@ -184,24 +184,20 @@ function requireSigned(serverKey: KeyObject, reply: HttpReply, nonce: string): v
   )
 }
 
-/** Reads a signed reply strictly. */
-export function readJson<T>(schema: z.ZodType<T>, reply: HttpReply, call: Pick<Call, 'path'>): T {
+/** Reads the body of a signed reply strictly. Throws `server-untrusted`. */
+export function parseReply<T>(schema: z.ZodType<T>, body: Uint8Array, path: string): T {
   let value: unknown
   try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(reply.body))
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
   } catch (cause) {
-    throw new HoldfastError('server-untrusted', `the server's answer to ${call.path} is not JSON`, { cause })
+    throw new HoldfastError('server-untrusted', `the server's answer to ${path} is not JSON`, { cause })
   }
   const parsed = schema.safeParse(value)
   if (parsed.success) return parsed.data
   const field = printable(parsed.error.issues[0]?.path.map(String).join('.') ?? '')
-  throw new HoldfastError(
-    'server-untrusted',
-    `the server's answer to ${call.path} is not as the protocol says${field ? `, at ${field}` : ''}`,
-    {
-      cause: parsed.error,
-    },
-  )
+  throw new HoldfastError('server-untrusted', `the server's answer to ${path} is not as the protocol says${field ? `, at ${field}` : ''}`, {
+    cause: parsed.error,
+  })
 }
 
 function readProblem(reply: HttpReply): Problem | undefined {

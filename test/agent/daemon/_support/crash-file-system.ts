@@ -79,9 +79,6 @@ export function crashFileSystem(): CrashFileSystem {
     if (found?.kind !== 'file') throw new Error(`no file ${path}`)
     return found
   }
-  const refuse = (): never => {
-    throw new FileError('not simulated', 'ENOSYS')
-  }
 
   return {
     steps: () => steps,
@@ -184,6 +181,7 @@ export function crashFileSystem(): CrashFileSystem {
       parent.entries.delete(last)
     },
     forget: () => undefined,
+    syncFileSystem: () => undefined,
     freeBytes: () => 1e12,
     fileSystemType: () => 0xef53,
     nextData: refuse,
@@ -199,6 +197,10 @@ export function crashFileSystem(): CrashFileSystem {
     setAttribute: refuse,
     removeAttribute: refuse,
   }
+}
+
+function refuse(): never {
+  throw new FileError('not simulated', 'ENOSYS')
 }
 
 function directory(mode: number): DirectoryNode {

@@ -1,0 +1,231 @@
+// What the daemon does, one thing at a time: granted restores first, then what a person asked for, then what is due. Knows what was running when
+// the last process ended, and says so in the journal.
+import { isoTime, parseTime, type Clock } from '@holdfast/shared/clock.ts'
+import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
+import type { Log } from '@holdfast/shared/log.ts'
+import type { AgentPolicy } from '@holdfast/shared/protocol/agent.ts'
+import { recordHeader } from '@holdfast/shared/protocol/records.ts'
+import type { Random } from '@holdfast/shared/random.ts'
+import type { FileSystem } from '../file-system/file-system.ts'
+import type { WriteKeys } from '../keys/keys.ts'
+import type { XWingKeyPair } from '../keys/xwing.ts'
+import type { AgentConfig } from './agent-config.ts'
+import type { Agent, AgentState, RunStates } from './agent-state.ts'
+import type { Alarms } from './alarms.ts'
+import { newRunId, runPolicy, type TaskEnd } from './backup-task.ts'
+import type { Outbox } from './outbox.ts'
+import type { Engines } from './parts.ts'
+import type { PolicyKeeper } from './policy-keeper.ts'
+import { NO_TOTALS, type Recorder } from './recorder.ts'
+import type { RestoreCommandBody, RestoreRequests } from './restore-requests.ts'
+import { holdLease, runRestore, type Lease } from './restore-task.ts'
+import { afterClockStep, runAsked, runBegan, runEnded, schedule } from './schedule.ts'
+import type { ServerClient } from './server-client.ts'
+import type { AgentStatus } from './status.ts'
+
+/** The longest rest between two looks at the clock, which may have been set meanwhile. */
+const REST_MS = 60_000
+
+export type WorkOptions = {
+  readonly agent: Agent
+  readonly state: AgentState
+  readonly config: AgentConfig
+  readonly policies: PolicyKeeper
+  readonly recorder: Recorder
+  readonly outbox: Outbox
+  readonly requests: RestoreRequests
+  readonly client: ServerClient
+  readonly alarms: Alarms
+  readonly note: (code: string, amount?: number) => void
+  readonly log: Log
+  readonly clock: Clock
+  readonly random: Random
+  readonly fileSystem: FileSystem
+  readonly engines: Engines
+  readonly program: string
+  /** The daemon's end. */
+  readonly signal: AbortSignal
+  readonly keys: () => WriteKeys | undefined
+  readonly changed: () => void
+}
+
+export type Work = {
+  /** Does what is next, or answers how long nothing is to be done, in milliseconds. */
+  readonly step: () => Promise<number>
+  /** A person asked for a run of a policy now. Throws `not-found` or `policy` where that cannot be. */
+  readonly ask: (policyId: string) => void
+  /** A restore whose command was accepted; its lease is kept from now on. */
+  readonly restore: (body: RestoreCommandBody, keyPair: XWingKeyPair) => void
+  /** Cancels a run or restore, waiting or under way. */
+  readonly cancel: (id: string, reason: HoldfastError) => void
+  /** Journals the end of what a crash or kill cut off. */
+  readonly endInterrupted: () => void
+  readonly runs: () => RunStates
+  readonly running: () => AgentStatus['running']
+  readonly lastRun: () => AgentStatus['lastRun']
+  /** Lets go of the leases of restores that still wait. */
+  readonly stopped: () => Promise<void>
+}
+
+type WaitingRestore = {
+  readonly body: RestoreCommandBody
+  readonly keyPair: XWingKeyPair
+  readonly lease: Lease
+  readonly cancel: AbortController
+}
+
+export function makeWork(options: WorkOptions): Work {
+  const { state, policies, recorder, outbox, requests, alarms, note, log, clock } = options
+  let runs: RunStates = state.runs.load() ?? {}
+  let waiting: readonly WaitingRestore[] = []
+  let current: { readonly ids: readonly string[]; readonly cancel: AbortController } | undefined
+  let running: AgentStatus['running'] = null
+  let lastRun: AgentStatus['lastRun'] = null
+
+  const keepRuns = (next: RunStates): void => {
+    state.runs.save(next)
+    runs = next
+  }
+  const ended = (end: TaskEnd): void => {
+    running = null
+    lastRun = { runId: end.runId, outcome: end.outcome, code: end.code ?? null, endedAt: isoTime(clock.now()) }
+    log.info('run-ended', { runId: end.runId, code: end.code, message: end.message })
+    options.changed()
+  }
+
+  const backup = async (policy: AgentPolicy): Promise<void> => {
+    const keys = options.keys()
+    const runId = newRunId(options.random)
+    const cancel = new AbortController()
+    keepRuns(runBegan(runs, policy.policyId, Math.round(clock.now())))
+    current = { ids: [runId], cancel }
+    running = { kind: 'backup', runId, source: policy.source, files: 0, bytes: 0, since: isoTime(clock.now()) }
+    options.changed()
+    let end: TaskEnd
+    try {
+      if (keys === undefined)
+        throw new HoldfastError('policy', 'the controller has not sent the domain bundle yet, so nothing can be backed up')
+      end = await runPolicy(
+        {
+          ...{ ...options, policies: policies.get(), keys },
+          onProgress: ({ files, bytes }) => {
+            if (running !== null) running = { ...running, files, bytes }
+          },
+          // The text may hold a name; it stays on this machine's screen.
+          onNotice: (text) => log.info('backup-notice', { runId, message: text }),
+        },
+        policy,
+        runId,
+        AbortSignal.any([options.signal, cancel.signal]),
+      )
+    } catch (error) {
+      if (!isHoldfastError(error)) throw error
+      end = { runId, outcome: 'failed', code: error.code, message: error.message }
+    } finally {
+      current = undefined
+    }
+    keepRuns(runEnded(runs, policy.policyId, { nowMs: Math.round(clock.now()), outcome: end.outcome, code: end.code }))
+    const alarm = `backup-${policy.policyId}`
+    if (end.outcome === 'failed') alarms.raise(alarm, `the last run of source ${policy.source} failed (${end.code}): ${end.message ?? ''}`)
+    else alarms.clear(alarm)
+    ended(end)
+  }
+
+  const recover = async ({ body, keyPair, lease, cancel }: WaitingRestore): Promise<void> => {
+    const keys = options.keys()
+    current = { ids: [body.restoreId], cancel }
+    running = { kind: 'recovery', runId: body.restoreId, source: null, files: 0, bytes: 0, since: isoTime(clock.now()) }
+    options.changed()
+    try {
+      if (keys === undefined) throw new HoldfastError('policy', 'this agent has no domain bundle, so it can restore nothing')
+      const shown: Lease = {
+        ...lease,
+        stand: (stand) => {
+          if (running !== null) running = { ...running, ...stand.done }
+          lease.stand(stand)
+        },
+      }
+      const end = await runRestore({ ...options, policies: policies.get(), keys }, body, keyPair, shown)
+      if (end.result !== undefined) requests.finish(body.restoreId, end.result)
+      ended(end)
+    } finally {
+      current = undefined
+      running = null
+      await lease.release()
+    }
+  }
+
+  return {
+    step: async () => {
+      const nowMs = clock.now()
+      const stepped = afterClockStep(runs, nowMs)
+      if (stepped !== undefined) {
+        keepRuns(stepped)
+        note('clock-stepped')
+      }
+      policies.takeConsent()
+      const restore = waiting[0]
+      if (restore !== undefined) {
+        waiting = waiting.slice(1)
+        await recover(restore)
+        return 0
+      }
+      const next = schedule(policies.carriedOut(), runs)[0]
+      if (next === undefined) return REST_MS
+      if (options.keys() === undefined) {
+        alarms.raise('no-bundle', 'a backup is due, but the controller has not sent the domain bundle yet')
+        return REST_MS
+      }
+      if (next.dueMs > nowMs) return Math.min(REST_MS, next.dueMs - nowMs)
+      await backup(next.policy)
+      return 0
+    },
+    ask: (policyId) => {
+      const policy = policies.find(policyId)
+      if (policy === undefined) throw new HoldfastError('not-found', `this agent has no policy ${policyId}`)
+      const refused = policies.whyRefused(policy)
+      if (refused !== undefined) throw new HoldfastError('policy', `policy ${policyId} cannot be carried out here (${refused})`)
+      keepRuns(runAsked(runs, policyId, Math.round(clock.now())))
+    },
+    restore: (body, keyPair) => {
+      const cancel = new AbortController()
+      const lease = holdLease({ client: options.client, clock, body, signal: AbortSignal.any([options.signal, cancel.signal]) })
+      waiting = [...waiting, { body, keyPair, lease, cancel }]
+    },
+    cancel: (id, reason) => {
+      if (current?.ids.includes(id) === true) current.cancel.abort(reason)
+      const cancelled = waiting.filter(({ body }) => body.restoreId === id)
+      waiting = waiting.filter(({ body }) => body.restoreId !== id)
+      for (const { lease, cancel } of cancelled) {
+        cancel.abort(reason)
+        void lease.release()
+      }
+    },
+    endInterrupted: () => {
+      const cut = state.current.load()
+      if (cut === undefined) return
+      const header = recordHeader.parse(cut.header)
+      if (header.kind !== 'run-started' && header.kind !== 'recovery-started')
+        throw new HoldfastError('damaged', 'current.json in the state directory is damaged; move it away')
+      recorder.interrupted(header)
+      if (header.kind === 'run-started' && header.policyId !== undefined) {
+        const nowMs = Math.round(clock.now())
+        keepRuns(runEnded(runs, header.policyId, { nowMs, outcome: 'failed', code: 'interrupted' }))
+        const { runId, policyId, source } = header
+        outbox.run({
+          ...{ runId, policyId, source, kind: 'backup', state: 'failed', code: 'interrupted', totals: NO_TOTALS },
+          startedAt: cut.startedAt,
+          endedAt: isoTime(Math.max(nowMs, parseTime(cut.startedAt))),
+        })
+      }
+      state.current.remove()
+    },
+    runs: () => runs,
+    running: () => running,
+    lastRun: () => lastRun,
+    stopped: async () => {
+      for (const { lease } of waiting) await lease.release()
+      waiting = []
+    },
+  }
+}
