@@ -1,0 +1,181 @@
+// `holdfast init`: makes a repository. For one person: root wrapped by passphrase and recovery code, kept beside the data where the store can
+// forget a key again, else in a local directory. With --domain, for a controller with agents: the wraps never leave this machine.
+import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
+import type { Command } from 'commander'
+import { domainFingerprint } from '../../keys/bundle.ts'
+import { newDomainRoot, rootKeys } from '../../keys/domain.ts'
+import { makeRecoveryCode, printRecoveryCode } from '../../keys/recovery-code.ts'
+import { type NamedObject, wrapRoot } from '../../keys/key-object.ts'
+import { readSecret } from '../../keys/secret-source.ts'
+import { type Chunking, createRepository, DEFAULT_CHUNKING, readDescription } from '../../repository/repository.ts'
+import { judgeCapabilities, probeStore, requireSuitable, type StoreCapabilities } from '../../store/capabilities.ts'
+import type { Store } from '../../store/store.ts'
+import type { Context, Outcome, Start } from '../context.ts'
+import { domainDirectoryPath, openDomainDirectory, withKeyFiles, writeDomainFile } from '../domain-directory.ts'
+import { parseSize } from '../format.ts'
+import { withStore } from '../open.ts'
+
+type InitFlags = {
+  readonly domain?: boolean
+  readonly chunking: string
+  readonly minSize?: string
+  readonly meanSize?: string
+  readonly maxSize?: string
+  readonly acceptOverwrite?: boolean
+}
+
+export function define(command: Command, start: Start): void {
+  command
+    .description(
+      'Makes a repository in a directory or bucket. The store is tried out first and refused where it cannot keep a promise. ' +
+        'A new passphrase is asked for twice (or HOLDFAST_PASSWORD*), and a recovery code is shown once.',
+    )
+    .option('--domain', 'for a controller with enrolled agents: the keys stay on this machine and never go to the store')
+    .option('--chunking <mode>', 'gear (by content, the default) or fixed (for disk images)', 'gear')
+    .option('--min-size <size>', 'smallest chunk (gear: 512K)')
+    .option('--mean-size <size>', 'mean size of a chunk (gear: 1M), or the size of each (fixed: 512K)')
+    .option('--max-size <size>', 'largest chunk (gear: 4M)')
+    .option('--accept-overwrite', 'use a store whose credentials can overwrite what is there, and say so')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ holdfast init --repo /mnt/backup
+  $ holdfast init --repo s3:https://objects.example/backup/site-1
+  $ holdfast init --domain --repo s3:https://objects.example/backup/customer-7
+
+Where the bucket keeps versions or locks objects, a key that was removed could not be forgotten there: the keys
+then stand in ~/.config/holdfast/domains/<domain id> (or --domain-dir). Copy that directory; without it and
+without the recovery code nothing can be read.`,
+    )
+    .action((flags: InitFlags) => start('init', (context) => init(context, flags)))
+}
+
+async function init(context: Context, flags: InitFlags): Promise<Outcome> {
+  const chunking = parseChunking(flags)
+  return withStore(context, { create: !context.dryRun }, async (store) => {
+    await refuseExisting(context, store)
+    const capabilities = await probeStore(store, context)
+    const findings = judgeCapabilities(capabilities, { acceptOverwrite: flags.acceptOverwrite === true })
+    for (const { level, text } of findings) if (level === 'warn') context.report.say({ event: 'notice', level: 'warning', message: text })
+    requireSuitable(findings)
+
+    const domain = newDomainRoot(context.random)
+    const keys = rootKeys(domain)
+    const { structure } = keys.write
+    const fingerprint = domainFingerprint(domain.domainId, structure.signPublicKey)
+    const enrolled = flags.domain === true
+    const place = enrolled || !canForget(capabilities) ? 'directory' : 'store'
+    const directory = domainDirectoryPath(context, domain.domainId)
+    const outcome: Outcome = {
+      result: 'done',
+      repository: store.location,
+      domainId: domain.domainId.toString('hex'),
+      domainFingerprint: fingerprint,
+      place: place === 'store' ? 'in the repository' : directory,
+      details: { enrolled, keys: place, chunking: { ...chunking } },
+    }
+    if (context.dryRun) return outcome
+    const secret = await readSecret({ env: context.env, terminal: context.terminal(), purpose: 'new' })
+    const code = makeRecoveryCode(context.random)
+    const createdAt = Math.floor(context.clock.now())
+    const wrapped = { ...domain, createdAt, random: context.random }
+    const names = [context.random.bytes(16).toString('hex'), context.random.bytes(16).toString('hex')] as const
+    const objects: NamedObject[] = [
+      { name: names[0], bytes: await wrapRoot({ ...wrapped, secret, label: 'first passphrase' }) },
+      {
+        name: names[1],
+        bytes: await wrapRoot({ ...wrapped, secret: { recoveryCode: printRecoveryCode(code) }, label: 'recovery code' }),
+      },
+    ]
+    // The keys are durable before the repository is there: a crash in between leaves wraps that open nothing, never data without a key.
+    const forget = await storeKeys(context, store, place, directory, objects, {
+      domainId: domain.domainId,
+      signPublicKey: structure.signPublicKey,
+      createdAt,
+    })
+    try {
+      await createRepository({ store, keys: keys.write, signer: keys.signing, chunking, enrolled, now: createdAt })
+    } catch (error) {
+      await forget()
+      throw error
+    }
+    if (!enrolled && place === 'directory')
+      context.report.say({
+        event: 'notice',
+        level: 'warning',
+        message: `this store keeps versions or locks (or does not say), so the keys stand in ${directory} and not in it; copy that directory to a safe place`,
+      })
+    context.report.say({ event: 'recovery-code', code: printRecoveryCode(code) })
+    return outcome
+  })
+}
+
+/** True where a removed key is gone: wraps of the root never live in versioned or locked storage (design, section 3). */
+function canForget({ kind, versioning, objectLock }: StoreCapabilities): boolean {
+  return kind === 'directory' || (versioning === 'off' && objectLock !== 'on')
+}
+
+async function refuseExisting(context: Context, store: Store): Promise<void> {
+  try {
+    await readDescription(store, context.signal)
+  } catch (error) {
+    if (isHoldfastError(error, 'no-repository')) return
+    throw error
+  }
+  throw new HoldfastError('already-exists', `there is a repository at ${store.location} already; nothing was changed`)
+}
+
+/** Puts the wraps where they belong, durably. What it gives back takes them away again. */
+async function storeKeys(
+  context: Context,
+  store: Store,
+  place: 'store' | 'directory',
+  directory: string,
+  objects: readonly NamedObject[],
+  domain: { domainId: Buffer; signPublicKey: Buffer; createdAt: number },
+): Promise<() => Promise<void>> {
+  if (place === 'store') {
+    for (const { name, bytes } of objects) await store.put(`keys/${name}`, { kind: 'bytes', bytes }, { signal: context.signal })
+    return async () => {
+      for (const { name } of objects) await store.remove(`keys/${name}`)
+    }
+  }
+  const opened = openDomainDirectory(context, directory, true)!
+  try {
+    writeDomainFile(opened, { ...domain, repository: store.location })
+  } finally {
+    opened.close()
+  }
+  withKeyFiles(context, directory, (keys) => {
+    for (const { name, bytes } of objects) keys.write(name, bytes)
+  })
+  return async () => {
+    withKeyFiles(context, directory, (keys) => {
+      for (const { name } of objects) keys.remove(name)
+    })
+    const again = openDomainDirectory(context, directory, false)
+    again?.remove('domain.json')
+    again?.close()
+  }
+}
+
+function parseChunking(flags: InitFlags): Chunking {
+  if (flags.chunking !== 'gear' && flags.chunking !== 'fixed')
+    throw new HoldfastError('usage', `--chunking is gear or fixed, not '${flags.chunking}'`)
+  const size = (text: string | undefined, option: string, otherwise: number): number =>
+    text === undefined ? otherwise : parseSize(text, option)
+  if (flags.chunking === 'fixed') {
+    if (flags.minSize !== undefined || flags.maxSize !== undefined)
+      throw new HoldfastError('usage', '--min-size and --max-size go with --chunking gear; fixed chunks have one size, --mean-size')
+    const mean = size(flags.meanSize, '--mean-size', 512 * 1024)
+    if (mean < 64 * 1024 || mean > 16 * 2 ** 20) throw new HoldfastError('usage', '--mean-size is from 64K to 16M')
+    return { mode: 'fixed', min: mean, mean, max: mean }
+  }
+  const min = size(flags.minSize, '--min-size', DEFAULT_CHUNKING.min)
+  const mean = size(flags.meanSize, '--mean-size', DEFAULT_CHUNKING.mean)
+  const max = size(flags.maxSize, '--max-size', DEFAULT_CHUNKING.max)
+  if (min < 16 * 1024 || max > 16 * 2 ** 20 || !(min < mean && mean < max) || max < 2 * min)
+    throw new HoldfastError('usage', 'the sizes of chunks must rise: 16K <= --min-size < --mean-size < --max-size <= 16M')
+  return { mode: 'gear', min, mean, max }
+}

@@ -1,0 +1,128 @@
+// From what was named to what a command works with: the store, its description, the keys of whoever calls, the repository. Who may do what is
+// decided by what can be opened: an enrolled agent has write keys and structure, whoever can open a wrap of the root has everything.
+import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { rootKeys, type RootKeys } from '../keys/domain.ts'
+import { type NamedObject, type UnlockedRoot, unlockRoot } from '../keys/key-object.ts'
+import type { StructureKeys, WriteKeys } from '../keys/keys.ts'
+import { readSecret } from '../keys/secret-source.ts'
+import { type Description, openRepository, readDescription, type Repository } from '../repository/repository.ts'
+import { openStore, storeConfigFromEnv } from '../store/location.ts'
+import type { Store } from '../store/store.ts'
+import { type AgentIdentity, findAgent } from './agent-identity.ts'
+import type { Context } from './context.ts'
+import { domainDirectoryPath, KEY_BYTES_MAX, keyFilesOf } from './domain-directory.ts'
+
+/** Opens the store that --repo or HOLDFAST_REPO names. Throws `usage` where neither does. */
+export async function openNamedStore(
+  context: Context,
+  options: { create?: boolean; uploadBytesPerSecond?: number | undefined } = {},
+): Promise<Store> {
+  const named = context.options.repo ?? context.settings.repo
+  if (named === undefined || named === '')
+    throw new HoldfastError(
+      'usage',
+      'which repository? Name it with --repo or HOLDFAST_REPO: a directory, or s3:https://host[:port]/bucket[/prefix]',
+    )
+  const config = storeConfigFromEnv(context.env)
+  const { uploadBytesPerSecond } = options
+  return openStore(
+    named,
+    { ...config, ...(uploadBytesPerSecond === undefined ? {} : { uploadBytesPerSecond }) },
+    { clock: context.clock, random: context.random, create: options.create === true },
+  )
+}
+
+/** Opens the store, gives it to `work`, and closes it whatever happens. */
+export async function withStore<T>(
+  context: Context,
+  options: { create?: boolean; uploadBytesPerSecond?: number | undefined },
+  work: (store: Store) => Promise<T>,
+): Promise<T> {
+  const store = await openNamedStore(context, options)
+  try {
+    return await work(store)
+  } finally {
+    await store.close()
+  }
+}
+
+export type KeyPlace = { readonly place: 'store' | 'directory'; readonly shown: string; readonly keys: readonly NamedObject[] }
+
+/** Key objects of a domain, wherever they are: beside the data, where the domain is not enrolled, and in the domain's local directory. */
+export async function findKeyObjects(context: Context, store: Store, description: Description): Promise<KeyPlace[]> {
+  const places: KeyPlace[] = []
+  if (!description.enrolled) {
+    const keys: NamedObject[] = []
+    for await (const page of store.list('keys/', { signal: context.signal }))
+      for (const { name } of page) {
+        if (!/^keys\/[0-9a-f]{32}$/.test(name)) continue
+        try {
+          keys.push({ name: name.slice(5), bytes: await store.get(name, { limitBytes: KEY_BYTES_MAX, signal: context.signal }) })
+        } catch (error) {
+          // Too long, or gone since the listing: it opens nothing, and must not keep another key from opening.
+          if (!(error instanceof HoldfastError) || (error.code !== 'too-large' && error.code !== 'not-found')) throw error
+        }
+      }
+    places.push({ place: 'store', shown: 'in the repository', keys })
+  }
+  const path = domainDirectoryPath(context, description.domainId)
+  places.push({ place: 'directory', shown: path, keys: keyFilesOf(context, path) })
+  return places
+}
+
+export type Unlocked = { readonly keys: RootKeys; readonly root: UnlockedRoot; readonly places: readonly KeyPlace[] }
+
+/** The root of the repository's domain, opened with the passphrase or recovery code. Throws as `unlockRoot` does. */
+export async function unlock(context: Context, store: Store, description: Description): Promise<Unlocked> {
+  const places = await findKeyObjects(context, store, description)
+  const candidates = places.flatMap(({ keys }) => keys)
+  if (candidates.length === 0)
+    throw new HoldfastError(
+      description.enrolled ? 'grant-required' : 'not-found',
+      description.enrolled
+        ? `the keys of this domain are with its controller: restores here need a grant (holdfast request, holdfast grant), or run this where the domain's directory is (--domain-dir)`
+        : `no key of this repository is in it or in ${domainDirectoryPath(context, description.domainId)}; name the directory that holds one with --domain-dir`,
+    )
+  const secret = await readSecret({ env: context.env, terminal: context.terminal(), purpose: 'open' })
+  const root = await unlockRoot(candidates, secret, description.domainId)
+  return { keys: rootKeys(root), root, places }
+}
+
+export type Opened<K> = { readonly store: Store; readonly repository: Repository; readonly keys: K }
+
+/** Who works on the repository: the root, or an enrolled agent. */
+export type Holder =
+  | { readonly kind: 'root'; readonly structure: StructureKeys; readonly write: WriteKeys; readonly root: RootKeys }
+  | { readonly kind: 'agent'; readonly structure: StructureKeys; readonly write: WriteKeys; readonly agent: AgentIdentity }
+
+/**
+ * Opens the repository for whoever calls. With `need` 'write' an enrolled agent uses its own keys and nobody is asked; with 'read' the root is
+ * needed.
+ */
+export async function withRepository<T>(
+  context: Context,
+  need: 'write' | 'read',
+  work: (opened: { store: Store; repository: Repository; holder: Holder }) => Promise<T>,
+  options: { uploadBytesPerSecond?: number | undefined } = {},
+): Promise<T> {
+  return withStore(context, options, async (store) => {
+    const description = await readDescription(store, context.signal)
+    const holder = await findHolder(context, store, description, need)
+    const repository = await openRepository({ store, keys: holder.structure, description, signal: context.signal })
+    return work({ store, repository, holder })
+  })
+}
+
+async function findHolder(context: Context, store: Store, description: Description, need: 'write' | 'read'): Promise<Holder> {
+  const agent = need === 'write' ? findAgent(context, description.domainId) : undefined
+  if (agent !== undefined) return { kind: 'agent', structure: agent.keys.structure, write: agent.keys, agent }
+  const { keys } = await unlock(context, store, description)
+  return { kind: 'root', structure: keys.write.structure, write: keys.write, root: keys }
+}
+
+/** The holder where it must be the root. */
+export function rootOf(holder: Holder): RootKeys {
+  if (holder.kind !== 'root')
+    throw new HoldfastError('grant-required', 'this needs the root of the domain, which an enrolled agent does not hold')
+  return holder.root
+}

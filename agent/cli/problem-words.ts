@@ -1,0 +1,23 @@
+// What the code of a file's problem means, in words. Codes are stable and appear in snapshots, records and --json.
+const WORDS: Readonly<Record<string, string>> = {
+  changed: 'changed while it was read; what is in the snapshot is a mixture',
+  vanished: 'vanished before it could be read',
+  replaced: 'was replaced by something else while it was read',
+  socket: 'is a socket, which holds nothing to back up',
+  EACCES: 'may not be read by this user',
+  EPERM: 'may not be read by this user',
+  EIO: 'cannot be read: the disk reports an error',
+  ENAMETOOLONG: 'has a path that is too long',
+  ELOOP: 'has too many symlinks in its path',
+  ESTALE: 'was lost by the network file system',
+  ETIMEDOUT: 'did not answer in time',
+  owner: 'could not be given its owner',
+  mode: 'could not be given its mode',
+  times: 'could not be given its time',
+  attribute: 'could not be given an extended attribute',
+  'unsupported-name': 'has a name that cannot be made here',
+}
+
+export function problemWords(code: string): string {
+  return WORDS[code] ?? `failed with ${code}`
+}

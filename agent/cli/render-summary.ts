@@ -1,0 +1,107 @@
+// The last words of a command, for people. They are made from the same summary that `--json` prints, so that the two never tell different numbers.
+import { shownText } from './byte-text.ts'
+import type { Summary } from './events.ts'
+import { formatBytes, formatCount, formatDuration, formatMany } from './format.ts'
+import { type Rendered, type RenderOptions, shownPath } from './render.ts'
+
+type Counts = Readonly<Record<string, number>>
+
+/** Undefined where the command has said everything already. */
+export function renderSummary(summary: Summary, { quiet, style }: RenderOptions): Rendered {
+  if (summary.result === 'failed' || summary.result === 'interrupted') return undefined
+  const lines = (LINES[summary.command] ?? (() => []))(summary, summary.counts ?? {})
+  if (lines.length === 0) return undefined
+  const isAnswer = summary.command === 'init' || summary.command === 'enroll' || summary.command === 'status'
+  const text = `${lines.join('\n')}\n`
+  if (isAnswer) return { stdout: text }
+  if (quiet) return undefined
+  const paint = summary.result === 'incomplete' ? style.stderr.warn : summary.result === 'damaged' ? style.stderr.bad : (t: string) => t
+  return {
+    stderr: `${lines
+      .slice(0, -1)
+      .map((line) => `${line}\n`)
+      .join('')}${paint(lines.at(-1) ?? '')}\n`,
+  }
+}
+
+const of = (counts: Counts, name: string): number => counts[name] ?? 0
+const short = (id: string | undefined): string => (id ?? '').slice(0, 8)
+
+const LINES: Readonly<Record<string, (summary: Summary, counts: Counts) => string[]>> = {
+  init: (summary) => [
+    `${summary.dryRun ? 'Would create' : 'Created'} repository ${short(summary.domainId)} at ${shownText(summary.repository ?? '')}`,
+    ...(summary.place === undefined ? [] : [`  keys         ${shownText(summary.place)}`]),
+    `  fingerprint  ${summary.domainFingerprint ?? ''}`,
+    ...(summary.dryRun ? [] : ['', summary.details?.['enrolled'] === true ? NEXT_DOMAIN : 'Next: holdfast backup PATH…']),
+  ],
+  backup: (summary, counts) => {
+    const seconds = of(counts, 'durationMs') / 1000
+    const rate = seconds > 0 ? `, ${formatBytes(of(counts, 'bytesRead') / seconds)}/s read` : ''
+    const known = of(counts, 'bytes') > 0 ? Math.round((1 - of(counts, 'bytesNew') / of(counts, 'bytes')) * 1000) / 10 : 100
+    const resumed = of(counts, 'packsResumed')
+    return [
+      '',
+      `Files:  ${formatCount(of(counts, 'filesNew'))} new, ${formatCount(of(counts, 'filesChanged'))} changed, ${formatCount(of(counts, 'filesUnchanged'))} unchanged`,
+      `Tree:   ${formatMany(of(counts, 'directories'), 'directory', 'directories')}, ${formatMany(of(counts, 'others'), 'other entry', 'other entries')}`,
+      `Added to the repository: ${formatBytes(of(counts, 'bytesNew'))} (${formatBytes(of(counts, 'bytesStored'))} stored), ${known} % was known`,
+      ...(resumed === 0 ? [] : [`Took over ${formatMany(resumed, 'pack')} of a run that was interrupted`]),
+      '',
+      `processed ${formatMany(of(counts, 'files'), 'file')}, ${formatBytes(of(counts, 'bytes'))} in ${formatDuration(of(counts, 'durationMs'))}${rate}`,
+      summary.dryRun
+        ? 'dry run: nothing was stored'
+        : `snapshot ${short(summary.snapshotId)} saved${summary.result === 'incomplete' ? `, but ${formatMany(of(counts, 'problems'), 'file is', 'files are')} not in it as they should be` : ''}`,
+    ]
+  },
+  restore: (summary, counts) => {
+    const where = summary.target === undefined ? '' : ` to ${shownPath(summary.target)}`
+    const extra = [
+      ['kept', 'already there'],
+      ['beside', 'put beside'],
+      ['replaced', 'replaced'],
+      ['failed', 'not restored'],
+    ].flatMap(([name, words]) => (of(counts, name!) === 0 ? [] : [`${formatCount(of(counts, name!))} ${words}`]))
+    return [
+      '',
+      `${summary.dryRun ? 'would restore' : 'restored'} ${formatMany(of(counts, 'files'), 'file')}, ${formatBytes(of(counts, 'bytes'))} of snapshot ${short(summary.snapshotId)}${where} in ${formatDuration(summary.elapsedMs)}`,
+      ...(extra.length === 0 ? [] : [extra.join(', ')]),
+      ...(summary.result === 'incomplete' ? [`${formatMany(of(counts, 'problems'), 'problem')}: not everything is as it was`] : []),
+    ]
+  },
+  snapshots: (_, counts) => [formatMany(of(counts, 'snapshots'), 'snapshot')],
+  dump: () => [],
+  check: (summary, counts) => [
+    '',
+    `checked ${formatMany(of(counts, 'snapshots'), 'snapshot')}, ${formatMany(of(counts, 'packs'), 'pack')}${of(counts, 'bytesRead') > 0 ? `, ${formatBytes(of(counts, 'bytesRead'))} read` : ''} in ${formatDuration(summary.elapsedMs)}`,
+    summary.result === 'damaged' ? `damage found: ${formatMany(of(counts, 'problems'), 'problem')}` : 'no damage found',
+  ],
+  'key add': (summary) => [`key ${short(summary.keyName)} added (${shownText(summary.place ?? '')})`],
+  'key remove': (summary) => [`key ${short(summary.keyName)} removed`],
+  'key passwd': (summary) => [`passphrase changed: key ${short(summary.keyName)} (${shownText(summary.place ?? '')})`],
+  'domain bundle': (summary) => [
+    `bundle for ${summary.agentId ?? ''} made: ${shownText(summary.place ?? '')}`,
+    `  the agent is told this domain: --domain ${summary.domainFingerprint ?? ''}`,
+  ],
+  'domain roster add': (summary) => [`agent ${summary.agentId ?? ''} is on roster ${String(summary.counts?.['number'] ?? '')}`],
+  'domain roster revoke': (summary) => [`agent ${summary.agentId ?? ''} is revoked on roster ${String(summary.counts?.['number'] ?? '')}`],
+  'domain roster publish': (summary) => [`roster ${String(summary.counts?.['number'] ?? '')} is with the server`],
+  grant: (summary) => [
+    summary.dryRun
+      ? 'dry run: nothing was granted'
+      : summary.restoreId === undefined
+        ? `granted ${formatMany(of(summary.counts ?? {}, 'granted'), 'request')}`
+        : `granted ${summary.restoreId}`,
+  ],
+  request: (summary) => [
+    `${summary.dryRun ? 'would request' : 'requested'} ${summary.restoreId ?? ''}${summary.state === undefined ? '' : ` (${summary.state})`}`,
+  ],
+  records: (_, counts) => [formatMany(of(counts, 'records'), 'record')],
+  doctor: (summary) => [summary.result === 'done' ? 'this store can hold a repository' : 'this store cannot hold a repository as it is'],
+  enroll: (summary) => [
+    `Enrolled as ${summary.agentId ?? ''}`,
+    `  enrolment key  ${summary.fingerprint ?? ''}`,
+    ...(summary.state === 'complete' ? [`  domain         ${summary.domainFingerprint ?? ''}`] : ['', NEXT_ENROLLED]),
+  ],
+}
+
+const NEXT_DOMAIN = 'Next: enrol an agent, then holdfast domain roster add AGENT and holdfast domain bundle AGENT'
+const NEXT_ENROLLED = 'Next: the controller compares the enrolment key and sends the domain bundle (holdfast domain bundle).'

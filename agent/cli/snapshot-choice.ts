@@ -1,0 +1,43 @@
+// SNAPSHOT on a command line: an id, a prefix that no other shares, or `latest`.
+import { HoldfastError } from '@holdfast/shared/errors.ts'
+import type { Repository, SnapshotListing } from '../repository/repository.ts'
+import type { OpenedSnapshot } from '../repository/snapshot.ts'
+import { shownText } from './byte-text.ts'
+import type { Context } from './context.ts'
+
+/** Snapshots that are damaged or signed by nobody known are named as problems, never passed over in silence. */
+export function sayRefused(context: Context, listing: SnapshotListing): void {
+  for (const { name, error } of listing.refused)
+    context.report.say({ event: 'problem', path: name, code: error.code, message: error.message })
+}
+
+/** Throws `not-found` where none is meant, `usage` where the prefix is of several. */
+export async function chooseSnapshot(context: Context, repository: Repository, text: string): Promise<OpenedSnapshot> {
+  const wanted = text.toLowerCase()
+  if (wanted !== 'latest' && !/^[0-9a-f]{1,32}$/.test(wanted))
+    throw new HoldfastError('usage', `'${shownText(text)}' is no snapshot: give an id, the beginning of one, or 'latest'`)
+  const listing = await repository.listSnapshots(context.signal)
+  const { snapshots } = listing
+  if (wanted === 'latest') {
+    sayRefused(context, listing)
+    const latest = snapshots.at(-1)
+    if (latest === undefined) throw new HoldfastError('not-found', `there is no snapshot at ${repository.store.location} yet`)
+    return latest
+  }
+  const found = snapshots.filter(({ structure }) => structure.ref.random.startsWith(wanted))
+  const [first] = found
+  if (first === undefined) {
+    const damaged = listing.refused.find(({ name }) => name.split('-').at(-1)?.startsWith(wanted) === true)
+    if (damaged !== undefined) throw damaged.error
+    throw new HoldfastError('not-found', `there is no snapshot ${wanted} at ${repository.store.location}; 'holdfast snapshots' lists them`)
+  }
+  if (found.length > 1)
+    throw new HoldfastError(
+      'usage',
+      `${found.length} snapshots begin with ${wanted} (${found
+        .slice(0, 4)
+        .map(({ structure }) => structure.ref.random.slice(0, 12))
+        .join(', ')}${found.length > 4 ? ', …' : ''}); give more of the id`,
+    )
+  return first
+}
