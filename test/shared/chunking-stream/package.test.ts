@@ -33,7 +33,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 describe('the packed package', () => {
   it('holds JavaScript, types, the kernel and its source, and needs nothing else', () => {
-    expect(readdirSync(installed).sort()).toEqual(['README.md', 'assembly', 'dist', 'package.json'])
+    expect(readdirSync(installed).sort()).toEqual(['LICENSE', 'README.md', 'assembly', 'dist', 'package.json'])
     const dist = readdirSync(join(installed, 'dist'))
     expect(dist).toEqual(expect.arrayContaining(['gear.wasm', 'index.d.ts', 'index.js']))
     expect(dist.filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'))).toEqual([])
