@@ -236,7 +236,7 @@ async function takeGrant(
   snapshot: OpenedSnapshot,
   signal: AbortSignal,
 ): Promise<OpenedGrant> {
-  const { restoreId, selection } = body
+  const { restoreId, selection, restoreRoot, conflict } = body
   const object = await client.fetch({
     ...restoreRoutes(restoreId).grant,
     limitBytes: GRANT_BYTES_MAX,
@@ -245,7 +245,15 @@ async function takeGrant(
     signal,
   })
   const snapshotId = snapshot.structure.ref.random
-  const expect = { restoreId, agentId: agent.agentId, snapshotId, selectionHash: selectionHash(selection), now: client.serverNow() }
+  const expect = {
+    restoreId,
+    agentId: agent.agentId,
+    snapshotId,
+    selectionHash: selectionHash(selection),
+    restoreRoot,
+    conflict,
+    now: client.serverNow(),
+  }
   const grant = openGrant({ object, keyPair, structure: keys.structure, expect })
   if (grant.terms.root === snapshot.structure.root) return grant
   grant.forget()

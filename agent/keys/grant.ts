@@ -1,9 +1,10 @@
 // Grants: the keys that one approved restore needs, signed by the domain and sealed to a key pair made for that request (FORMAT.md section 10).
-// Promise: a grant opens for its own request, agent, snapshot and selection, until it expires, and for nothing else.
+// Promise: a grant opens for its own request, agent, snapshot, selection and place, until it expires, and for nothing else.
 import { z } from 'zod'
 import { isoTime } from '@holdfast/shared/clock.ts'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { GRANT_BYTES_MAX } from '@holdfast/shared/protocol/agent.ts'
+import { conflict as conflictRule } from '@holdfast/shared/protocol/commands.ts'
 import * as c from '@holdfast/shared/protocol/common.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import { ByteReader, ByteWriter } from '../repository/bytes.ts'
@@ -26,6 +27,9 @@ const grantJson = z.strictObject({
   /** Id of the snapshot's root node. */
   root: c.hex64,
   selection: z.union([z.literal('whole'), c.hex64]),
+  /** Where it may be restored to and over what: a server that relays the request cannot turn it elsewhere. */
+  restoreRoot: c.label,
+  conflict: conflictRule,
   issuedAt: c.time,
   expiresAt: c.time,
 })
@@ -63,13 +67,29 @@ export function makeGrant(input: {
   root: string
   /** As `selectionHash` gives it. */
   selection: string
+  restoreRoot: string
+  conflict: string
   issuedAt: number
   expiresAt: number
   sessionKeys: readonly SessionKey[]
   segmentKeys: readonly SegmentKey[]
   random: Random
 }): Buffer {
-  const { restoreId, agentId, snapshotId, root, selection, sessionKeys, segmentKeys, signing, domainId, requestPublicKey, random } = input
+  const {
+    restoreId,
+    agentId,
+    snapshotId,
+    root,
+    selection,
+    restoreRoot,
+    conflict,
+    sessionKeys,
+    segmentKeys,
+    signing,
+    domainId,
+    requestPublicKey,
+    random,
+  } = input
   const terms = grantJson.safeParse({
     v: 1,
     restoreId,
@@ -77,11 +97,16 @@ export function makeGrant(input: {
     snapshotId,
     root,
     selection,
+    restoreRoot,
+    conflict,
     issuedAt: isoTime(input.issuedAt),
     expiresAt: isoTime(input.expiresAt),
   })
   if (!terms.success)
-    throw new HoldfastError('usage', 'This grant cannot be made: its request, agent, snapshot, root or selection is malformed.')
+    throw new HoldfastError(
+      'usage',
+      'This grant cannot be made: its request, agent, snapshot, root, selection, restore root or conflict rule is malformed.',
+    )
   if (selection !== 'whole' && sessionKeys.length > 0) {
     throw new HoldfastError('usage', 'Only a grant for a whole snapshot may hold session keys. Grant the segments that are needed.')
   }
@@ -120,6 +145,8 @@ export type GrantExpectation = {
   readonly agentId: string
   readonly snapshotId: string
   readonly selectionHash: string
+  readonly restoreRoot: string
+  readonly conflict: string
   readonly now: number
 }
 
@@ -203,6 +230,8 @@ function requireExpected(terms: GrantTerms, expect: GrantExpectation): void {
   if (terms.agentId !== expect.agentId) throw refuse(`it is for agent ${terms.agentId}, not for ${expect.agentId}`)
   if (terms.snapshotId !== expect.snapshotId) throw refuse(`it is for snapshot ${terms.snapshotId}, not for ${expect.snapshotId}`)
   if (terms.selection !== expect.selectionHash) throw refuse('it is for another selection of files')
+  if (terms.restoreRoot !== expect.restoreRoot) throw refuse(`it is for restore root ${terms.restoreRoot}, not for ${expect.restoreRoot}`)
+  if (terms.conflict !== expect.conflict) throw refuse(`it is for conflicts '${terms.conflict}', not '${expect.conflict}'`)
   // Times in this form are of one length, so they compare as text.
   if (terms.issuedAt >= terms.expiresAt) throw refuse('it expires before it was issued')
   if (isoTime(expect.now) >= terms.expiresAt) throw refuse(`it expired at ${terms.expiresAt}`)

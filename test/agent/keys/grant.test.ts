@@ -27,6 +27,8 @@ const terms = {
   snapshotId: '3'.repeat(32),
   root: '4'.repeat(64),
   selection: 'whole',
+  restoreRoot: 'desk',
+  conflict: 'beside',
   issuedAt: 1_000_000,
   expiresAt: 2_000_000,
 }
@@ -82,6 +84,13 @@ describe('a grant', () => {
     const { readKeys, forget } = open(whole)
     forget()
     expect(readKeys.segmentKey(session, segmentId)).toBeUndefined()
+  })
+
+  it('is refused for another place or conflict rule than it was made for, so that a relaying server cannot turn it elsewhere', () => {
+    expect(() => open(whole, { ...expectWhole, restoreRoot: 'public' })).toThrow(refused(/for restore root desk, not for public/))
+    expect(() => open(whole, { ...expectWhole, conflict: 'always' })).toThrow(refused(/conflicts 'beside', not 'always'/))
+    expect(() => makeGrant({ ...base, restoreRoot: '/srv' })).toThrow(usage)
+    expect(() => makeGrant({ ...base, conflict: 'overwrite' })).toThrow(usage)
   })
 
   it('is refused for another request, agent, snapshot or selection, and once it has expired', () => {
