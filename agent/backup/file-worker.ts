@@ -7,7 +7,7 @@ import { blake3 } from '../repository/blake3.ts'
 import { ByteWriter } from '../repository/bytes.ts'
 import { LIMITS } from '../repository/layout.ts'
 import type { Chunking } from '../repository/repository.ts'
-import { createSealer, openSegment, SEGMENT_KIND, type SegmentSealer } from '../repository/segment.ts'
+import { createSealer, requireOpens, SEGMENT_KIND, type SegmentSealer } from '../repository/segment.ts'
 import type { Extent } from '../repository/tree.ts'
 import { createCompressor } from '../repository/zstd.ts'
 import { decodeTasks, type FileResult, type FileTask, writeResult } from './batches.ts'
@@ -73,19 +73,8 @@ export function createFileWorker(
 
   const sealSegment = (number: number, plain: Buffer, ids: readonly string[], lengths: readonly number[]): void => {
     const sealed = seal(plain, SEGMENT_KIND.chunk, true)
-    const bytes = Buffer.concat(sealed.sealed)
-    // Design section 3, point 9: what goes up was opened and compared first (peers lost data to a lying codec: B13).
-    const again = openSegment({
-      domainId: setup.domainId,
-      segment: sealed,
-      key: sealed.key,
-      sealed: bytes,
-      what: 'a segment just sealed',
-      into: opened,
-    })
-    if (!again.equals(plain))
-      throw new HoldfastError('failed', 'a segment did not open to what was sealed: the memory of this machine may be faulty')
-    seams.onSegment(finishSegment(number, sealed, bytes, ids, lengths))
+    requireOpens(setup.domainId, sealed, plain, opened)
+    seams.onSegment(finishSegment(number, sealed, ids, lengths))
   }
 
   const sealOpen = (uid: number): void => {

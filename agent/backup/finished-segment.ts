@@ -1,5 +1,5 @@
 // A sealed segment on its way from a worker to a pack: plain data that crosses threads, its bytes moved, not copied.
-import { blake3Hash } from '../repository/blake3.ts'
+import { blake3 } from '../repository/blake3.ts'
 import type { BlobInSegment } from '../repository/pack.ts'
 import type { Codec, SealedSegment, SegmentKind } from '../repository/segment.ts'
 
@@ -12,27 +12,24 @@ export type FinishedSegment = {
   readonly plainBytes: number
   readonly segmentId: Uint8Array
   readonly sealedHash: Uint8Array
-  readonly bytes: Uint8Array
+  /** The sealed bytes are these two, one after the other. */
+  readonly body: Uint8Array
+  readonly tag: Uint8Array
   /** For each blob: id 32, length u32. */
   readonly blobs: Uint8Array
 }
 
 const ROW = 36
+const hasher = blake3.plain()
 
-export function finishSegment(
-  number: number,
-  sealed: SealedSegment,
-  bytes: Buffer,
-  ids: readonly string[],
-  lengths: readonly number[],
-): FinishedSegment {
+export function finishSegment(number: number, sealed: SealedSegment, ids: readonly string[], lengths: readonly number[]): FinishedSegment {
   const blobs = Buffer.allocUnsafeSlow(ids.length * ROW)
   for (const [i, id] of ids.entries()) {
     blobs.write(id, i * ROW, 'hex')
     blobs.writeUInt32LE(lengths[i]!, i * ROW + 32)
   }
-  const { kind, codec, epoch, plainBytes, segmentId } = sealed
-  return { number, kind, codec, epoch, plainBytes, segmentId, sealedHash: blake3Hash(bytes), bytes, blobs }
+  const { kind, codec, epoch, plainBytes, segmentId, body, tag } = sealed
+  return { number, kind, codec, epoch, plainBytes, segmentId, sealedHash: Buffer.from(hasher.hexOf([body, tag]), 'hex'), body, tag, blobs }
 }
 
 export function blobsOf(segment: FinishedSegment): BlobInSegment[] {

@@ -93,10 +93,10 @@ export function createPackSpool(options: {
     pack.bytes += bytes.length
   }
 
-  const addTo = (pack: OpenPack, segment: Omit<FooterSegment, 'offset'>, bytes: Uint8Array, number: number): void => {
+  const addTo = (pack: OpenPack, segment: Omit<FooterSegment, 'offset'>, parts: readonly Uint8Array[], number: number): void => {
     pack.segments.push({ ...segment, offset: pack.bytes })
     pack.numbers.push(number)
-    append(pack, bytes)
+    for (const part of parts) append(pack, part)
   }
 
   const close = (pack: OpenPack): void => {
@@ -139,7 +139,7 @@ export function createPackSpool(options: {
             )
           done += read
         }
-        addTo(into, segment, bytes, from.numbers[i]!)
+        addTo(into, segment, [bytes], from.numbers[i]!)
       }
     } finally {
       fileSystem.close(fd)
@@ -164,8 +164,8 @@ export function createPackSpool(options: {
       const blobs = blobsOf(segment)
       addTo(
         pack,
-        { kind, codec, epoch, plainBytes, segmentId, sealedHash, blobs, session: 0, sealedBytes: segment.bytes.length },
-        segment.bytes,
+        { kind, codec, epoch, plainBytes, segmentId, sealedHash, blobs, session: 0, sealedBytes: segment.body.length + segment.tag.length },
+        [segment.body, segment.tag],
         segment.number,
       )
       if (pack.bytes >= options.packBytes) {

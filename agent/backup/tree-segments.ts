@@ -1,7 +1,7 @@
 // The main thread's own segments: parts of tree nodes, references apart from private parts, shared like small files.
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { WriteKeys } from '../keys/keys.ts'
-import { createSealer, openSegment, SEGMENT_KIND, type SegmentSealer } from '../repository/segment.ts'
+import { createSealer, requireOpens, SEGMENT_KIND, type SegmentSealer } from '../repository/segment.ts'
 import type { EncodedNode } from '../repository/tree.ts'
 import type { Compressor } from '../repository/zstd.ts'
 import { type FinishedSegment, finishSegment } from './finished-segment.ts'
@@ -49,21 +49,11 @@ export function createTreeSegments(options: {
     // Ids are random bytes, so compressing reference parts buys nothing.
     const sealed =
       part === 'references' ? referenceSealer(plain, SEGMENT_KIND.references, false) : privateSealer(plain, SEGMENT_KIND.private, true)
-    const bytes = Buffer.concat(sealed.sealed)
-    const again = openSegment({
-      domainId: structure.domainId,
-      segment: sealed,
-      key: sealed.key,
-      sealed: bytes,
-      what: 'a segment just sealed',
-    })
-    if (!again.equals(plain))
-      throw new HoldfastError('failed', 'a segment did not open to what was sealed: the memory of this machine may be faulty')
+    requireOpens(structure.domainId, sealed, plain)
     options.onSegment(
       finishSegment(
         segment.number,
         sealed,
-        bytes,
         segment.ids,
         segment.parts.map((blob) => blob.length),
       ),

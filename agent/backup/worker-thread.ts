@@ -45,8 +45,8 @@ if (port !== null) {
     onSegment: (segment) => {
       for (let count = Atomics.add(waiting, 0, 1) + 1; count > SEGMENTS_WAITING; count = Atomics.load(waiting, 0))
         Atomics.wait(waiting, 0, count)
-      const owned = segment.bytes.byteLength === segment.bytes.buffer.byteLength
-      port.postMessage({ kind: 'segment', segment } satisfies FromWorker, owned ? [segment.bytes.buffer as ArrayBuffer] : [])
+      const { buffer, byteLength } = segment.body
+      port.postMessage({ kind: 'segment', segment } satisfies FromWorker, byteLength === buffer.byteLength ? [buffer as ArrayBuffer] : [])
       sealed += 1
       // Sealed bytes lie outside of the heap, where nothing makes the collector run in time.
       if (sealed % 16 === 0) collect({ type: 'minor' })

@@ -36,8 +36,9 @@ function associatedData(domainId: Buffer, segment: Pick<SegmentDescription, 'kin
 }
 
 export type SealedSegment = SegmentDescription & {
-  /** The sealed bytes, in a buffer that the next call overwrites. */
-  readonly sealed: readonly [Buffer, Buffer]
+  /** The sealed bytes are these two, one after the other. */
+  readonly body: Buffer
+  readonly tag: Buffer
   readonly key: Buffer
 }
 
@@ -78,29 +79,55 @@ export function createSealer(options: { domainId: Buffer; baseKey: Buffer; epoch
       key,
       sealedBytes: body.length + SEAL_BYTES,
       plainBytes: plain.length,
-      sealed: [body, cipher.getAuthTag()],
+      body,
+      tag: cipher.getAuthTag(),
     }
   }
 }
 
 let threadDecompressor: Decompressor | undefined
 
+type OpenOptions = {
+  readonly domainId: Buffer
+  readonly segment: SegmentDescription
+  readonly key: Buffer
+  readonly what: string
+  /** Takes a compressed segment's plaintext where it is long enough. */
+  readonly into?: Buffer
+}
+
 /** Opens a sealed segment. Throws `damaged` naming `what`; the caller checks each blob against its id. */
-export function openSegment(options: {
-  domainId: Buffer
-  segment: SegmentDescription
-  key: Buffer
-  sealed: Uint8Array
-  what: string
-  into?: Buffer
-}): Buffer {
-  const { domainId, segment, key, sealed, what } = options
+export function openSegment(options: OpenOptions & { sealed: Uint8Array }): Buffer {
+  const { segment, sealed, what } = options
   if (sealed.length !== segment.sealedBytes || sealed.length < SEAL_BYTES || segment.plainBytes > LIMITS.segmentPlainBytes)
     throw new HoldfastError('damaged', `${what} is damaged: a segment has the wrong length`)
+  return openParts(options, sealed.subarray(0, sealed.length - SEAL_BYTES), sealed.subarray(sealed.length - SEAL_BYTES))
+}
+
+/**
+ * Opens a segment that was just sealed and compares it with what went in (design section 3, point 9: peers lost data to a lying codec and to bad
+ * memory, B13). Throws `failed` where they differ.
+ */
+export function requireOpens(domainId: Buffer, sealed: SealedSegment, plain: Uint8Array, into?: Buffer): void {
+  const what = 'a segment just sealed'
+  const again = openParts(
+    { domainId, segment: sealed, key: sealed.key, what, ...(into === undefined ? {} : { into }) },
+    sealed.body,
+    sealed.tag,
+  )
+  if (!again.equals(plain))
+    throw new HoldfastError(
+      'failed',
+      `${what} did not open to what was sealed: the memory of this machine may be faulty; nothing was committed`,
+    )
+}
+
+function openParts(options: OpenOptions, body: Uint8Array, tag: Uint8Array): Buffer {
+  const { domainId, segment, key, what } = options
   const decipher = createDecipheriv('aes-256-gcm', key, NONCE)
   decipher.setAAD(associatedData(domainId, segment))
-  decipher.setAuthTag(sealed.subarray(sealed.length - SEAL_BYTES))
-  const payload = decipher.update(sealed.subarray(0, sealed.length - SEAL_BYTES))
+  decipher.setAuthTag(tag)
+  const payload = decipher.update(body)
   try {
     decipher.final()
   } catch (error) {

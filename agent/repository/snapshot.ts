@@ -67,7 +67,7 @@ export function encodeSnapshot(
   keys: { structure: StructureKeys; writer: Writer; sealer: SegmentSealer },
 ): Buffer {
   const sealed = keys.sealer(encodePrivate(snapshot.private), SEGMENT_KIND.snapshot, true)
-  const sealedBytes = Buffer.concat(sealed.sealed)
+  const sealedBytes = Buffer.concat([sealed.body, sealed.tag])
   const { structure: s } = snapshot
   const out = new ByteWriter(4096)
   out.hex(s.ref.random).raw(s.writerId).raw(encodeSessionEntry(s.session)).raw(s.series).u64(s.sequence).raw(s.previous)
