@@ -58,15 +58,16 @@ async function identifySession({ records, clock }: Context, request: FastifyRequ
   return { kind: 'user', id: user.id, userName: user.userName, role: user.role, sessionId: session.id }
 }
 
-/** A change by cookie must come from this very site (CSRF): same Origin, and for anything but a form the custom header. */
+/** A change by cookie must come from this very site (CSRF): same Origin, or for anything but a form the custom header. */
 export function refuseForgery(request: FastifyRequest): void {
   const origin = request.headers.origin
   const form = request.headers['content-type']?.startsWith('application/x-www-form-urlencoded') === true
   const sameOrigin = origin !== undefined && URL.canParse(origin) && new URL(origin).host === request.headers.host
   if (origin !== undefined && !sameOrigin)
     throw new HoldfastError('forbidden', 'this change was asked for by a page of another site; use the console itself')
-  if (form ? !sameOrigin : request.headers[REQUEST_HEADER] !== '1') {
-    throw new HoldfastError('forbidden', `a change made with a session needs the header ${REQUEST_HEADER}: 1, or a form of this site`)
+  // Browsers send Origin with every change, and no page can send another's: the queue dashboard relies on it.
+  if (!sameOrigin && (form || request.headers[REQUEST_HEADER] !== '1')) {
+    throw new HoldfastError('forbidden', `a change made with a session needs the header ${REQUEST_HEADER}: 1, or a page of this site`)
   }
 }
 

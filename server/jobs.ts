@@ -43,7 +43,7 @@ async function processRecord({ records, clock, waker, log }: JobDeps, { agentId,
     if (!hash.equals(record.entryHash))
       throw new HoldfastError('damaged', `record ${seq} of agent ${agentId} is not what was accepted; the database was changed`)
     if (seq > 1) {
-      const before = await records.getRecord({ agentId, seq: seq - 1 })
+      const before = await records.getRecord({ agentId, seq: seq - 1, withBody: false })
       if (before === undefined || !before.entryHash.equals(record.prev)) {
         throw new HoldfastError('damaged', `record ${seq} of agent ${agentId} does not follow record ${seq - 1}; the database was changed`)
       }

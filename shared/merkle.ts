@@ -1,8 +1,6 @@
 // The Merkle tree of RFC 6962 section 2.1 over SHA-256: tree hash, inclusion path and its check.
 // Leaves are hashed with 0x00 in front, nodes with 0x01, so that a node can never pass for a leaf.
-import { createHash, hash, timingSafeEqual } from 'node:crypto'
-
-const NODE = new Uint8Array([1])
+import { hash, timingSafeEqual } from 'node:crypto'
 
 /** SHA-256(0x00 || data). */
 export function leafHash(data: Uint8Array): Buffer {
@@ -14,7 +12,11 @@ export function leafHash(data: Uint8Array): Buffer {
 
 /** SHA-256(0x01 || left || right). */
 export function nodeHash(left: Uint8Array, right: Uint8Array): Buffer {
-  return createHash('sha256').update(NODE).update(left).update(right).digest()
+  const input = Buffer.allocUnsafe(1 + left.length + right.length)
+  input[0] = 1
+  input.set(left, 1)
+  input.set(right, 1 + left.length)
+  return hash('sha256', input, 'buffer')
 }
 
 /** MTH over leaf data in order; of no leaves it is SHA-256 of nothing. */

@@ -1,6 +1,6 @@
 // The codec of records: per-file records, commitments, the root over a batch, the signed chain and the delivery frame, to the byte.
 // Signature and tree cover commitments only, so that one file record can be erased later while every proof stays valid.
-import { createHmac, hash, timingSafeEqual } from 'node:crypto'
+import { hash, timingSafeEqual } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
 import { canonicalBytes, parseCanonical } from './canonical-json.ts'
 import type { Json } from './canonical-json.ts'
@@ -295,8 +295,20 @@ export function decodeDelivery(bytes: Buffer): RecordFrame[] {
 const HEADER_LABEL = Buffer.from('holdfast/1 header', 'utf8')
 const FILE_LABEL = Buffer.from('holdfast/1 file', 'utf8')
 
+/**
+ * HMAC-SHA256 (RFC 2104) for keys of at most 64 bytes, on the one-shot hash: a fifth of the cost of an Hmac object for inputs this small,
+ * and a server checks two of them for every file of every customer.
+ */
 function hmac(key: Uint8Array, data: Uint8Array): Buffer {
-  return createHmac('sha256', key).update(data).digest()
+  const inner = Buffer.alloc(64 + data.length, 0x36)
+  const outer = Buffer.alloc(96, 0x5c)
+  for (let i = 0; i < key.length; i++) {
+    inner[i] = key[i]! ^ 0x36
+    outer[i] = key[i]! ^ 0x5c
+  }
+  inner.set(data, 64)
+  outer.set(hash('sha256', inner, 'buffer'), 64)
+  return hash('sha256', outer, 'buffer')
 }
 
 function notFrames(): HoldfastError {

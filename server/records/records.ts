@@ -67,7 +67,8 @@ export type Acts = {
    * then the differing record is kept as evidence and the agent flagged.
    */
   acceptRecords: (input: { agentId: string; at: number; records: readonly RecordDelivered[] }) => AcceptResult
-  getRecord: (input: { agentId: string; seq: number }) => RecordRow | undefined
+  /** With its body unless `withBody` is false. */
+  getRecord: (input: { agentId: string; seq: number; withBody?: boolean }) => RecordRow | undefined
   /** Newest first; without bodies unless asked. */
   listRecords: (input: RecordFilter & PageInput & { withBody?: boolean }) => Page<RecordRow>
   /** File records by token: which record, and at which place in it. Newest first. */

@@ -1,5 +1,5 @@
 // Canonical JSON has exactly one byte form per value, and its reader takes that form only.
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { canonicalBytes, canonicalJson, parseCanonical } from '@holdfast/shared/canonical-json.ts'
 import type { Json } from '@holdfast/shared/canonical-json.ts'

@@ -1,5 +1,5 @@
 // Padmé lengths: values worked out by hand from the paper's definition, and its two promises.
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { padme } from '@holdfast/shared/padme.ts'
 

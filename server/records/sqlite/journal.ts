@@ -77,8 +77,9 @@ export const listForks: Act<'listForks'> = (db, { agentId }) =>
     .all(agentId)
     .map((row) => ({ seq: Number(row['seq']), entryHash: Buffer.from(row['entry_hash'] as Uint8Array), at: Number(row['at']) }))
 
-export const getRecord: Act<'getRecord'> = (db, { agentId, seq }) => {
-  const row = db.sql('SELECT * FROM record_frames WHERE agent_id = ? AND seq = ?').get(agentId, seq)
+export const getRecord: Act<'getRecord'> = (db, { agentId, seq, withBody }) => {
+  const columns = withBody === false ? COLUMNS_WITHOUT_BODY : '*'
+  const row = db.sql(`SELECT ${columns} FROM record_frames WHERE agent_id = ? AND seq = ?`).get(agentId, seq)
   return row === undefined ? undefined : readRecord(row)
 }
 
