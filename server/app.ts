@@ -13,12 +13,16 @@ import { HEADER, responseBytes } from '@holdfast/shared/protocol/signatures.ts'
 import type { App, Context, Deps } from './context.ts'
 import { checkSignature, findAgent, identify, Nonces, readSignedHeaders } from './identify.ts'
 import type { SignedHeaders } from './identify.ts'
+import { makeLogIn } from './log-in.ts'
+import type { LoggedIn, LogIn } from './log-in.ts'
 import { authorize } from './principal.ts'
 import { invalid, makeErrorHandler } from './problems.ts'
 import { agentChannelRoutes } from './routes/agent-channel.ts'
 import { agentRestoreRoutes } from './routes/agent-restores.ts'
 import { agentRoutes } from './routes/agents.ts'
+import { alertRoutes } from './routes/alerts.ts'
 import { apiTokenRoutes } from './routes/api-tokens.ts'
+import { auditRoutes } from './routes/audit.ts'
 import { controllerRoutes } from './routes/controllers.ts'
 import { enrolmentCodeRoutes } from './routes/enrolment-codes.ts'
 import { healthRoutes } from './routes/health.ts'
@@ -38,7 +42,9 @@ const BODY_BYTES_MAX = 1024 * 1024
 const NOTHING = Buffer.alloc(0)
 
 /** Adds routes of another part, such as console and queue dashboard; they name their access like all others. */
-export type Plugin = (app: App, context: Context) => void | Promise<void>
+export type Plugin = (app: App, context: PageContext) => void | Promise<void>
+/** What pages get beside the seams: the one log-in, whose throttle they share with the API. */
+export type PageContext = Context & { readonly logIn: (attempt: LogIn) => Promise<LoggedIn> }
 
 /**
  * The application, ready for `inject` or `listen`. `app.waker` ends parked polls; closing the application does it too. The queue is not
@@ -98,8 +104,10 @@ export async function buildApp(
     },
     transform: jsonSchemaTransform,
   })
+  const logIn = makeLogIn(context)
+  logInRoutes(app, context, logIn)
   for (const add of ROUTES) add(app, context)
-  for (const plugin of deps.plugins ?? []) await plugin(app, context)
+  for (const plugin of deps.plugins ?? []) await plugin(app, { ...context, logIn })
   let stopping = false
   app.addHook('preClose', (done) => {
     stopping = true
@@ -119,7 +127,6 @@ export async function buildApp(
 
 const ROUTES: readonly ((app: App, context: Context) => void)[] = [
   healthRoutes,
-  logInRoutes,
   controllerRoutes,
   siteRoutes,
   storeRoutes,
@@ -132,6 +139,8 @@ const ROUTES: readonly ((app: App, context: Context) => void)[] = [
   recordRoutes,
   restoreRoutes,
   apiTokenRoutes,
+  alertRoutes,
+  auditRoutes,
   agentChannelRoutes,
   agentRestoreRoutes,
 ]
@@ -197,7 +206,7 @@ function setUpAccess(app: App, context: Context): void {
     'onSend',
     (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: (error: Error | null, payload?: unknown) => void) => {
       reply.header('x-content-type-options', 'nosniff')
-      reply.header('cache-control', 'no-store')
+      if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
       reply.header('holdfast-request-id', request.id)
       if (request.url.startsWith('/v1/agent/')) signAnswer(context, request, reply, payload)
       done(null, payload)

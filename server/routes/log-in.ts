@@ -4,14 +4,13 @@ import { z } from 'zod'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { App, Context } from '../context.ts'
 import { cookieName } from '../identify.ts'
-import { makeLogIn } from '../log-in.ts'
+import type { LoggedIn, LogIn } from '../log-in.ts'
 import { auditOf, problems, wireTime } from './wire.ts'
 
 const schema = { tags: ['log-in'] }
 
-export function logInRoutes(app: App, context: Context): void {
+export function logInRoutes(app: App, context: Context, logIn: (attempt: LogIn) => Promise<LoggedIn>): void {
   const { records, config, clock } = context
-  const logIn = makeLogIn(context)
   const cookie = { httpOnly: true, sameSite: 'strict', path: '/', secure: config.secure } as const
 
   app.post(

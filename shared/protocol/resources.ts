@@ -1,6 +1,7 @@
 // The resources of the REST API under /v1: what a person, a controller's client or a program sends and gets. Bodies are strict:
 // an unknown field is refused, never ignored. Times are ISO 8601 UTC. Restores have a file of their own (restores.ts).
 import { z } from 'zod'
+import { idSchema } from '../ids.ts'
 import * as c from './common.ts'
 import { recordKind, runTotals } from './records.ts'
 import { schedule } from './schedule.ts'
@@ -264,6 +265,27 @@ export const recordExported = z.strictObject({
   body: z.string(),
   entryHash: c.hex64,
   receivedAt: c.time,
+})
+
+/** What should have arrived and did not, told once and closed when it is over. */
+export const alert = z.strictObject({
+  id: idSchema('alert'),
+  kind: z.enum(['overdue', 'silent']),
+  controllerId: c.controllerId,
+  agentId: c.agentId,
+  policyId: c.policyId.nullable(),
+  openedAt: c.time,
+  closedAt: c.time.nullable(),
+})
+
+/** One line of what was done through the API; `requestId` is the request's. */
+export const auditLine = z.strictObject({
+  requestId: z.string(),
+  at: c.time,
+  actor: z.string(),
+  action: z.string(),
+  target: z.string(),
+  controllerId: c.controllerId.nullable(),
 })
 
 export const apiTokenBody = z.strictObject({

@@ -61,6 +61,8 @@ const EXPECTED: Readonly<Record<string, Access>> = {
   'POST /v1/api-tokens': 'administer',
   'GET /v1/api-tokens': 'administer',
   'DELETE /v1/api-tokens/:id': 'administer',
+  'GET /v1/alerts': 'read',
+  'GET /v1/audit': 'read',
   'POST /v1/agent/enroll': 'public',
   'POST /v1/agent/poll': 'agent',
   'POST /v1/agent/records': 'agent',
