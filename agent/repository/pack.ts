@@ -81,6 +81,7 @@ export function decodeFooter(
     let sum = 0
     const blobs = Array.from({ length: reader.count(LIMITS.blobsPerSegment, 33) }, () => {
       const blob = { id: reader.hex(32), bytes: reader.varint(LIMITS.segmentPlainBytes) }
+      if (blob.bytes === 0) throw reader.refuse('a blob in it is empty')
       sum += blob.bytes
       return blob
     })

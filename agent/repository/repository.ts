@@ -1,9 +1,9 @@
 // An open repository: its description, who may write, its snapshots and its view. Reads and creates whole objects by name; what is in packs
 // is for pack-reader.ts, what a run writes for agent/backup.
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
-import { signBody, verifyBody } from '../keys/domain.ts'
+import { ROOT_WRITER_ID, signBody, verifyBody } from '../keys/domain.ts'
 import type { StructureKeys, WriteKeys, Writer } from '../keys/keys.ts'
-import { acceptsWriter, latestRoster, parseRosterBody, type Roster } from '../keys/roster.ts'
+import { acceptsWriter, entryOf, latestRoster, parseRosterBody, type Roster } from '../keys/roster.ts'
 import type { ObjectInfo, Store } from '../store/store.ts'
 import { ByteReader, ByteWriter } from './bytes.ts'
 import { decodeIndexFile, type IndexFile } from './index-file.ts'
@@ -95,8 +95,9 @@ export type Repository = {
   readonly store: Store
   readonly description: Description
   readonly keys: StructureKeys
-  /** Throws `damaged` where `writerKey` is not a writer of this domain; a revoked one counts for what the store had before, at `storedAt`. */
-  readonly requireWriter: (writerKey: Buffer, what: string, storedAt?: number) => void
+  /** Throws `damaged` where `writerKey` is not a writer of this domain; a revoked one counts for what the store had before, at `storedAt`.
+   * `writerId` is the one that the object names: it must be the key's. */
+  readonly requireWriter: (writerKey: Buffer, what: string, storedAt?: number, writerId?: Buffer) => void
   readonly roster: Roster | undefined
   /** Index files that count, opened and checked; one that does not open is in `refused`. */
   readonly loadView: (signal?: AbortSignal) => Promise<{ view: View; refused: { name: string; error: HoldfastError }[] }>
@@ -143,7 +144,10 @@ export async function openRepository(options: {
     throw new HoldfastError('wrong-key', `the repository at ${store.location} belongs to another domain than the keys at hand`)
   const roster = await loadRoster(store, keys, options.signal)
 
-  const requireWriter = (writerKey: Buffer, what: string, storedAt?: number): void => {
+  const requireWriter = (writerKey: Buffer, what: string, storedAt?: number, writerId?: Buffer): void => {
+    const id = writerKey.equals(keys.rootWriterKey) ? ROOT_WRITER_ID : entryOf(roster, writerKey)?.writerId
+    if (writerId !== undefined && id !== undefined && !id.equals(writerId))
+      throw new HoldfastError('damaged', `${what} names another writer than the one that signed it; it is not used`)
     if (!acceptsWriter(roster, keys.rootWriterKey, writerKey, storedAt))
       throw new HoldfastError('damaged', `${what} is signed by a writer that is not on the domain's roster; it is not used`)
   }
@@ -198,7 +202,7 @@ export async function openRepository(options: {
           const name = objectName('snapshot', ref)
           const object = await fetch(name, LIMITS.snapshotBytes, signal)
           const snapshot = decodeSnapshot(object, ref, keys)
-          requireWriter(snapshot.writerKey, `snapshot ${ref.random.slice(0, 16)}`, ref.info.storedAt)
+          requireWriter(snapshot.writerKey, `snapshot ${ref.random.slice(0, 16)}`, ref.info.storedAt, snapshot.structure.writerId)
           return snapshot
         } catch (error) {
           if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key', 'newer-format')) throw error

@@ -198,9 +198,12 @@ export function decodeNode(id: string, parts: { references: Buffer; private: Buf
 function decodePrivate(type: NodeType, reader: ByteReader, source: ReferenceReader): DecodedNode {
   if (type === NODE_TYPE.chunkList) {
     const bytes = reader.varint()
-    return { type: 'chunk-list', ids: source.rest('chunk'), bytes }
+    const ids = source.rest('chunk')
+    if (ids.length === 0) throw reader.refuse('a page of it is empty')
+    return { type: 'chunk-list', ids, bytes }
   }
   const count = reader.count(LIMITS.entriesPerNode, 1)
+  if (count === 0 && type !== NODE_TYPE.directory) throw reader.refuse('a page of it is empty')
   if (type === NODE_TYPE.chunkListPages)
     return { type: 'chunk-list-pages', pages: Array.from({ length: count }, () => ({ bytes: reader.varint(), id: source.take('node') })) }
   if (type === NODE_TYPE.directoryPages) {
@@ -274,8 +277,8 @@ export function readEntry(reader: ByteReader, source: { take(what: Reference['wh
     throw reader.refuse('an entry has flags that do not belong to it')
   const mode = reader.u16()
   if (mode > 0o7777) throw reader.refuse('an entry has a mode that does not exist')
-  const uid = reader.varint(0xffffffff)
-  const gid = reader.varint(0xffffffff)
+  const uid = reader.varint(0xfffffffe)
+  const gid = reader.varint(0xfffffffe)
   const seconds = reader.svarint()
   const mtimeNs = seconds * 1_000_000_000n + BigInt(reader.varint(999_999_999))
   const size = kind === 'file' ? reader.varint() : undefined
