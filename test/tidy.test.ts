@@ -1,7 +1,7 @@
 // The house rules as a test: directions of imports, seams with one module each, sizes, words, packages. A rule's exceptions stand
 // here with their reason.
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, posix } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { ANY, factsOf, ownFile, readText, root, textFiles } from './_support/source-files.ts'
 
@@ -166,6 +166,20 @@ describe('words', () => {
     const machine = /(?<![\w.$}-])\/(?:work|root)\/|\bregistry\.npm|\bdeb\.debian\.org|\/tmp\/bash/
     expect(prose.filter((path) => machine.test(readText(path)))).toEqual([])
   })
+})
+
+test('documents name files that exist', () => {
+  const wrong: string[] = []
+  for (const path of files.filter((name) => name.endsWith('.md'))) {
+    const text = readText(path)
+    const linked = [...text.matchAll(/\]\((?!https?:|#)([^)#]+)/g)].map(([, target]) => posix.join(posix.dirname(path), target ?? ''))
+    const named = [...text.matchAll(/`((?:agent|server|shared|test|reader|demo|bench|bin|decisions)\/[\w./-]*)`/g)].map(
+      ([, target]) => target ?? '',
+    )
+    const isThere = (target: string): boolean => existsSync(join(root, target)) || existsSync(join(root, posix.dirname(path), target))
+    wrong.push(...[...linked, ...named].filter((target) => !isThere(target)).map((target) => `${path}: ${target}`))
+  }
+  expect(wrong).toEqual([])
 })
 
 describe('packages', () => {
