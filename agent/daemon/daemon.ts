@@ -296,8 +296,10 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       const again = backoff(random, { firstMs: 2000, mostMs: 5 * 60_000 })
       while (!signal.aborted) {
         try {
+          const { acceptedThrough } = known
           await requests.send(signal)
           await delivery.deliver(signal)
+          if (known.acceptedThrough !== acceptedThrough) tellStatus()
           await outbox.send(signal)
           again.reset()
           alarms.clear('delivery')

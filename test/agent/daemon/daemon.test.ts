@@ -1,0 +1,285 @@
+// The daemon against the real server application, with real engines on real files: backs up by policy, records it, restores what was granted and
+// nothing else, and goes on after every kind of interruption (O4, O6, O14).
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { acceptPolicy } from '../../../agent/daemon/status.ts'
+import type { Engines } from '../../../agent/daemon/parts.ts'
+import { makeCustomer, type Customer } from './_support/appliance.ts'
+
+const SECRET_NAME = 'payroll-of-the-clinic.txt'
+/** Long enough not to stand in the tree itself. */
+const SECRET_TEXT = 'nobody may read this on the way; '.repeat(20)
+let customer: Customer
+let daemon: ReturnType<Customer['start']> | undefined
+
+beforeEach(async () => {
+  customer = await makeCustomer({ [SECRET_NAME]: SECRET_TEXT, 'letter.txt': 'dear reader, '.repeat(40) })
+  daemon = undefined
+})
+afterEach(async () => {
+  await daemon?.stop()
+  await customer.close()
+})
+
+const until = <T>(check: () => T | Promise<T>): Promise<T> => vi.waitFor(check, { timeout: 45_000, interval: 20 })
+const recordKinds = async (): Promise<string[]> => {
+  await customer.drain()
+  const reply = await customer.server.call('GET', `/v1/records?agentId=${customer.ids.agentId}&limit=500`, customer.token)
+  const items = reply.json()['items'] as { kind: string; recordedAt: string | null }[]
+  return items
+    .filter(({ recordedAt }) => recordedAt !== null)
+    .map(({ kind }) => kind)
+    .reverse()
+}
+const snapshots = async (): Promise<{ id: string; series: string }[]> => {
+  const reply = await customer.server.call('GET', `/v1/snapshots?agentId=${customer.ids.agentId}`, customer.token)
+  return reply.json()['items'] as { id: string; series: string }[]
+}
+const restoreState = async (id: string): Promise<{ state: string; code: string | null; totals: unknown }> => {
+  await customer.drain()
+  return (await customer.server.call('GET', `/v1/restores/${id}`, customer.token)).json() as never
+}
+const backedUp = async (runs = 1): Promise<string> => {
+  await customer.collect()
+  const { id: policyId } = await customer.makePolicy()
+  await customer.made(`/v1/agents/${customer.ids.agentId}/backup-now`, { policyId })
+  daemon ??= customer.start()
+  await until(async () => expect(await snapshots()).toHaveLength(runs))
+  await until(async () => expect(await recordKinds()).toContain('run-ended'))
+  return policyId
+}
+
+describe('a backup by policy', () => {
+  it('is carried out, recorded and reported, and no name or content reaches server or journal', async () => {
+    const policyId = await backedUp()
+    expect(await recordKinds()).toEqual(['run-started', 'transmission', 'run-ended'])
+    await until(() => {
+      const status = customer.status()
+      expect(status).toMatchObject({ state: 'running', hasBundle: true, lastRun: { outcome: 'ok' }, alarms: [], journal: { pending: 0 } })
+      expect(status.policies).toMatchObject([{ policyId, lastOutcome: 'ok', lastCode: null, refused: null }])
+      expect(Date.parse(status.policies[0]!.nextDueAt!)).toBeGreaterThan(Date.parse(status.lastGoodAt!))
+    })
+    await daemon?.stop()
+    daemon = undefined
+    expect(customer.status().state).toBe('stopped')
+    for (const place of ['state/journal', 'store/packs', 'store/snapshots', 'store/index'])
+      for (const file of await readdir(customer.at(place), { recursive: true, withFileTypes: true })) {
+        if (!file.isFile()) continue
+        const bytes = await readFile(join(file.parentPath, file.name))
+        for (const secret of [SECRET_NAME, SECRET_TEXT]) expect(bytes.includes(secret), `${place} holds ${secret}`).toBe(false)
+      }
+    const database = await readFile(customer.server.databasePath)
+    const log = await readFile(`${customer.server.databasePath}-wal`).catch(() => Buffer.alloc(0))
+    for (const secret of [SECRET_NAME, 'letter.txt', SECRET_TEXT, customer.at('source')])
+      expect(Buffer.concat([database, log]).includes(secret)).toBe(false)
+  })
+
+  it('leaves the journal empty once the server has recorded everything', async () => {
+    await backedUp()
+    await until(async () => {
+      await customer.drain()
+      const { journal } = customer.status()
+      expect(journal).toMatchObject({ lastSeq: 3, acceptedThrough: 3, recordedThrough: 3 })
+      const [segment] = (await readdir(customer.at('state/journal'))).filter((name) => name.startsWith('segment-'))
+      expect(segment).toBe('segment-0000000000000004')
+    })
+  })
+
+  it('that failed is recorded as failed and tried again, and raises an alarm until it is well', async () => {
+    await customer.collect()
+    const fail: Engines['backup'] = () => Promise.reject(new HoldfastError('source-empty', 'the source is suddenly empty'))
+    const { id: policyId } = await customer.makePolicy({ schedule: { every: '5m' } })
+    await customer.made(`/v1/agents/${customer.ids.agentId}/backup-now`, { policyId })
+    daemon = customer.start({ engines: { backup: fail } })
+    await until(() => {
+      const { policies, alarms } = customer.status()
+      expect(policies.find((policy) => policy.policyId === policyId)).toMatchObject({
+        lastOutcome: 'failed',
+        lastCode: 'source-empty',
+        lastGoodAt: null,
+      })
+      expect(alarms.map(({ code }) => code)).toContain(`backup-${policyId}`)
+    })
+    await until(async () => expect(await recordKinds()).toEqual(['run-started', 'run-ended']))
+  })
+
+  it('stopped in the middle says so in the journal and is taken up again at the next start', async () => {
+    await customer.collect()
+    const { id: policyId } = await customer.makePolicy()
+    await customer.made(`/v1/agents/${customer.ids.agentId}/backup-now`, { policyId })
+    let began: (() => void) | undefined
+    const beginning = new Promise<void>((resolve) => (began = resolve))
+    const hang: Engines['backup'] = ({ signal }) =>
+      new Promise((_, reject) => {
+        signal.addEventListener('abort', () => reject(signal.reason))
+        began?.()
+      })
+    daemon = customer.start({ engines: { backup: hang } })
+    await beginning
+    await daemon.stop()
+    daemon = undefined
+    expect(customer.state.runs.load()?.[policyId]).toMatchObject({ lastOutcome: 'failed', lastCode: 'interrupted', failures: 1 })
+    expect(customer.state.current.load()).toBeUndefined()
+    daemon = customer.start()
+    await until(async () => expect(await recordKinds()).toEqual(['run-started', 'run-ended']))
+  })
+
+  it('does not happen twice at once: a second daemon on the same state is refused', async () => {
+    await customer.collect()
+    daemon = customer.start()
+    await until(() => expect(customer.status().state).toBe('running'))
+    await expect(customer.start().running).rejects.toMatchObject({ code: 'conflict' })
+  })
+})
+
+describe('a policy that narrows protection', () => {
+  it('is held and told until a person here agrees to that very version', async () => {
+    const policyId = await backedUp()
+    const patch = await customer.server.call('PATCH', `/v1/policies/${policyId}`, customer.administrator, { enabled: false })
+    expect(patch.status).toBe(200)
+    await until(() => expect(customer.status().held).toEqual([{ policyId, reason: 'it was disabled' }]))
+    const status = customer.status()
+    expect(status.policies).toMatchObject([{ policyId, enabled: true }])
+    expect(status.alarms).toMatchObject([
+      { code: 'policy-narrowed', message: expect.stringContaining(`--accept-policy ${status.policiesVersion}`) as string },
+    ])
+    expect(() => acceptPolicy(customer.directory, status.policiesVersion - 1, '2027-01-01T00:00:00.000Z')).toThrow(
+      expect.objectContaining({ code: 'conflict' }),
+    )
+    acceptPolicy(customer.directory, status.policiesVersion, '2027-01-01T00:00:00.000Z')
+    await daemon?.stop()
+    daemon = customer.start()
+    await until(() => expect(customer.status()).toMatchObject({ held: [], policies: [{ policyId, enabled: false }] }))
+    await until(async () => expect(await recordKinds()).toContain('agent-note'))
+  })
+})
+
+describe('a restore through the server', () => {
+  it('happens only with a grant, into the configured root, and is recorded before its first byte', async () => {
+    await backedUp()
+    const [snapshot] = await snapshots()
+    const { id } = await customer.askRestore({ snapshotId: snapshot!.id }, 'first-request')
+    await until(async () => expect(await restoreState(id)).toMatchObject({ state: 'awaiting_grant' }))
+    expect(await readdir(customer.at('restored'))).toEqual([])
+    expect(customer.state.restore(id).load()).toMatchObject({ keySent: true, seed: expect.any(String) as string })
+    await customer.put(`/v1/restores/${id}/grant`, await customer.grant(id, snapshot!.id))
+    await until(async () => expect(await restoreState(id)).toMatchObject({ state: 'completed' }))
+    expect(await readFile(join(customer.at('restored'), customer.at('source'), SECRET_NAME), 'utf8')).toBe(SECRET_TEXT)
+    expect(await restoreState(id)).toMatchObject({ totals: { files: 2, failed: 0 }, code: null })
+    await until(async () => expect((await recordKinds()).slice(3)).toEqual(['recovery-started', 'recovery', 'recovery-ended']))
+    // The key of the request is gone with it.
+    await until(() => expect(customer.state.restore(id).load()).toBeUndefined())
+  })
+
+  it.each([
+    ['for another agent', { agentId: `ag_${'9'.repeat(32)}` }],
+    ['for another tree', { root: '7'.repeat(64) }],
+    ['that has expired', { issuedAt: 1_000_000, expiresAt: 2_000_000 }],
+  ])('with a grant %s opens nothing and writes nothing', async (_, changes) => {
+    await backedUp()
+    const [snapshot] = await snapshots()
+    const { id } = await customer.askRestore({ snapshotId: snapshot!.id }, 'second-request')
+    await until(async () => expect(await restoreState(id)).toMatchObject({ state: 'awaiting_grant' }))
+    await customer.put(`/v1/restores/${id}/grant`, await customer.grant(id, snapshot!.id, changes))
+    await until(async () => expect(await restoreState(id)).toMatchObject({ state: 'failed', code: 'grant-refused' }))
+    expect(await readdir(customer.at('restored'))).toEqual([])
+    expect(await recordKinds()).toEqual(['run-started', 'transmission', 'run-ended'])
+  })
+
+  it('into a root that the appliance does not have is refused', async () => {
+    await backedUp()
+    const [snapshot] = await snapshots()
+    const reply = await customer.server.call(
+      'POST',
+      '/v1/restores',
+      customer.token,
+      {
+        agentId: customer.ids.agentId,
+        snapshotId: snapshot!.id,
+        selection: { whole: true },
+        restoreRoot: 'elsewhere',
+        purpose: 'restore',
+        instructionId: customer.ids.instructionId,
+      },
+      { 'idempotency-key': 'third-request' },
+    )
+    // The server may know already that there is no such root; the agent refuses on its own where it does not.
+    if (reply.status >= 400) return
+    await until(async () => expect(await restoreState(reply.json().id)).toMatchObject({ state: 'failed', code: 'policy' }))
+  })
+
+  it('that is cancelled while it waits for its grant leaves no key behind', async () => {
+    await backedUp()
+    const [snapshot] = await snapshots()
+    const { id } = await customer.askRestore({ snapshotId: snapshot!.id }, 'fourth-request')
+    await until(async () => expect(await restoreState(id)).toMatchObject({ state: 'awaiting_grant' }))
+    const cancelled = await customer.server.call('POST', `/v1/restores/${id}/cancel`, customer.token)
+    expect(cancelled.status).toBeLessThan(300)
+    await until(() => expect(customer.state.restore(id).load()).toBeUndefined())
+  })
+
+  it('that is cancelled while it runs stops writing, and its end is recorded as cancelled', async () => {
+    await customer.collect()
+    let signal: AbortSignal | undefined
+    const hang: Engines['restore'] = (work) =>
+      new Promise((_, reject) => {
+        signal = work.signal
+        work.signal.addEventListener('abort', () => reject(work.signal.reason))
+      })
+    daemon = customer.start({ engines: { restore: hang } })
+    await backedUp()
+    const [snapshot] = await snapshots()
+    const { id } = await customer.askRestore({ snapshotId: snapshot!.id }, 'fifth-request')
+    await until(async () => expect(await restoreState(id)).toMatchObject({ state: 'awaiting_grant' }))
+    await customer.put(`/v1/restores/${id}/grant`, await customer.grant(id, snapshot!.id))
+    await until(() => expect(signal).toBeDefined())
+    await customer.server.call('POST', `/v1/restores/${id}/cancel`, customer.token)
+    await until(() => expect(signal!.aborted).toBe(true))
+    await until(async () => expect((await recordKinds()).slice(3)).toEqual(['recovery-started', 'recovery-ended']))
+    expect(customer.status().lastRun).toMatchObject({ outcome: 'cancelled' })
+  })
+})
+
+describe('the domain bundle', () => {
+  it('is accepted only for the domain that a person named', async () => {
+    await expect(customer.collect({ domain: 'aaaa-bbbb-cccc' })).rejects.toMatchObject({ code: 'wrong-key' })
+    await expect(customer.collect({ domain: undefined })).rejects.toMatchObject({ code: 'policy' })
+    await expect(customer.collect({ domain: undefined, confirm: () => Promise.resolve(false) })).rejects.toMatchObject({ code: 'policy' })
+    const asked: string[] = []
+    const found = await customer.collect({
+      domain: undefined,
+      confirm: (fingerprint) => {
+        asked.push(fingerprint)
+        return Promise.resolve(true)
+      },
+    })
+    expect(asked).toEqual([customer.fingerprint])
+    expect(found.repository).toBe(customer.at('store'))
+  })
+
+  it('is not kept where the store is refused', async () => {
+    const examine = (): Promise<void> => Promise.reject(new HoldfastError('store-unsuitable', 'it lets itself be overwritten'))
+    await expect(customer.collect({ examine })).rejects.toMatchObject({ code: 'store-unsuitable' })
+    expect(customer.directory.names()).not.toContain('bundle')
+  })
+
+  it('of another domain, sent later by the server, changes nothing', async () => {
+    await customer.collect()
+    daemon = customer.start()
+    await until(() => expect(customer.status().hasBundle).toBe(true))
+    const before = await readFile(customer.at('state/bundle'))
+    await customer.put(`/v1/agents/${customer.ids.agentId}/bundle`, Buffer.alloc(3000, 7))
+    await until(() => expect(customer.status().alarms.map(({ code }) => code)).toContain('bundle-refused'))
+    expect(await readFile(customer.at('state/bundle'))).toEqual(before)
+  })
+})
+
+describe('an enrolment', () => {
+  it('shows the fingerprint that the server shows, and a code is good once', async () => {
+    const shown = await customer.server.call('GET', `/v1/agents/${customer.ids.agentId}`, customer.token)
+    expect(shown.json()['fingerprint']).toBe(customer.enrolled.fingerprint)
+    expect(customer.enrolled.agent.region).toBe('CA-QC')
+  })
+})
