@@ -98,7 +98,8 @@ async function stopWithin(closeAll: () => Promise<void>, clock: Clock, log: Log)
 
 async function listen(app: Awaited<ReturnType<typeof buildApp>>, config: ServerConfig): Promise<string> {
   try {
-    return await app.listen({ host: config.host, port: config.port })
+    const address = await app.listen({ host: config.host, port: config.port })
+    return config.tlsCert === undefined ? address : address.replace(/^http:/, 'https:')
   } catch (cause) {
     const inUse = cause instanceof Error && 'code' in cause && cause.code === 'EADDRINUSE'
     const what = inUse

@@ -83,6 +83,8 @@ export type Acts = {
   reportRun: (input: { agentId: string; controllerId: string; report: RunReport; at: number }) => void
   reportSnapshot: (input: { agentId: string; controllerId: string; report: SnapshotReport; at: number }) => void
 
+  /** The restore that was made with this idempotency key before. */
+  restoreOfKey: (input: { owner: string; key: string }) => { restore: RestoreRow; bodyHash: string } | undefined
   /** Adds the restore and its job. The same key with the same body hash gives the restore that is there; with another, `unprocessable`. */
   createRestore: (input: { row: RestoreRow; owner: string; key: string; bodyHash: string }) => { restore: RestoreRow; created: boolean }
   /**

@@ -44,6 +44,12 @@ export function restoreRoutes(app: App, context: Context): void {
       const { body, principal } = request
       if (principal === undefined) throw new HoldfastError('unauthenticated', 'this needs a log-in or an API token')
       const now = clock.now()
+      const owner = actorOf(principal)
+      const key = request.headers['idempotency-key']
+      const bodyHash = sha256Hex(Buffer.from(canonicalJson(body as Json), 'utf8'))
+      // A repeated request gets its restore even where a new one would be refused by now.
+      const known = await records.restoreOfKey({ owner, key })
+      if (known?.bodyHash === bodyHash) return reply.header('location', `/v1/restores/${known.restore.id}`).send(wireRestore(known.restore))
       const agent = visible(principal, await records.get({ table: 'agents', id: body.agentId }), 'agent')
       if (agent.state !== 'active') throw new HoldfastError('conflict', 'this agent is revoked; choose another one of the controller')
       if (!agent.restoreRoots.includes(body.restoreRoot)) {
@@ -79,7 +85,7 @@ export function restoreRoutes(app: App, context: Context): void {
         conflict: body.conflict,
         purpose: body.purpose,
         instructionId: body.instructionId,
-        requestedBy: actorOf(principal),
+        requestedBy: owner,
         approvedBy: null,
         grantedBy: null,
         publicKey: null,
@@ -94,12 +100,7 @@ export function restoreRoutes(app: App, context: Context): void {
         expiresAt: now + config.restoreTtlMs,
       }
       const { restore: made, created } = await records.createRestore(
-        {
-          row,
-          owner: actorOf(principal),
-          key: request.headers['idempotency-key'],
-          bodyHash: sha256Hex(Buffer.from(canonicalJson(body as Json), 'utf8')),
-        },
+        { row, owner, key, bodyHash },
         auditOf(request, now, 'restore.request', row.id, row.controllerId),
       )
       await dispatchJobs(context)

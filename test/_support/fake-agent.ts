@@ -170,6 +170,7 @@ export class FakeAgent {
     instructionId?: string
     files?: FileRecord[]
     snapshotId?: string
+    series?: string
   }): RecordFrame[] {
     const { storeId, policyId, files = [] } = options
     const ends = { from: { region: this.enrolled!.region }, to: { region: 'CA-ON', storeId, country: 'CA' } }
@@ -179,6 +180,7 @@ export class FakeAgent {
       runId: makeId(this.random, 'run'),
       source: 'documents',
       ...(policyId === undefined ? {} : { policyId }),
+      ...(options.series === undefined ? {} : { series: options.series }),
     }
     const body = encodeFileRecords(files)
     const secret = this.random.bytes(32)

@@ -97,6 +97,19 @@ describe('a delivery', () => {
   })
 })
 
+it('a snapshot is known from the records alone, and the report adds its tags', async () => {
+  const { agent, storeId } = one
+  const snapshotId = '7'.repeat(32)
+  const series = '8'.repeat(64)
+  await agent.deliver(agent.backupRun({ storeId, snapshotId, series, files: [fileRecord(Buffer.alloc(32, 1))] }))
+  await server.queue.drain(server.context)
+  const shown = (await server.call('GET', `/v1/snapshots/${snapshotId}`, one.token)).json()
+  expect(shown).toMatchObject({ series, storeId, source: 'documents', files: 1, tags: [] })
+  const { agentId: _, controllerId: __, witnessedAt: ___, id: snapshot, ...rest } = shown
+  expect((await agent.request('POST', '/v1/agent/snapshots', { ...rest, snapshotId: snapshot, tags: ['monthly'] })).status).toBe(200)
+  expect((await server.call('GET', `/v1/snapshots/${snapshotId}`, one.token)).json()['tags']).toEqual(['monthly'])
+})
+
 describe('jobs', () => {
   it('can be repeated and reordered without changing the outcome', async () => {
     const { agent } = one

@@ -118,9 +118,12 @@ describe('a restore', () => {
     expect((await ask(changes)).status).toBe(status)
   })
 
-  it('is refused once the instruction is withdrawn', async () => {
+  it('is refused once the instruction is withdrawn, though a repeated request still gets the restore that it made', async () => {
+    const first = await ask({}, 'before-the-end')
     await server.call('POST', `/v1/instructions/${one.instructionId}/withdraw`, one.token)
     expect((await ask()).json()).toMatchObject({ status: 403, code: 'policy' })
+    const again = await ask({}, 'before-the-end')
+    expect([again.status, again.json().id]).toEqual([200, first.json().id])
   })
 
   it('can be cancelled at any step, and the agent is told to stop', async () => {

@@ -1,6 +1,7 @@
 // Starting and stopping a server: only when everything is sound, with one line of what is wrong otherwise, and the command line around it.
 import { execFile } from 'node:child_process'
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { get } from 'node:https'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -57,6 +58,38 @@ describe('a server', () => {
     await server.stop()
     expect(queue).toMatchObject({ worked: 1, closed: 1 })
     await expect(fetch(`${server.address}/healthz`)).rejects.toThrow()
+  })
+
+  it.skipIf(!existsSync('/usr/bin/openssl'))('serves TLS alone where it is given a certificate', async () => {
+    const [tlsCert, tlsKey] = [join(folder, 'cert.pem'), join(folder, 'key.pem')]
+    const made = [
+      'req',
+      '-x509',
+      '-newkey',
+      'rsa:2048',
+      '-nodes',
+      '-days',
+      '1',
+      '-subj',
+      '/CN=localhost',
+      '-keyout',
+      tlsKey,
+      '-out',
+      tlsCert,
+    ]
+    await promisify(execFile)('/usr/bin/openssl', made)
+    const server = await start({ tlsCert, tlsKey })
+    expect(server.address).toMatch(/^https:/)
+    const status = await new Promise((resolve, reject) => {
+      get(`${server.address}/healthz`, { ca: readFileSync(tlsCert), checkServerIdentity: () => undefined, agent: false }, (reply) => {
+        reply.resume()
+        resolve(reply.statusCode)
+      }).once('error', reject)
+    })
+    expect(status).toBe(200)
+    await expect(fetch(server.address.replace('https', 'http'))).rejects.toThrow()
+    await server.stop()
+    await expect(start({ tlsCert: tlsKey, tlsKey: tlsCert })).rejects.toMatchObject({ code: 'bad-config' })
   })
 
   it("does not start while the queue is unsound, says the queue's own line, and leaves nothing open", async () => {

@@ -36,6 +36,7 @@ export const sqliteActs: SqliteActs = {
   listForks: journal.listForks,
   reportRun: agents.reportRun,
   reportSnapshot: agents.reportSnapshot,
+  restoreOfKey: restores.restoreOfKey,
   createRestore: restores.createRestore,
   moveRestore: restores.moveRestore,
   beatRestore: restores.beatRestore,

@@ -125,6 +125,8 @@ export const reportSnapshot: Act<'reportSnapshot'> = (db, { agentId, controllerI
   const known = findRow(db, 'snapshots', { id: report.snapshotId })
   if (known !== undefined) {
     if (known.agentId !== agentId) throw new HoldfastError('conflict', 'this snapshot belongs to another agent')
+    // The record may have come first; it does not say the tags.
+    updateRow(db, 'snapshots', known.id, { tags: report.tags })
     return
   }
   const { snapshotId, ...rest } = report

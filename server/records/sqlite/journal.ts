@@ -209,9 +209,32 @@ function applyHeader(db: Db, agent: AgentRow, header: RecordHeader, record: Reco
       ? {}
       : { state: ended.outcome, code: ended.code ?? null, endedAt: record.at, totals: ended.totals, recorded: true }),
   })
+  if (header.kind === 'run-ended') noteSnapshot(db, agent, header, record, at)
   if (header.kind === 'run-ended' && header.policyId !== undefined) {
     notePolicy(db, agent, header.policyId, before.startedAt, record.at, header.outcome === 'ok' || header.outcome === 'incomplete')
   }
+}
+
+/** The record of a run's end tells of its snapshot too, so that it can be asked back even where the agent's report was lost. */
+function noteSnapshot(db: Db, agent: AgentRow, header: Extract<RecordHeader, { kind: 'run-ended' }>, record: RecordRow, at: number): void {
+  const { snapshotId, series, to, totals } = header
+  if (snapshotId === undefined || series === undefined || to.storeId === undefined) return
+  if (findRow(db, 'snapshots', { id: snapshotId }) !== undefined) return
+  insertRow(db, 'snapshots', {
+    id: snapshotId,
+    createdAt: at,
+    agentId: agent.id,
+    controllerId: agent.controllerId,
+    runId: header.runId,
+    storeId: to.storeId,
+    series,
+    source: header.source,
+    at: record.at,
+    files: totals.files,
+    bytes: totals.bytes,
+    storedBytes: totals.storedBytes,
+    tags: [],
+  })
 }
 
 /** A run that made a snapshot is a good one; the next due time counts from its start. */

@@ -11,15 +11,21 @@ type Act<K extends keyof Acts> = (db: Db, input: Parameters<Acts[K]>[0]) => Retu
 
 const COMMANDS_A_POLL = 32
 
-export const createRestore: Act<'createRestore'> = (db, { row, owner, key, bodyHash }) => {
+export const restoreOfKey: Act<'restoreOfKey'> = (db, { owner, key }) => {
   const known = db.sql('SELECT body_hash, result_id FROM idempotency_keys WHERE owner = ? AND key = ?').get(owner, key)
+  if (known === undefined) return undefined
+  const restore = findRow(db, 'restores', { id: String(known['result_id']) })
+  if (restore === undefined) throw new HoldfastError('failed', 'the restore of this Idempotency-Key is gone')
+  return { restore, bodyHash: String(known['body_hash']) }
+}
+
+export const createRestore: Act<'createRestore'> = (db, { row, owner, key, bodyHash }) => {
+  const known = restoreOfKey(db, { owner, key })
   if (known !== undefined) {
-    if (known['body_hash'] !== bodyHash) {
+    if (known.bodyHash !== bodyHash) {
       throw new HoldfastError('unprocessable', 'this Idempotency-Key was used for another request; use a fresh key for a new request')
     }
-    const restore = findRow(db, 'restores', { id: String(known['result_id']) })
-    if (restore === undefined) throw new HoldfastError('failed', 'the restore of this Idempotency-Key is gone')
-    return { restore, created: false }
+    return { restore: known.restore, created: false }
   }
   insertRow(db, 'restores', row)
   db.sql('INSERT INTO idempotency_keys (owner, key, body_hash, result_id, at) VALUES (?, ?, ?, ?, ?)').run(
