@@ -27,6 +27,7 @@ export const VARIABLES = {
   HOLDFAST_TOKEN_FILE: { group: 'server', meaning: 'a file that holds it' },
   HOLDFAST_TOKEN_COMMAND: { group: 'server', meaning: 'a command that prints it' },
   HOLDFAST_DOMAIN_DIR: { group: 'places', meaning: "the domain's directory, with its key files" },
+  HOLDFAST_AGENT_CONFIG: { group: 'places', meaning: "the appliance's agent.json (else in the agent's directory, or /etc/holdfast)" },
   HOLDFAST_AGENT_DIR: { group: 'places', meaning: 'the state of an enrolled agent (else /var/lib/holdfast where it is there)' },
 } as const satisfies Readonly<Record<string, Variable>>
 export type VariableName = keyof typeof VARIABLES
@@ -40,6 +41,7 @@ export type Settings = {
   readonly serverCaFile: string | undefined
   readonly domainDirectory: string | undefined
   readonly agentDirectory: string | undefined
+  readonly agentConfig: string | undefined
   /** `$XDG_STATE_HOME`, or `~/.local/state`. */
   readonly stateHome: string
   /** `$XDG_CONFIG_HOME`, or `~/.config`. */
@@ -49,7 +51,7 @@ export type Settings = {
 /** Reads the settings. Rejects with `bad-config`, naming everything that is wrong at once, never a value. */
 export function readSettings(env: Environment, home: string): Settings {
   const problems = unknownVariables(env)
-  for (const name of ['HOLDFAST_DOMAIN_DIR', 'HOLDFAST_AGENT_DIR'] as const) {
+  for (const name of ['HOLDFAST_DOMAIN_DIR', 'HOLDFAST_AGENT_DIR', 'HOLDFAST_AGENT_CONFIG'] as const) {
     const value = env[name]
     if (value !== undefined && value !== '' && !value.startsWith('/')) problems.push(`${name} must be an absolute path`)
   }
@@ -64,6 +66,7 @@ export function readSettings(env: Environment, home: string): Settings {
     serverCaFile: value('HOLDFAST_SERVER_CA'),
     domainDirectory: value('HOLDFAST_DOMAIN_DIR'),
     agentDirectory: value('HOLDFAST_AGENT_DIR'),
+    agentConfig: value('HOLDFAST_AGENT_CONFIG'),
     stateHome: base('XDG_STATE_HOME', '.local/state'),
     configHome: base('XDG_CONFIG_HOME', '.config'),
   }

@@ -11,11 +11,15 @@ const WORDS: Readonly<Record<string, string>> = {
   ELOOP: 'has too many symlinks in its path',
   ESTALE: 'was lost by the network file system',
   ETIMEDOUT: 'did not answer in time',
+  damaged: 'is damaged in the repository and was not restored',
+  refused: 'could not be written here',
+  differs: 'was kept: its content is right, its metadata is not',
+  link: 'was a hard link and is a file of its own now',
+  'not-in-snapshot': 'is not in this snapshot',
   owner: 'could not be given its owner',
   mode: 'could not be given its mode',
   times: 'could not be given its time',
   attribute: 'could not be given an extended attribute',
-  'unsupported-name': 'has a name that cannot be made here',
 }
 
 export function problemWords(code: string): string {

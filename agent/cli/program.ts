@@ -41,7 +41,10 @@ export async function runCommandLine(surroundings: Surroundings): Promise<number
   }
   try {
     const planned = await plan(surroundings, report)
-    if ('outcome' in planned) return summarise('done', 0, planned.outcome)
+    if ('outcome' in planned) {
+      command = 'help'
+      return summarise('done', 0, planned.outcome)
+    }
     command = planned.name
     const { options } = planned
     dryRun = options.dryRun === true

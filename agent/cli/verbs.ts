@@ -14,4 +14,7 @@ export const VERBS: readonly Verb[] = [
   { name: 'init', summary: 'make a repository', load: () => import('./commands/init.ts') },
   { name: 'backup', summary: 'back up files and directories', load: () => import('./commands/backup.ts') },
   { name: 'snapshots', summary: 'list snapshots', load: () => import('./commands/snapshots.ts') },
+  { name: 'restore', summary: 'restore a snapshot, or a part of it', load: () => import('./commands/restore.ts') },
+  { name: 'key', summary: 'passphrases and recovery codes: add, remove, list, passwd', load: () => import('./commands/key.ts') },
+  { name: 'doctor', summary: 'try out the store and say what it can be trusted with', load: () => import('./commands/doctor.ts') },
 ]

@@ -52,6 +52,24 @@ export async function readSecret(request: SecretRequest): Promise<Secret> {
   return { passphrase }
 }
 
+/**
+ * A secret that only the environment may give, such as an API token: `NAME`, `NAME_FILE` or `NAME_COMMAND`; undefined where none is set. Throws as
+ * `readSecret` does.
+ */
+export async function readSecretVariable(name: string, env: Environment): Promise<string | undefined> {
+  const set = [name, `${name}_FILE`, `${name}_COMMAND`].filter((variable) => env[variable] !== undefined)
+  if (set.length > 1) throw new HoldfastError('usage', `${set.join(' and ')} are both set. Set only one of them.`)
+  const [variable] = set
+  if (variable === undefined) return undefined
+  const value = env[variable] ?? ''
+  if (value === '') throw new HoldfastError('usage', `${variable} is set but empty. Give it a value or unset it.`)
+  if (variable === name) return value
+  const bytes = variable === `${name}_FILE` ? await fromFile(variable, value) : await fromCommand(variable, value, env)
+  const secret = withoutNewline(decode(variable, bytes))
+  if (secret === '') throw new HoldfastError('usage', `${variable} gave nothing. Correct it.`)
+  return secret
+}
+
 async function ask(terminal: Terminal, purpose: SecretRequest['purpose']): Promise<string> {
   for (let asked = 0; asked < QUESTIONS_MAX; asked++) {
     const passphrase = await terminal.askSecret(purpose === 'new' ? 'New passphrase: ' : 'Passphrase: ')
@@ -120,7 +138,7 @@ async function fromCommand(variable: string, command: string, env: Environment):
 }
 
 function tooLong(variable: string): HoldfastError {
-  return new HoldfastError('bad-config', `${variable} gives more than ${SECRET_BYTES_MAX} bytes, which is no passphrase. Correct it.`)
+  return new HoldfastError('bad-config', `${variable} gives more than ${SECRET_BYTES_MAX} bytes, which is no secret. Correct it.`)
 }
 
 function decode(variable: string, bytes: Buffer): string {
@@ -128,7 +146,7 @@ function decode(variable: string, bytes: Buffer): string {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
   } catch {
     // The decoder says no more than that these bytes are not UTF-8; its message could only repeat them.
-    throw new HoldfastError('bad-config', `${variable} gives a passphrase that is not UTF-8. Store it as UTF-8.`)
+    throw new HoldfastError('bad-config', `${variable} gives a secret that is not UTF-8. Store it as UTF-8.`)
   }
 }
 

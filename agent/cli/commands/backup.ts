@@ -11,6 +11,7 @@ import { createTokens } from '../../repository/snapshot.ts'
 import { isEntryName } from '../../repository/tree.ts'
 import { bytesOfText, pathFields, shownBytes } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
+import { collect } from '../options.ts'
 import { parseSize, parseWhole } from '../format.ts'
 import { withRepository } from '../open.ts'
 import { absolutePath } from '../paths.ts'
@@ -18,10 +19,10 @@ import { problemWords } from '../problem-words.ts'
 import { VERSION } from '../version.ts'
 
 type BackupFlags = {
-  readonly tag: readonly string[]
+  readonly tag?: readonly string[]
   readonly force?: boolean
-  readonly exclude: readonly string[]
-  readonly excludeFile: readonly string[]
+  readonly exclude?: readonly string[]
+  readonly excludeFile?: readonly string[]
   readonly excludeCaches?: boolean
   readonly oneFileSystem?: boolean
   readonly excludeLargerThan?: string
@@ -38,14 +39,13 @@ const EXCLUDE_FILE_BYTES_MAX = 1024 * 1024
 const LABEL_LENGTH_MAX = 255
 
 export function define(command: Command, start: Start): void {
-  const collect = (value: string, before: readonly string[]): readonly string[] => [...before, value]
   command
     .description('Backs up files and directories as one snapshot. Data goes up sealed and only what the repository does not have yet.')
     .argument('[path...]', 'what to back up')
-    .option('--tag <tag>', 'a word to find the snapshot by (again for more)', collect, [])
+    .option('--tag <tag>', 'a word to find the snapshot by (again for more)', collect)
     .option('--force', 'read every file again, also those that seem unchanged')
-    .option('--exclude <pattern>', 'leave out what matches, in gitignore syntax, rooted at / (again for more)', collect, [])
-    .option('--exclude-file <file>', 'a file of such patterns, one a line (again for more)', collect, [])
+    .option('--exclude <pattern>', 'leave out what matches, in gitignore syntax, rooted at / (again for more)', collect)
+    .option('--exclude-file <file>', 'a file of such patterns, one a line (again for more)', collect)
     .option('--exclude-caches', 'leave out the content of directories with a CACHEDIR.TAG')
     .option('--one-file-system', 'do not cross into other file systems')
     .option('--exclude-larger-than <size>', 'leave out files larger than this, such as 500M')
@@ -75,7 +75,7 @@ async function backup(context: Context, names: readonly string[], flags: BackupF
   const { report, dryRun } = context
   const source = sourceOf(context, names, flags)
   const limits = limitsOf(flags)
-  const tags = checkedTags(flags.tag)
+  const tags = checkedTags(flags.tag ?? [])
   const uploadBytesPerSecond = flags.uploadLimit === undefined ? undefined : Math.max(1, parseSize(flags.uploadLimit, '--upload-limit'))
   return withRepository(
     context,
@@ -133,7 +133,7 @@ async function backup(context: Context, names: readonly string[], flags: BackupF
 function sourceOf(context: Context, names: readonly string[], flags: BackupFlags): BackupSource {
   const host = checkedText(flags.host ?? context.hostName, '--host')
   const excludes = {
-    patterns: [...flags.exclude, ...flags.excludeFile.flatMap((file) => patternsOf(context, file))],
+    patterns: [...(flags.exclude ?? []), ...(flags.excludeFile ?? []).flatMap((file) => patternsOf(context, file))],
     cacheDirectories: flags.excludeCaches === true,
     oneFileSystem: flags.oneFileSystem === true,
     ...(flags.excludeLargerThan === undefined ? {} : { largerThanBytes: parseSize(flags.excludeLargerThan, '--exclude-larger-than') }),

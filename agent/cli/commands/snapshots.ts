@@ -5,17 +5,17 @@ import type { ReadKeys } from '../../keys/keys.ts'
 import { createTokens, type OpenedSnapshot } from '../../repository/snapshot.ts'
 import { pathFields } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
+import { collect } from '../options.ts'
 import type { Said } from '../events.ts'
 import { withRepository } from '../open.ts'
 import { sayRefused } from '../snapshot-choice.ts'
 
-type SnapshotsFlags = { readonly tag: readonly string[]; readonly host?: string }
+type SnapshotsFlags = { readonly tag?: readonly string[]; readonly host?: string }
 
 export function define(command: Command, start: Start): void {
-  const collect = (value: string, before: readonly string[]): readonly string[] => [...before, value]
   command
     .description('Lists the snapshots of the repository, oldest first.')
-    .option('--tag <tag>', 'only those with this tag (again: with all of them)', collect, [])
+    .option('--tag <tag>', 'only those with this tag (again: with all of them)', collect)
     .option('--host <name>', 'only those of this host')
     .addHelpText(
       'after',
@@ -32,7 +32,7 @@ async function snapshots(context: Context, flags: SnapshotsFlags): Promise<Outco
     const listing = await repository.listSnapshots(context.signal)
     sayRefused(context, listing)
     const tokens = createTokens(holder.structure.recordKey)
-    const wanted = flags.tag.map(tokens.tag)
+    const wanted = (flags.tag ?? []).map(tokens.tag)
     const read = holder.kind === 'root' ? holder.root.read : undefined
     let shown = 0
     for (const snapshot of listing.snapshots) {

@@ -1,0 +1,48 @@
+// Recoveries at the command line of an enrolled appliance are journalled like any other (design section 8): before the first byte and at the end.
+// Anywhere else, and on a dry run, there is no journal and nothing to tell.
+import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
+import { journalLocalRecovery } from '../daemon/local-recovery.ts'
+import type { FileAct } from '../daemon/recorder.ts'
+import { posixFileSystem } from '../file-system/posix-file-system.ts'
+import type { Repository } from '../repository/repository.ts'
+import type { OpenedSnapshot } from '../repository/snapshot.ts'
+import { readAgentConfig } from './agent-config-file.ts'
+import { findAgent } from './agent-identity.ts'
+import type { Context } from './context.ts'
+
+export type Recovery = { readonly files: (files: readonly FileAct[]) => void }
+
+/** Gives `work` a place to tell of files; what it throws is journalled as the end of the recovery. */
+export async function withRecovery<T extends { readonly problemCount?: number }>(
+  context: Context,
+  what: { repository: Repository; snapshot: OpenedSnapshot; dryRun: boolean },
+  work: (recovery: Recovery) => Promise<T>,
+): Promise<T> {
+  const { repository, snapshot } = what
+  const agent = what.dryRun ? undefined : findAgent(context, repository.description.domainId)
+  if (agent === undefined) return work({ files: () => undefined })
+  const stateDirectory = agent.directory.path
+  agent.directory.close()
+  const journalled = journalLocalRecovery({
+    fileSystem: posixFileSystem,
+    clock: context.clock,
+    random: context.random,
+    stateDirectory,
+    config: readAgentConfig(context).config,
+    ...(context.uid === undefined ? {} : { uid: context.uid }),
+    snapshotId: snapshot.structure.ref.random,
+    series: snapshot.structure.series.toString('hex'),
+    location: repository.store.location,
+    recordKey: repository.keys.recordKey,
+  })
+  try {
+    const result = await work({ files: journalled.files })
+    journalled.ended((result.problemCount ?? 0) > 0 ? 'incomplete' : 'ok', (result.problemCount ?? 0) > 0 ? 'incomplete' : undefined)
+    return result
+  } catch (error) {
+    const isCancelled = context.signal.aborted || isHoldfastError(error, 'cancelled')
+    const code = isCancelled ? 'cancelled' : error instanceof HoldfastError ? error.code : 'failed'
+    journalled.ended(isCancelled ? 'cancelled' : 'failed', code)
+    throw error
+  }
+}
