@@ -3,7 +3,7 @@
 import { isHoldfastError, HoldfastError } from '@holdfast/shared/errors.ts'
 import { makeId } from '@holdfast/shared/ids.ts'
 import type { RestoreState } from '@holdfast/shared/protocol/restores.ts'
-import { verifyRecord } from '@holdfast/shared/record.ts'
+import { verifyRecordInSteps } from '@holdfast/shared/record.ts'
 import type { Context } from './context.ts'
 import type { Job } from './queue.ts'
 import type { RestoreRow } from './records/rows.ts'
@@ -39,7 +39,7 @@ async function processRecord({ records, clock, waker, log }: JobDeps, { agentId,
     throw new HoldfastError('not-found', `no record ${seq} of agent ${agentId}; this job is of another database`)
   if (record.recordedAt !== null) return { recordedThrough: agent.recordedThrough }
   try {
-    const { hash } = verifyRecord(agentId, agent.publicKey, record)
+    const { hash } = await verifyRecordInSteps(agentId, agent.publicKey, record, () => clock.sleep(0))
     if (!hash.equals(record.entryHash))
       throw new HoldfastError('damaged', `record ${seq} of agent ${agentId} is not what was accepted; the database was changed`)
     if (seq > 1) {

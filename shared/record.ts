@@ -128,12 +128,11 @@ export function fileCommitment(salt: Uint8Array, fileRecord: Uint8Array): Buffer
 
 /** Leaf hashes over a body, in order: what the root and every inclusion path are made of. */
 export function fileLeafHashes(secret: Uint8Array, body: Uint8Array): Buffer[] {
-  const leaves: Buffer[] = []
-  for (let i = 0, n = fileRecordCount(body); i < n; i++) {
-    const record = body.subarray(i * FILE_RECORD_BYTES, (i + 1) * FILE_RECORD_BYTES)
-    leaves.push(leafHash(fileCommitment(fileSalt(secret, i), record)))
-  }
-  return leaves
+  return Array.from({ length: fileRecordCount(body) }, (_, index) => fileLeafHash(secret, body, index))
+}
+
+function fileLeafHash(secret: Uint8Array, body: Uint8Array, index: number): Buffer {
+  return leafHash(fileCommitment(fileSalt(secret, index), body.subarray(index * FILE_RECORD_BYTES, (index + 1) * FILE_RECORD_BYTES)))
 }
 
 /** The Merkle root over the commitments of a body's file records (RFC 6962). */
@@ -200,22 +199,53 @@ export function openRecord(agentId: string, key: Uint8Array | KeyObject, frame: 
   return { header, hash: hash('sha256', Buffer.concat([signed, frame.sig]), 'buffer') }
 }
 
+export type VerifiedRecord = { readonly header: RecordHeader; readonly hash: Buffer; readonly files: FileRecord[] }
+
 /** The whole check of one entry: `openRecord`, then every file record and the root over them. Rejects with `unprocessable` or `damaged`. */
-export function verifyRecord(
+export function verifyRecord(agentId: string, key: Uint8Array | KeyObject, frame: RecordFrame): VerifiedRecord {
+  const check = checkRecord(agentId, key, frame)
+  for (;;) {
+    const step = check.next()
+    if (step.done) return step.value
+  }
+}
+
+/** The same, pausing after every 2,048 file records (some 20 ms of work), for a process that must go on answering meanwhile. */
+export async function verifyRecordInSteps(
   agentId: string,
   key: Uint8Array | KeyObject,
   frame: RecordFrame,
-): { header: RecordHeader; hash: Buffer; files: FileRecord[] } {
+  pause: () => Promise<void>,
+): Promise<VerifiedRecord> {
+  const check = checkRecord(agentId, key, frame)
+  for (;;) {
+    const step = check.next()
+    if (step.done) return step.value
+    await pause()
+  }
+}
+
+const STEP_FILES = 2048
+
+function* checkRecord(agentId: string, key: Uint8Array | KeyObject, frame: RecordFrame): Generator<undefined, VerifiedRecord> {
   const { header, hash: entry } = openRecord(agentId, key, frame)
   const files = decodeFileRecords(frame.body)
   const kind = header.kind === 'recovery' ? 'recovery' : 'transmission'
-  if (files.some((file) => file.kind !== kind))
+  if (files.some((file) => file.kind !== kind)) {
     throw new HoldfastError('damaged', `record ${frame.seq} holds file records of another kind than its header`)
-  if ('filesRoot' in header && !timingSafeEqual(Buffer.from(header.filesRoot, 'hex'), filesRoot(frame.secret, frame.body))) {
-    throw new HoldfastError(
-      'damaged',
-      `record ${frame.seq}: the root that its agent signed is not the root of the file records that came with it`,
-    )
+  }
+  if ('filesRoot' in header) {
+    const leaves: Buffer[] = []
+    for (let from = 0; from < files.length; from += STEP_FILES) {
+      if (from > 0) yield undefined
+      for (let i = from; i < Math.min(files.length, from + STEP_FILES); i++) leaves.push(fileLeafHash(frame.secret, frame.body, i))
+    }
+    if (!timingSafeEqual(Buffer.from(header.filesRoot, 'hex'), treeHashOfHashes(leaves))) {
+      throw new HoldfastError(
+        'damaged',
+        `record ${frame.seq}: the root that its agent signed is not the root of the file records that came with it`,
+      )
+    }
   }
   return { header, hash: entry, files }
 }

@@ -32,6 +32,11 @@ export class TestClock implements Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason)
+      // No time is no wait: only a turn of the event loop.
+      if (ms <= 0) {
+        setImmediate(resolve)
+        return
+      }
       const abort = (): void => {
         this.#sleepers.delete(sleeper)
         reject(signal?.reason)

@@ -19,6 +19,7 @@ import {
   openRecord,
   signRecord,
   verifyRecord,
+  verifyRecordInSteps,
 } from '@holdfast/shared/record.ts'
 import type { FileRecord, RecordFrame } from '@holdfast/shared/record.ts'
 import { signingKey } from '@holdfast/shared/signing.ts'
@@ -140,6 +141,21 @@ describe('a signed record', () => {
     expect(() => openRecord(header.agentId, key.publicKey, { ...frame, body: Buffer.alloc(128) })).toThrow(
       expect.objectContaining({ code: 'unprocessable' }),
     )
+  })
+
+  it('is checked in steps with the same outcome', async () => {
+    const files = Array.from({ length: 5000 }, (_, index) => oneFile(index))
+    const { frame, header } = sign(1, FIRST_PREVIOUS, files)
+    let pauses = 0
+    const pause = async (): Promise<void> => {
+      pauses++
+    }
+    expect(await verifyRecordInSteps(header.agentId, key.publicKey, frame, pause)).toEqual(
+      verifyRecord(header.agentId, key.publicKey, frame),
+    )
+    expect(pauses).toBe(2)
+    frame.body[64 * 4999 + 40]! ^= 1
+    await expect(verifyRecordInSteps(header.agentId, key.publicKey, frame, pause)).rejects.toMatchObject({ code: 'damaged' })
   })
 
   it('whose body was swapped for one of equal length is damaged', () => {
