@@ -35,6 +35,7 @@ import { runRoutes } from './routes/runs.ts'
 import { siteRoutes } from './routes/sites.ts'
 import { snapshotRoutes } from './routes/snapshots.ts'
 import { storeRoutes } from './routes/stores.ts'
+import { userRoutes } from './routes/users.ts'
 import { Waker } from './waker.ts'
 
 /** JSON bodies; routes that take more say so. 10,000 tokens are about 700 kB. */
@@ -139,6 +140,7 @@ const ROUTES: readonly ((app: App, context: Context) => void)[] = [
   recordRoutes,
   restoreRoutes,
   apiTokenRoutes,
+  userRoutes,
   alertRoutes,
   auditRoutes,
   agentChannelRoutes,

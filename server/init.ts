@@ -10,7 +10,7 @@ import type { Random } from '@holdfast/shared/random.ts'
 import { createKeyFiles, readKeyFiles } from './keys.ts'
 import type { ServerKeys } from './keys.ts'
 import { hashPassword, makeRecoveryCodes, makeTotpSecret, otpauthUri, secretHash } from './passwords.ts'
-import type { Records } from './records/records.ts'
+import type { Audit, Records } from './records/records.ts'
 import { openSqliteRecords } from './records/sqlite-records.ts'
 import type { UserRow } from './records/rows.ts'
 
@@ -70,8 +70,8 @@ export async function initServer(options: {
 /** Adds a person; the TOTP secret and recovery codes are shown once, by the caller. */
 export async function addUser(
   records: Records,
-  user: { keys: ServerKeys; clock: Clock; random: Random; userName: string; passwordHash: string; role: UserRow['role'] },
-): Promise<{ userId: string; totpSecret: Buffer; recoveryCodes: string[] }> {
+  user: { keys: ServerKeys; clock: Clock; random: Random; userName: string; passwordHash: string; role: UserRow['role']; audit?: Audit },
+): Promise<{ row: UserRow; totpSecret: Buffer; recoveryCodes: string[] }> {
   const { keys, clock, random, userName, passwordHash, role } = user
   const id = makeId(random, 'user')
   const totpSecret = makeTotpSecret(random)
@@ -94,7 +94,7 @@ export async function addUser(
     { table: 'users', row },
     { id: makeId(random, 'request'), at, actor: 'system', action: 'user.add', target: id, controllerId: null },
   )
-  return { userId: id, totpSecret, recoveryCodes }
+  return { row, totpSecret, recoveryCodes }
 }
 
 function makeFolder(folder: string): void {

@@ -311,6 +311,11 @@ export const userRole = z.enum(USER_ROLES)
 export type UserRole = z.infer<typeof userRole>
 export const userName = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,31}$/, 'must be a user name: 1 to 32 of a-z 0-9 . _ -')
 
+export const userBody = z.strictObject({ userName, role: userRole, password: z.string().min(12).max(1024) })
+export const user = z.strictObject({ id: c.userId, userName, role: userRole, disabled: z.boolean(), ...made })
+/** The one answer that shows what the person needs to log in; both are to be handed over in person. */
+export const userMade = user.extend({ otpauth: z.string(), recoveryCodes: z.array(z.string()) })
+
 export const logInBody = z.strictObject({
   userName,
   password: z.string().min(1).max(1024),

@@ -91,6 +91,24 @@ it('keeps neither password, one-time secret, recovery code nor session in the da
   }
 })
 
+it('an administrator adds a second person, and ends the log-in of one, but not of himself', async () => {
+  const as = String((await logIn({})).headers['set-cookie']).split(';')[0]!
+  const made = await server.call('POST', '/v1/users', as, { userName: 'bob', role: 'auditor', password: 'another long password' })
+  expect(made.status).toBe(201)
+  const code = (made.json()['recoveryCodes'] as string[])[0]!
+  const bob = await server.call('POST', '/v1/log-in', undefined, { userName: 'bob', password: 'another long password', code })
+  const bobAs = String(bob.headers['set-cookie']).split(';')[0]!
+  expect((await server.call('GET', '/v1/agents', bobAs)).status).toBe(200)
+  expect((await server.call('GET', '/v1/users', as)).text).not.toMatch(/argon2|otpauth|recovery/)
+  expect((await server.call('POST', '/v1/users', as, { userName: 'bob', role: 'auditor', password: 'another long password' })).status).toBe(
+    409,
+  )
+  expect((await server.call('DELETE', `/v1/users/${made.json().id}`, as)).json()).toMatchObject({ disabled: true })
+  expect((await server.call('GET', '/v1/agents', bobAs)).status).toBe(401)
+  const me = (await server.call('GET', '/v1/session', as)).json()['userId']
+  expect((await server.call('DELETE', `/v1/users/${String(me)}`, as)).status).toBe(409)
+})
+
 it('a password hash verifies its own password only, whatever form of Unicode', async () => {
   const stored = await hashPassword('caf\u00e9 caf\u00e9 caf\u00e9', systemRandom)
   expect(stored).toMatch(/^\$argon2id\$v=19\$m=65536,t=3,p=4\$/)
