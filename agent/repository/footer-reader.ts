@@ -1,5 +1,6 @@
 // Packs' footers, which are the truth about what a pack holds: read one, or make a view of all of them where index files are missing.
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
+import type { ObjectInfo } from '../store/store.ts'
 import { INDEX_BLOB_BYTES, type IndexedSegment, type IndexFile, type PackInIndex } from './index-file.ts'
 import { HEADER_BYTES, LIMITS, type ObjectRef, packName } from './layout.ts'
 import { decodeFooter, decodeTrailer, type PackFooter, type PackTrailer, TRAILER_BYTES } from './pack.ts'
@@ -13,7 +14,12 @@ export type OpenedFooter = { readonly footer: PackFooter; readonly trailer: Pack
  * The footer of a pack of `bytes` bytes, from its end, signed by a writer of the domain. Throws `damaged`, `not-found` or what the store says.
  * Most footers come with the one read of the last block.
  */
-export async function readFooter(repository: Repository, ref: ObjectRef, bytes: number, signal?: AbortSignal): Promise<OpenedFooter> {
+export async function readFooter(
+  repository: Repository,
+  ref: ObjectRef & { readonly info?: ObjectInfo },
+  bytes: number,
+  signal?: AbortSignal,
+): Promise<OpenedFooter> {
   const { store, keys } = repository
   const name = packName(ref)
   if (bytes < TRAILER_BYTES + HEADER_BYTES || bytes > LIMITS.packBytes)
@@ -27,7 +33,7 @@ export async function readFooter(repository: Repository, ref: ObjectRef, bytes: 
       ? tail.subarray(footerOffset - tailOffset, footerOffset - tailOffset + footerBytes)
       : await store.getRange(name, { offset: footerOffset, length: footerBytes }, { signal })
   const { footer, writerKey } = decodeFooter(object, ref, footerOffset, keys)
-  repository.requireWriter(writerKey, `pack ${ref.random}`)
+  repository.requireWriter(writerKey, `pack ${ref.random}`, ref.info?.storedAt, footer.writerId)
   return { footer, trailer, bytes }
 }
 
@@ -60,6 +66,8 @@ export function indexFromFooters(packs: readonly PackInIndex[]): IndexFile {
   const none = '0'.repeat(32)
   return {
     ref: { session: none, random: none },
+    // Of several writers, so of none whose nodes would be reused.
+    writerKey: Buffer.alloc(32),
     replaces: [],
     sessions,
     packs: packs.map(({ footer, bytes }) => ({ ...footer.ref, bytes })),

@@ -7,6 +7,7 @@ import type { PackReader } from '../repository/pack-reader.ts'
 import type { Entry } from '../repository/tree.ts'
 import type { BlobLocation } from '../repository/view.ts'
 import { BatchWriter, type Outcome, type Piece, type SealedInBatch } from './batch.ts'
+import { collectGarbage } from './collect-garbage.ts'
 import { sameContent } from './compare.ts'
 import { besideName, contentBytes, decide, decideCompared, type Decision, mayBeTorn, type Overwrite, temporaryName } from './decide.ts'
 import type { Executor } from './executor.ts'
@@ -29,13 +30,13 @@ import {
 } from './write-file.ts'
 
 /** A file of more content than this is written in parts by all threads; a batch of small files holds about as much. */
-const BATCH_BYTES = 8 * 2 ** 20
-const BATCH_FILES = 1024
+const BATCH_BYTES = 4 * 2 ** 20
+const BATCH_FILES = 512
 /** What the segments of a batch may come to opened, where each gives only a little. */
-const BATCH_PLAIN_BYTES = 32 * 2 ** 20
+const BATCH_PLAIN_BYTES = 16 * 2 ** 20
 /** Directories whose descriptors a batch keeps open. */
 const BATCH_DIRECTORIES = 48
-const BATCHES_IN_FLIGHT = 4
+const BATCHES_IN_FLIGHT = 3
 const BESIDE_ATTEMPTS = 1000
 const HERE = Buffer.alloc(0)
 
@@ -413,6 +414,7 @@ export class Applier {
 
   async #runBatch(batch: OpenBatch): Promise<void> {
     const { segments, ordinals } = await this.#fetch(batch.places)
+    collectGarbage()
     const writer = new BatchWriter()
     const sent: Located[] = []
     const alone = [...batch.unlocated]
@@ -436,6 +438,7 @@ export class Applier {
       await this.#writeAlone(item)
       this.#tree.release(item.directory)
     }
+    collectGarbage()
     this.#report.progress()
   }
 

@@ -25,7 +25,10 @@ export function createExecutor(options: { fs: FileSystem; workers: number; domai
   const start = (): Lane => {
     // Copies: a key is often a slice of a larger buffer, and all of that would be handed over.
     const workerData = { domainId: new Uint8Array(options.domainId), idKey: new Uint8Array(options.idKey) }
-    const worker = new Worker(new URL('./write-worker.ts', import.meta.url), { workerData })
+    const worker = new Worker(new URL('./write-worker.ts', import.meta.url), {
+      workerData,
+      resourceLimits: { maxYoungGenerationSizeMb: 4 },
+    })
     const lane: Lane = { worker, waiting: [] }
     const fail = (cause: unknown): void => {
       for (const { reject } of lane.waiting.splice(0))

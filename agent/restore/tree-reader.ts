@@ -89,6 +89,9 @@ export async function* readChunkIds(
   }
 }
 
+// oxlint-disable-next-line require-yield -- a directory that is not looked into has no pages
+async function* noPages(): AsyncGenerator<readonly Entry[]> {}
+
 type Frame = { readonly directory: WalkDirectory; readonly pages: AsyncGenerator<readonly Entry[]>; page: readonly Entry[]; at: number }
 
 /**
@@ -99,15 +102,18 @@ export async function* walkTree(options: {
   reader: PackReader
   root: string
   choose?: Chooser
+  /** Directories at this depth are entered and left without being read; `/` has depth 0. */
+  maxDepth?: number
   signal?: AbortSignal | undefined
 }): AsyncGenerator<WalkStep> {
-  const { reader, root, signal } = options
+  const { reader, root, signal, maxDepth = Number.POSITIVE_INFINITY } = options
   const choose: Chooser = options.choose ?? (() => 'take')
   const rootChoice = choose(SLASH, true)
   if (rootChoice === 'skip') return
   const frames: Frame[] = []
   const enter = (directory: WalkDirectory, id: string): WalkStep => {
-    frames.push({ directory, pages: readDirectory(reader, id, signal), page: [], at: 0 })
+    const pages = directory.depth < maxDepth ? readDirectory(reader, id, signal) : noPages()
+    frames.push({ directory, pages, page: [], at: 0 })
     return { step: 'enter', directory }
   }
   yield enter({ parent: undefined, entry: undefined, path: SLASH, depth: 0, selected: rootChoice === 'take' }, root)
