@@ -48,9 +48,17 @@ export function factsOf(path: string): Facts {
     names: new Set<string>(),
     members: new Set<string>(),
   }
-  collect(parseAst(readText(path), { lang: path.endsWith('.ts') ? 'ts' : 'js' }) as unknown as Syntax, facts)
+  collect(parse(path), facts)
   known.set(path, facts)
   return facts
+}
+
+function parse(path: string): Syntax {
+  try {
+    return parseAst(readText(path), { lang: path.endsWith('.ts') ? 'ts' : 'js' }) as unknown as Syntax
+  } catch (error) {
+    throw new Error(`${path} cannot be parsed`, { cause: error })
+  }
 }
 
 type Collected = { imports: { from: string; names: string[]; typeOnly: boolean }[]; names: Set<string>; members: Set<string> }
