@@ -41,10 +41,14 @@ export async function initServer(options: {
   // Before anything is made: a short password must not leave half a server behind.
   const passwordHash = await hashPassword(password, random)
   for (const folder of [data, keys]) makeFolder(folder)
-  createKeyFiles(keys, random)
-  const serverKeys = readKeyFiles(keys, random)
   const records = await openSqliteRecords(join(data, DATABASE_FILE))
   try {
+    // The first administrator is the last thing made, so that an init that was interrupted can be run again.
+    if ((await records.list({ table: 'users', where: {}, limit: 1 })).items.length > 0) {
+      throw new HoldfastError('already-exists', `a server was set up in ${data} before; start it, or name another --data`)
+    }
+    createKeyFiles(keys, random)
+    const serverKeys = readKeyFiles(keys, random)
     const processorId = await records.initSetting({ name: PROCESSOR_SETTING, value: makeId(random, 'processor') })
     const { totpSecret, recoveryCodes } = await addUser(records, {
       keys: serverKeys,

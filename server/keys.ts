@@ -1,6 +1,6 @@
 // The server's two keys, in files outside the database: Ed25519, which agents pin, and the sealing key for secrets at rest.
 import { createCipheriv, createDecipheriv } from 'node:crypto'
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { Random } from '@holdfast/shared/random.ts'
@@ -53,16 +53,18 @@ function aad(purpose: string): Buffer {
 const SIGNING_FILE = 'server.key'
 const SEALING_FILE = 'sealing.key'
 
-/** Makes both key files (0600) in `folder`; `already-exists` where one is there. */
+/** Makes the key files (0600) that are not in `folder` yet; one that is there stays as it is. */
 export function createKeyFiles(folder: string, random: Random): void {
   for (const name of [SIGNING_FILE, SEALING_FILE]) {
+    const path = join(folder, name)
+    if (existsSync(path)) continue
+    const part = `${path}.part`
     try {
-      writeFileSync(join(folder, name), `${random.bytes(32).toString('base64url')}\n`, { mode: 0o600, flag: 'wx', flush: true })
+      // Whole or not there: half a key must never be taken for one.
+      writeFileSync(part, `${random.bytes(32).toString('base64url')}\n`, { mode: 0o600, flush: true })
+      renameSync(part, path)
     } catch (cause) {
-      if (cause instanceof Error && 'code' in cause && cause.code === 'EEXIST') {
-        throw new HoldfastError('already-exists', `${join(folder, name)} is there already; this server was set up before`, { cause })
-      }
-      throw new HoldfastError('local-disk', `cannot write ${join(folder, name)}; check the folder's permissions and free space`, { cause })
+      throw new HoldfastError('local-disk', `cannot write ${path}; check the folder's permissions and free space`, { cause })
     }
   }
 }

@@ -160,6 +160,24 @@ describe('holdfast-server', () => {
     expect(JSON.parse(again.stderr)).toMatchObject({ error: 'already-exists' })
   })
 
+  it('goes on where an interrupted init left keys and no administrator', async () => {
+    const target = join(folder, 'interrupted')
+    const options = {
+      data: target,
+      keys: join(target, 'keys'),
+      userName: 'bob',
+      password: 'correct horse battery',
+      clock,
+      random: systemRandom,
+    }
+    const broken = { ...options, random: { bytes: (length: number) => (length === 20 ? fail() : systemRandom.bytes(length)) } }
+    await expect(initServer(broken)).rejects.toThrow('interrupted')
+    const before = readFileSync(join(target, 'keys', 'server.key'))
+    expect((await initServer(options)).userName).toBe('bob')
+    expect(readFileSync(join(target, 'keys', 'server.key'))).toEqual(before)
+    await expect(initServer(options)).rejects.toMatchObject({ code: 'already-exists' })
+  })
+
   it('makes nothing where the password is too short or nobody can be asked', async () => {
     const target = join(folder, 'never')
     expect(await run(['init', '--data', target, '--admin', 'bob'], { HOLDFAST_SERVER_PASSWORD: 'short' })).toMatchObject({ code: 2 })
@@ -191,3 +209,7 @@ describe('holdfast-server', () => {
     expect(stdout).toContain('A server in three steps')
   })
 })
+
+function fail(): never {
+  throw new Error('interrupted')
+}
