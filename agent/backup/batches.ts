@@ -34,14 +34,16 @@ const KINDS = ['file', 'directory', 'symlink', 'fifo', 'socket', 'character-devi
 
 function writeStat(out: ByteWriter, stat: FileStat): void {
   out.u8(KINDS.indexOf(stat.kind)).u16(stat.mode).u32(stat.uid).u32(stat.gid).u64(stat.size).u64(stat.blocks)
-  out.u64(BigInt.asUintN(64, stat.mtimeNs)).u64(BigInt.asUintN(64, stat.ctimeNs)).u64(stat.inode).u64(stat.deviceId).u32(stat.links)
+  // Nanoseconds after 2262 take more than 64 bits: the rest of them stands apart.
+  out.u64(BigInt.asUintN(64, stat.mtimeNs)).u64(BigInt.asUintN(64, stat.mtimeNs >> 64n))
+  out.u64(BigInt.asUintN(64, stat.ctimeNs)).u64(stat.inode).u64(stat.deviceId).u32(stat.links)
 }
 
 function readStat(reader: ByteReader): FileStat {
   const kind = KINDS[reader.u8()]
   if (kind === undefined) throw reader.refuse('an unknown kind')
   const [mode, uid, gid, size, blocks] = [reader.u16(), reader.u32(), reader.u32(), reader.u64(), reader.u64()]
-  const numbers = reader.raw(32)
+  const numbers = reader.raw(40)
   return {
     kind,
     mode,
@@ -49,10 +51,10 @@ function readStat(reader: ByteReader): FileStat {
     gid,
     size,
     blocks,
-    mtimeNs: numbers.readBigInt64LE(0),
-    ctimeNs: numbers.readBigInt64LE(8),
-    inode: numbers.readBigUInt64LE(16),
-    deviceId: numbers.readBigUInt64LE(24),
+    mtimeNs: numbers.readBigUInt64LE(0) | (numbers.readBigInt64LE(8) << 64n),
+    ctimeNs: numbers.readBigInt64LE(16),
+    inode: numbers.readBigUInt64LE(24),
+    deviceId: numbers.readBigUInt64LE(32),
     links: reader.u32(),
     rdevMajor: 0,
     rdevMinor: 0,

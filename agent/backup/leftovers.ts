@@ -2,17 +2,18 @@
 // file are taken over, parts of packs are dropped. Nothing durable is uploaded twice.
 import { createHash } from 'node:crypto'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
-import type { Descriptor, FileSystem } from '../file-system/file-system.ts'
+import { type Descriptor, FileError, type FileSystem } from '../file-system/file-system.ts'
 import type { StructureKeys, WriteKeys } from '../keys/keys.ts'
 import { blake3 } from '../repository/blake3.ts'
 import { LIMITS, type ObjectRef, packName } from '../repository/layout.ts'
 import { decodeFooter, decodeTrailer, type PackFooter, TRAILER_BYTES } from '../repository/pack.ts'
+import { SEGMENT_KIND } from '../repository/segment.ts'
 import type { Store } from '../store/store.ts'
 import { SEGMENTS_PER_WORKER } from './file-worker.ts'
 import { type ClosedPack, countBlobs, wholeName } from './pack-spool.ts'
 import { footerName } from './uploader.ts'
 
-export type LeftoverPack = Pick<ClosedPack, 'ref' | 'bytes' | 'blobs' | 'footerObject'> & { readonly footer: PackFooter }
+export type LeftoverPack = Pick<ClosedPack, 'ref' | 'bytes' | 'blobs' | 'footerObject' | 'segments'> & { readonly footer: PackFooter }
 
 export type Leftovers = {
   /** Whole in the spool, perhaps uploaded, perhaps not. */
@@ -33,10 +34,15 @@ export async function readLeftovers(options: {
   store: Store
   keys: WriteKeys
   onNotice: (text: string) => void
+  /** Drops nothing from the spool: a dry run looks and changes nothing. */
+  keep: boolean
   signal: AbortSignal
 }): Promise<Leftovers> {
   const { fileSystem, directory, store, keys } = options
   const packs: ClosedPack[] = []
+  const drop = (name: Buffer): void => {
+    if (!options.keep) fileSystem.remove(directory, name, 'file')
+  }
   let nextNumber = RESUMED * SEGMENTS_PER_WORKER
   const durable: LeftoverPack[] = []
   for (const name of fileSystem.readDirectory(directory)) {
@@ -54,20 +60,33 @@ export async function readLeftovers(options: {
         const info = await store.head(packName(ref), { signal: options.signal })
         // The footer says durable, the store says gone: somebody deleted it, so its blobs are stored again from the source.
         if (info === undefined) throw new HoldfastError('damaged', `the store lost pack ${ref.random}`)
-        durable.push({ ref, bytes: info.bytes, footer, footerObject, blobs: countBlobs(footer) })
-      } else fileSystem.remove(directory, name, 'file')
+        const segments = footer.segments.map(() => nextNumber++)
+        durable.push({ ref, bytes: info.bytes, footer, footerObject, blobs: countBlobs(footer), segments })
+      } else drop(name)
     } catch (error) {
       if (!isHoldfastError(error, 'damaged', 'wrong-key', 'newer-format')) throw error
       options.onNotice(`dropped ${name.toString('latin1')} of an interrupted run: ${error.message}`)
-      fileSystem.remove(directory, name, 'file')
+      drop(name)
     }
   }
   return { packs, durable }
 }
 
+/**
+ * Tells which tree nodes have both their parts in these packs. The other part of a node may have stood in a pack that was never finished: taken for
+ * known, such a node would be missing from the snapshot that relies on it.
+ */
+export function wholeNodes(footers: readonly PackFooter[]): (id: string) => boolean {
+  const references = new Set<string>()
+  for (const { segments } of footers)
+    for (const segment of segments) if (segment.kind === SEGMENT_KIND.references) for (const { id } of segment.blobs) references.add(id)
+  return (id) => references.has(id)
+}
+
 function readWhole(fileSystem: FileSystem, directory: Descriptor, name: Buffer, limit: number): Buffer {
-  const fd = fileSystem.open(directory, name, 'read')
+  let fd: Descriptor | undefined
   try {
+    fd = fileSystem.open(directory, name, 'read')
     const { size } = fileSystem.stat(fd, EMPTY)
     if (size > limit) throw new HoldfastError('damaged', `${name.toString('latin1')} is longer than a pack can be`)
     const bytes = Buffer.allocUnsafeSlow(size)
@@ -77,8 +96,13 @@ function readWhole(fileSystem: FileSystem, directory: Descriptor, name: Buffer, 
       done += read
     }
     return bytes
+  } catch (error) {
+    // What cannot be read of a spool is worth as little as what is damaged: its blobs are stored again, and the run goes on.
+    if (error instanceof FileError)
+      throw new HoldfastError('damaged', `${name.toString('latin1')} cannot be read (${error.message})`, { cause: error })
+    throw error
   } finally {
-    fileSystem.close(fd)
+    if (fd !== undefined) fileSystem.close(fd)
   }
 }
 

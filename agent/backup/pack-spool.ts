@@ -49,8 +49,8 @@ export type PackSpool = {
   readonly finish: () => void
   /** Bytes in packs that are still open. */
   readonly openBytes: () => number
-  /** Gives up what is open; the files go. */
-  readonly abandon: () => void
+  /** Gives up what is open, also what was being closed when the disk failed; the files go. Each step is done through `attempt`. */
+  readonly abandon: (attempt: (step: () => void) => void) => void
 }
 
 export function countBlobs({ segments }: Pick<PackFooter, 'segments'>): number {
@@ -78,12 +78,16 @@ export function createPackSpool(options: {
   const { directory, fileSystem, random, keys, writer, session } = options
   const sessionHex = session.sessionId.toString('hex')
   const open: Record<PackClass, OpenPack[]> = { data: [], tree: [] }
+  /** All that have a descriptor. */
+  const live = new Set<OpenPack>()
 
   const openPack = (): OpenPack => {
     const ref = { session: sessionHex, random: random.bytes(16).toString('hex') }
     const part = partName(ref)
     const fd = fileSystem.open(directory, part, 'create')
-    return { ref, part, fd, hash: blake3.running(), sha256: createHash('sha256'), segments: [], numbers: [], bytes: 0 }
+    const pack = { ref, part, fd, hash: blake3.running(), sha256: createHash('sha256'), segments: [], numbers: [], bytes: 0 }
+    live.add(pack)
+    return pack
   }
 
   const append = (pack: OpenPack, bytes: Uint8Array): void => {
@@ -108,6 +112,7 @@ export function createPackSpool(options: {
     const trailer = encodeTrailer(keys, pack.hash.digest(), { offset, bytes: footerObject.length })
     fileSystem.write(pack.fd, trailer, pack.bytes)
     pack.sha256.update(trailer)
+    live.delete(pack)
     fileSystem.close(pack.fd)
     const name = wholeName(pack.ref)
     fileSystem.rename(directory, pack.part, directory, name, true)
@@ -148,6 +153,7 @@ export function createPackSpool(options: {
   }
 
   const discard = (pack: OpenPack): void => {
+    live.delete(pack)
     fileSystem.close(pack.fd)
     fileSystem.remove(directory, pack.part, 'file')
   }
@@ -185,8 +191,8 @@ export function createPackSpool(options: {
       close(largest)
     },
     openBytes: () => [...open.data, ...open.tree].reduce((sum, pack) => sum + pack.bytes, 0),
-    abandon: () => {
-      for (const pack of [...open.data.splice(0), ...open.tree.splice(0)]) discard(pack)
+    abandon: (attempt) => {
+      for (const pack of [...live]) attempt(() => discard(pack))
     },
   }
 }

@@ -1,11 +1,11 @@
 // Reads a source: the walk, what is unchanged, batches to the workers, and the tree as directories complete. Bounded: a few batches are under
 // way at any time, a batch spans few directories, and only those keep a descriptor.
 import { HoldfastError } from '@holdfast/shared/errors.ts'
-import type { FileStat } from '../file-system/file-system.ts'
+import { type Descriptor, FileError, type FileStat, type FileSystem } from '../file-system/file-system.ts'
 import type { Hasher } from '../repository/blake3.ts'
 import { ByteWriter } from '../repository/bytes.ts'
 import { LIMITS } from '../repository/layout.ts'
-import { encodeDirectory, type EncodedNode, type Entry, type Reference, writeEntry } from '../repository/tree.ts'
+import { type Attribute, encodeDirectory, type EncodedNode, type Entry, type Reference, writeEntry } from '../repository/tree.ts'
 import type { Problem } from '../repository/snapshot.ts'
 import type { BackupOptions, TransmittedFile } from './backup-types.ts'
 import type { FileResult, FileTask } from './batches.ts'
@@ -48,6 +48,16 @@ export type ReadSource = {
 }
 
 type Task = { readonly directory: OpenDirectory; readonly entry: PendingEntry; readonly path: Buffer; readonly before: boolean }
+
+/** Whether the file system keeps inodes and ctimes; one that does not tell what it is counts as one that does not. */
+function isStable(fileSystem: FileSystem, fd: Descriptor): boolean {
+  try {
+    return !UNSTABLE.has(fileSystem.fileSystemType(fd))
+  } catch (error) {
+    if (error instanceof FileError) return false
+    throw error
+  }
+}
 
 export async function readSource(options: {
   backup: BackupOptions
@@ -94,6 +104,18 @@ export async function readSource(options: {
   let rootDirectory: OpenDirectory | undefined
   const openDirectories = new Set<OpenDirectory>()
 
+  const attributesOfOpen = (directory: OpenDirectory): readonly Attribute[] => {
+    try {
+      return fileSystem.readAttributes(directory.fd, EMPTY)
+    } catch (error) {
+      if (!(error instanceof FileError)) throw error
+      problem(directory.path, `attributes-${error.errno}`)
+      directory.self.racy = true
+      if (directory.parent !== undefined) directory.parent.identical = false
+      return []
+    }
+  }
+
   const builder = createTreeBuilder({
     fileSystem,
     hasher: options.treeHasher,
@@ -102,9 +124,9 @@ export async function readSource(options: {
     store: options.store,
     onProblem: problem,
     onComplete: (directory) => {
-      directory.self.attributes ??= fileSystem.readAttributes(directory.fd, EMPTY)
-      fileSystem.close(directory.fd)
+      directory.self.attributes ??= attributesOfOpen(directory)
       openDirectories.delete(directory)
+      fileSystem.close(directory.fd)
       const { parent } = directory
       if (parent === undefined) return
       if (directory.cached?.node !== directory.self.node) parent.identical = false
@@ -188,7 +210,7 @@ export async function readSource(options: {
   const volumeOf = (stat: FileStat, fd: number): { volume: number; stable: boolean } => {
     const seen = volumes.get(stat.deviceId)
     if (seen !== undefined) return seen
-    const fresh = { volume: volumes.size, stable: !UNSTABLE.has(fileSystem.fileSystemType(fd)) }
+    const fresh = { volume: volumes.size, stable: isStable(fileSystem, fd) }
     volumes.set(stat.deviceId, fresh)
     return fresh
   }

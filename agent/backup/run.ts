@@ -1,18 +1,20 @@
 // One backup run, in the order of design sections 5 and 7: register the session, take over what an interrupted run left, read the source, packs, index
 // files, snapshot; each durable before the next is begun. Nothing here opens what another run sealed.
-import { HoldfastError } from '@holdfast/shared/errors.ts'
-import type { Descriptor } from '../file-system/file-system.ts'
+import { HoldfastError, isHoldfastError, printable } from '@holdfast/shared/errors.ts'
+import { type Descriptor, FileError } from '../file-system/file-system.ts'
 import { blake3 } from '../repository/blake3.ts'
 import { INDEX_MAX_BLOBS, encodeIndexFile, type PackInIndex } from '../repository/index-file.ts'
 import { decodeFooter, type PackFooter } from '../repository/pack.ts'
 import { chooseMerge, packsOf } from '../repository/index-merge.ts'
 import { type ObjectRef, objectName } from '../repository/layout.ts'
 import { createTokens, encodeSnapshot, type OpenedSnapshot, type SnapshotStructure } from '../repository/snapshot.ts'
+import { SEGMENT_KIND } from '../repository/segment.ts'
 import { createCompressor } from '../repository/zstd.ts'
 import type { View } from '../repository/view.ts'
+import { type AtEnd, createAtEnd } from './at-end.ts'
 import type { BackupLimits, BackupOptions, BackupResult, BackupSummary } from './backup-types.ts'
-import { createKnownIds, DURABLE, FIRST_SEGMENT, type KnownIds } from './known-ids.ts'
-import { readLeftovers } from './leftovers.ts'
+import { createKnownIds, FIRST_SEGMENT, type KnownIds } from './known-ids.ts'
+import { readLeftovers, wholeNodes } from './leftovers.ts'
 import { type ClosedPack, createPackSpool } from './pack-spool.ts'
 import { type ReadSource, readSource, type SourceCounts } from './read-source.ts'
 import { newSession, type Session, storeSession } from './session.ts'
@@ -49,19 +51,40 @@ type DurablePack = {
 export async function runBackup(options: BackupOptions): Promise<BackupResult> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
   const { fileSystem } = options
-  const state = openStateDirectory(fileSystem, options.state)
-  const spool = openStateDirectory(fileSystem, Buffer.concat([options.state, Buffer.from('/spool')]))
-  const lock = lockState(fileSystem, state)
+  const atEnd = createAtEnd(options.onNotice ?? (() => undefined))
   try {
-    return await run(options, limits, state, spool)
+    const state = openStateDirectory(fileSystem, options.state)
+    atEnd.add(() => fileSystem.close(state))
+    const spool = openStateDirectory(fileSystem, Buffer.concat([options.state, Buffer.from('/spool')]))
+    atEnd.add(() => fileSystem.close(spool))
+    const lock = lockState(fileSystem, state)
+    atEnd.add(lock.release)
+    return await run(options, limits, { state, spool, atEnd })
+  } catch (error) {
+    throw ofTheFamily(error, options)
   } finally {
-    lock.release()
-    fileSystem.close(spool)
-    fileSystem.close(state)
+    await atEnd.run()
   }
 }
 
-async function run(options: BackupOptions, limits: BackupLimits, state: Descriptor, spool: Descriptor): Promise<BackupResult> {
+/** Errors of reading the source are handled where they arise, so a FileError that comes this far is one of the state directory. */
+function ofTheFamily(error: unknown, { signal, state }: BackupOptions): unknown {
+  if (error instanceof FileError)
+    return new HoldfastError(
+      'local-disk',
+      `the state directory '${printable(state.toString())}' failed (${error.message}): check its disk and that it has room, or choose another with --state. No snapshot was made; what is uploaded is kept for the next run`,
+      { cause: error },
+    )
+  if (signal.aborted && error === signal.reason && !isHoldfastError(error))
+    return new HoldfastError('cancelled', 'the backup was cancelled; no snapshot was made, and the next run takes over what is uploaded', {
+      cause: error,
+    })
+  return error
+}
+
+type Local = { readonly state: Descriptor; readonly spool: Descriptor; readonly atEnd: AtEnd }
+
+async function run(options: BackupOptions, limits: BackupLimits, { state, spool, atEnd }: Local): Promise<BackupResult> {
   const { repository, keys, source, clock, random, fileSystem, signal } = options
   const { store } = repository
   const startedAt = clock.now()
@@ -103,24 +126,28 @@ async function run(options: BackupOptions, limits: BackupLimits, state: Descript
       transmissions.packDurable(pack)
     },
   })
+  atEnd.add(uploader.stop)
   const leftovers = await readLeftovers({
     fileSystem,
     directory: spool,
     store,
     keys,
     onNotice: options.onNotice ?? (() => undefined),
+    keep: options.dryRun,
     signal,
   })
+  const resumed = options.dryRun ? [] : leftovers.packs
+  const footerOf = (pack: ClosedPack): PackFooter => decodeFooter(pack.footerObject, pack.ref, undefined, keys.structure).footer
+  const isWhole = wholeNodes([...leftovers.durable.map(({ footer }) => footer), ...resumed.map(footerOf)])
   for (const pack of leftovers.durable) {
-    takeOver(known, pack.footer, () => DURABLE)
+    // Under numbers too, though durable: the run that made it may have ended before it told of a file in it, so this one tells (again, never nobody).
+    takeOver(known, pack.footer, isWhole, (segment) => pack.segments[segment]! + FIRST_SEGMENT)
+    for (const segment of pack.segments) durableSegments.add(segment)
+    transmissions.packDurable(pack)
     newPacks.push({ ...pack, chunks: 0 })
   }
-  for (const pack of options.dryRun ? [] : leftovers.packs) {
-    takeOver(
-      known,
-      decodeFooter(pack.footerObject, pack.ref, undefined, keys.structure).footer,
-      (segment) => pack.segments[segment]! + FIRST_SEGMENT,
-    )
+  for (const pack of resumed) {
+    takeOver(known, footerOf(pack), isWhole, (segment) => pack.segments[segment]! + FIRST_SEGMENT)
     uploader.push(pack)
   }
   const packsResumed = leftovers.durable.length + leftovers.packs.length
@@ -135,6 +162,8 @@ async function run(options: BackupOptions, limits: BackupLimits, state: Descript
     packBytes: limits.packBytes,
     onClosed: (pack: ClosedPack) => uploader.push(pack),
   })
+  atEnd.add(() => packs.abandon(atEnd.attempt))
+  const handed = new Set<number>()
   const room = (): Promise<void> => uploader.below(limits.spoolBytes)
   const tree = createTreeSegments({
     keys,
@@ -142,13 +171,16 @@ async function run(options: BackupOptions, limits: BackupLimits, state: Descript
     known,
     compressor: createCompressor(limits.compressionLevel),
     onSegment: (segment) => {
-      if (!options.dryRun) packs.add('tree', segment)
+      if (options.dryRun) return
+      handed.add(segment.number)
+      packs.add('tree', segment)
     },
   })
   let pool: WorkerPool | undefined
   const openPool = (): WorkerPool => {
     const make = limits.workers === 0 ? inPlacePool : threadPool
-    pool ??= make({
+    if (pool !== undefined) return pool
+    const made = make({
       setup: {
         domainId: keys.structure.domainId,
         idKey: keys.structure.idKey,
@@ -163,90 +195,85 @@ async function run(options: BackupOptions, limits: BackupLimits, state: Descript
       known,
       fileSystem,
       onSegment: (segment) => {
+        handed.add(segment.number)
         packs.add('data', segment)
         if (uploader.waitingBytes() >= limits.spoolBytes) return room()
       },
     })
-    return pool
+    atEnd.add(made.close)
+    return (pool = made)
   }
 
   const seriesHex = series.toString('hex')
   const cacheName = Buffer.from(`unchanged-${seriesHex.slice(0, 32)}`)
   const cacheKeys = { recordKey: keys.structure.recordKey, series }
   const cache = openPreviousCache()
+  if (cache !== undefined) atEnd.add(cache.close)
   const snapshotId = random.bytes(16).toString('hex')
   const newCacheName = Buffer.concat([cacheName, Buffer.from('.new')])
-  removeIfThere(options, state, newCacheName)
+  if (!options.dryRun) removeIfThere(options, state, newCacheName)
   const newCache = options.dryRun
     ? undefined
     : createCache({ fileSystem, directory: state, name: newCacheName, keys: cacheKeys, snapshotId, random })
-  let committed = false
-  try {
-    const progress = createProgress(options, previous, uploader.uploadedBytes)
-    progress('preparing')
-    const read = await readSource({
-      backup: options,
-      pool: openPool,
-      known,
-      treeHasher: blake3.keyed(keys.structure.treeIdKey),
-      namesHasher: namesHasher(keys.structure.recordKey),
-      cache,
-      newCache,
-      store: tree.store,
-      onFile: transmissions.fileRead,
-      room,
-      onCounts: (counts, problems) => progress('reading', counts, problems),
-    })
-    refuseSuddenlyEmpty(read, previous, source.stdin !== undefined)
-    await pool?.flush()
-    tree.flush()
-    if (!options.dryRun) packs.finish()
-    progress('finishing', read.counts, read.problems.length)
-    await uploader.drained()
-    requireDurable(known, durableSegments, options.dryRun)
+  if (newCache !== undefined) atEnd.add(newCache.abandon)
+  const progress = createProgress(options, previous, uploader.uploadedBytes)
+  progress('preparing')
+  const read = await readSource({
+    backup: options,
+    pool: openPool,
+    known,
+    treeHasher: blake3.keyed(keys.structure.treeIdKey),
+    namesHasher: namesHasher(keys.structure.recordKey),
+    cache,
+    newCache,
+    store: tree.store,
+    onFile: transmissions.fileRead,
+    room,
+    onCounts: (counts, problems) => progress('reading', counts, problems),
+  })
+  refuseSuddenlyEmpty(read, previous, source.stdin !== undefined)
+  await pool?.flush()
+  tree.flush()
+  if (!options.dryRun) packs.finish()
+  progress('finishing', read.counts, read.problems.length)
+  await uploader.drained()
+  if (!options.dryRun) requireDurable([...handed, ...known.claimedSegments()], durableSegments)
 
-    const summary = summarise()
-    if (options.dryRun)
-      return { outcome: read.problems.length > 0 ? 'incomplete' : 'done', snapshot: undefined, summary, problems: read.problems }
-    const indexFiles = await storeIndexFiles(options, session, newPacks, view)
-    const structure = await storeSnapshot({ read, indexFiles, summary })
-    committed = true
-    for (const { ref } of newPacks) removeIfThere(options, spool, footerName(ref))
-    if (read.rootPlace === undefined) newCache?.abandon()
-    else {
-      newCache?.finish(read.rootPlace)
+  const summary = summarise()
+  if (options.dryRun)
+    return { outcome: read.problems.length > 0 ? 'incomplete' : 'done', snapshot: undefined, summary, problems: read.problems }
+  const indexFiles = await storeIndexFiles(options, session, newPacks, view)
+  const structure = await storeSnapshot({ read, indexFiles, summary })
+  // The snapshot stands: what the local disk refuses from here on costs the next run some work, and makes no failure of this one.
+  for (const { ref } of newPacks) atEnd.attempt(() => removeIfThere(options, spool, footerName(ref)))
+  const { rootPlace } = read
+  if (rootPlace !== undefined)
+    atEnd.attempt(() => {
+      newCache?.finish(rootPlace)
       fileSystem.rename(state, newCacheName, state, cacheName, false)
-    }
-    return { outcome: read.problems.length > 0 ? 'incomplete' : 'done', snapshot: structure, summary, problems: read.problems }
+    })
+  return { outcome: read.problems.length > 0 ? 'incomplete' : 'done', snapshot: structure, summary, problems: read.problems }
 
-    function summarise(): BackupSummary {
-      const { counts } = read
-      const chunksNew = newPacks.reduce((sum, pack) => sum + pack.chunks, 0)
-      return {
-        files: counts.files,
-        directories: counts.directories,
-        others: counts.others,
-        bytes: counts.bytes,
-        filesNew: counts.filesNew,
-        filesChanged: counts.filesChanged,
-        filesUnchanged: counts.filesUnchanged,
-        bytesRead: counts.bytesRead,
-        chunksNew,
-        chunksReused: counts.chunks - chunksNew,
-        bytesNew: counts.bytesNew,
-        bytesStored,
-        packs: packsStored,
-        packsResumed,
-        problems: read.problems.length,
-        durationMs: Math.round(clock.monotonicMs() - startedMs),
-      }
-    }
-  } finally {
-    cache?.close()
-    await pool?.close()
-    if (!committed) {
-      packs.abandon()
-      removeIfThere(options, state, newCacheName)
+  function summarise(): BackupSummary {
+    const { counts } = read
+    const chunksNew = newPacks.reduce((sum, pack) => sum + pack.chunks, 0)
+    return {
+      files: counts.files,
+      directories: counts.directories,
+      others: counts.others,
+      bytes: counts.bytes,
+      filesNew: counts.filesNew,
+      filesChanged: counts.filesChanged,
+      filesUnchanged: counts.filesUnchanged,
+      bytesRead: counts.bytesRead,
+      chunksNew,
+      chunksReused: counts.chunks - chunksNew,
+      bytesNew: counts.bytesNew,
+      bytesStored,
+      packs: packsStored,
+      packsResumed,
+      problems: read.problems.length,
+      durationMs: Math.round(clock.monotonicMs() - startedMs),
     }
   }
 
@@ -316,9 +343,11 @@ async function run(options: BackupOptions, limits: BackupLimits, state: Descript
 }
 
 /** Blobs of a pack that an interrupted run left: durable, or about to be. */
-function takeOver(known: KnownIds, footer: PackFooter, valueOf: (segment: number) => number): void {
+function takeOver(known: KnownIds, footer: PackFooter, isWhole: (id: string) => boolean, valueOf: (segment: number) => number): void {
   for (const [i, segment] of footer.segments.entries())
     for (const blob of segment.blobs) {
+      // A node stands under the number of its private part, as in the run that makes it.
+      if (segment.kind === SEGMENT_KIND.references || (segment.kind === SEGMENT_KIND.private && !isWhole(blob.id))) continue
       if (known.count() > known.capacity() - 1024) known.grow(65_536)
       known.claim(Buffer.from(blob.id, 'hex'), valueOf(i))
     }
@@ -353,9 +382,8 @@ function refuseSuddenlyEmpty(read: ReadSource, previous: OpenedSnapshot | undefi
 }
 
 /** Design section 5: before the commit, every id that was claimed in this run must stand in a durable pack, whoever claimed it. */
-function requireDurable(known: KnownIds, durable: ReadonlySet<number>, dryRun: boolean): void {
-  if (dryRun) return
-  for (const segment of known.claimedSegments())
+function requireDurable(segments: Iterable<number>, durable: ReadonlySet<number>): void {
+  for (const segment of segments)
     if (!durable.has(segment))
       throw new HoldfastError('failed', 'a blob of this run did not reach the store although every upload ended well; no snapshot was made')
 }

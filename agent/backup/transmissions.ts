@@ -6,7 +6,7 @@ import type { ClosedPack } from './pack-spool.ts'
 export type Transmissions = {
   /** `segments` of this run that the file's content stands in; none of them may be durable yet or all of them. */
   readonly fileRead: (file: TransmittedFile, segments: readonly number[]) => void
-  readonly packDurable: (pack: ClosedPack) => void
+  readonly packDurable: (pack: Pick<ClosedPack, 'segments'>) => void
   /** Files known to be read but not durable. */
   readonly waiting: () => number
 }

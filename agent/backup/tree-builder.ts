@@ -94,7 +94,8 @@ export function createTreeBuilder(options: {
       return fileSystem.readAttributes(directory.fd, entry.name)
     } catch (error) {
       if (!(error instanceof FileError)) throw error
-      // The entry itself was read; what is missing of it is named.
+      // The entry itself was read; what is missing of it is named, and looked for again by the next run.
+      entry.racy = true
       options.onProblem(
         Buffer.concat([directory.path, Buffer.from('/'), entry.name]),
         error.errno === 'ENOENT' ? 'vanished' : `attributes-${error.errno}`,
@@ -134,6 +135,8 @@ export function createTreeBuilder(options: {
       return toEntry(directory, pending)
     } catch (error) {
       if (!(error instanceof FileError)) throw error
+      // Not as before, or an unchanged directory would be taken over without the entry, in silence.
+      pending.failed = true
       options.onProblem(
         Buffer.concat([directory.path, Buffer.from('/'), pending.name]),
         error.errno === 'ENOENT' ? 'vanished' : error.errno,

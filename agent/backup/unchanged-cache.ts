@@ -16,6 +16,7 @@ const MAGIC = Buffer.from('HFCACHE1')
 const HEAD_BYTES = 8 + 4 + 16 + 32 + 32
 const ROW_BYTES = 56
 const RECORD_BYTES_MAX = 2 ** 30
+const ORDINAL_MAX = 2 ** 48 - 1
 
 /** Where a directory's record stands. */
 export type RecordPlace = { readonly offset: number; readonly bytes: number; readonly ordinal: number }
@@ -41,7 +42,8 @@ export type CachedDirectory = {
  * change again without a trace (B8).
  */
 export function statRow(stat: FileStat, into: Buffer, at: number, stable: boolean, racy: boolean): void {
-  into.writeBigInt64LE(stat.mtimeNs, at)
+  // Times after 2262 do not fit and are cut: this row is only ever compared.
+  into.writeBigInt64LE(BigInt.asIntN(64, stat.mtimeNs), at)
   into.writeBigInt64LE(stable ? stat.ctimeNs : 0n, at + 8)
   into.writeBigUInt64LE(stable ? stat.inode : 0n, at + 16)
   into.writeDoubleLE(racy ? -1 : stat.size, at + 24)
@@ -98,15 +100,17 @@ export function openCache(options: {
     throw error
   }
   const head = Buffer.alloc(HEAD_BYTES)
-  const size = fileSystem.stat(fd, Buffer.alloc(0)).size
-  const headOk =
+  const tail = Buffer.alloc(20)
+  const size = sizeOf(fileSystem, fd)
+  const isOk =
+    size >= HEAD_BYTES + 20 &&
     readAt(fileSystem, fd, head, 0) &&
     head.subarray(0, 8).equals(MAGIC) &&
     head.readUInt32LE(8) === VERSION &&
     head.toString('hex', 12, 28) === options.snapshotId &&
-    head.subarray(28, 60).equals(options.keys.series)
-  const tail = Buffer.alloc(20)
-  if (!headOk || size < HEAD_BYTES + 20 || !readAt(fileSystem, fd, tail, size - 20)) {
+    head.subarray(28, 60).equals(options.keys.series) &&
+    readAt(fileSystem, fd, tail, size - 20)
+  if (!isOk) {
     fileSystem.close(fd)
     return undefined
   }
@@ -115,7 +119,8 @@ export function openCache(options: {
   return {
     root,
     directory: (place) => {
-      if (place.bytes < 16 || place.bytes > RECORD_BYTES_MAX || place.offset + place.bytes > size) return undefined
+      if (place.bytes < 16 || place.bytes > RECORD_BYTES_MAX || place.offset + place.bytes > size || place.ordinal > ORDINAL_MAX)
+        return undefined
       const sealed = Buffer.allocUnsafeSlow(place.bytes)
       if (!readAt(fileSystem, fd, sealed, place.offset)) return undefined
       const plain = open(seal, place.ordinal, sealed)
@@ -139,13 +144,28 @@ function open(key: Buffer, ordinal: number, sealed: Buffer): Buffer | undefined 
   }
 }
 
+/** Reads all of `into`; false where the file does not give it, for whatever reason: what cannot be read of a cache is a miss. */
 function readAt(fileSystem: FileSystem, fd: Descriptor, into: Buffer, position: number): boolean {
-  for (let done = 0; done < into.length;) {
-    const read = fileSystem.read(fd, into, done, into.length - done, position + done)
-    if (read === 0) return false
-    done += read
+  try {
+    for (let done = 0; done < into.length;) {
+      const read = fileSystem.read(fd, into, done, into.length - done, position + done)
+      if (read === 0) return false
+      done += read
+    }
+    return true
+  } catch (error) {
+    if (error instanceof FileError) return false
+    throw error
   }
-  return true
+}
+
+function sizeOf(fileSystem: FileSystem, fd: Descriptor): number {
+  try {
+    return fileSystem.stat(fd, Buffer.alloc(0)).size
+  } catch (error) {
+    if (error instanceof FileError) return 0
+    throw error
+  }
 }
 
 function parseRecord(plain: Buffer, names: Hasher): CachedDirectory {
@@ -215,6 +235,7 @@ export type CacheWriter = {
   readonly directory: (record: CacheRecord) => RecordPlace
   /** Ends the file with its root. Only then may it get its name, and only after the snapshot is durable. */
   readonly finish: (root: RecordPlace) => void
+  /** Gives the file up, unless it is finished. */
   readonly abandon: () => void
 }
 
@@ -234,6 +255,7 @@ export function createCache(options: {
   const pending = new ByteWriter(1024 * 1024)
   let written = 0
   let ordinal = 0
+  let ended = false
   const version = Buffer.alloc(4)
   version.writeUInt32LE(VERSION)
   pending.raw(MAGIC).raw(version).hex(options.snapshotId).raw(options.keys.series).raw(salt)
@@ -256,9 +278,12 @@ export function createCache(options: {
       pending.u64(root.offset).u32(root.bytes).u64(root.ordinal)
       flush()
       fileSystem.sync(fd)
+      ended = true
       fileSystem.close(fd)
     },
     abandon: () => {
+      if (ended) return
+      ended = true
       fileSystem.close(fd)
       fileSystem.remove(options.directory, options.name, 'file')
     },

@@ -17,6 +17,8 @@ export type Uploader = {
   readonly below: (bytes: number) => Promise<void>
   /** Resolves when everything pushed is durable. */
   readonly drained: () => Promise<void>
+  /** Begins no further upload and resolves, never rejects, when those under way have ended: only then may the spool be closed. */
+  readonly stop: () => Promise<void>
   readonly uploadedBytes: () => number
   readonly waitingBytes: () => number
 }
@@ -38,6 +40,7 @@ export function createUploader(options: {
   let waiting = 0
   let uploaded = 0
   let failure: { error: unknown } | undefined
+  let stopped = false
 
   const wake = (): void => {
     for (const listener of [...listeners]) listener()
@@ -96,7 +99,7 @@ export function createUploader(options: {
   }
 
   const start = (): void => {
-    while (failure === undefined && active < options.atOnce) {
+    while (failure === undefined && !stopped && active < options.atOnce) {
       const pack = queue.shift()
       if (pack === undefined) return
       active += 1
@@ -133,6 +136,18 @@ export function createUploader(options: {
     },
     below: (bytes) => until(() => waiting < bytes),
     drained: () => until(() => active === 0 && queue.length === 0),
+    stop: () => {
+      stopped = true
+      return new Promise((resolve) => {
+        const look = (): void => {
+          if (active > 0) return
+          listeners.delete(look)
+          resolve()
+        }
+        listeners.add(look)
+        look()
+      })
+    },
     uploadedBytes: () => uploaded,
     waitingBytes: () => waiting,
   }

@@ -71,10 +71,10 @@ export function* walk(options: {
   oneFileSystem: boolean
 }): Generator<WalkStep, void, void> {
   const root = sourceTree(options.paths)
-  const fd = options.fileSystem.open(CWD, SLASH, 'directory')
-  const stat = options.fileSystem.stat(fd, EMPTY)
+  const fd = openSource(options, CWD, SLASH, SLASH)
+  const stat = statSource(options, fd, EMPTY, SLASH)
   yield { step: 'enter', path: SLASH, name: EMPTY, stat, fd, passage: !root.source }
-  if (root.source) yield* walkInside(options, fd, SLASH, stat.deviceId, stat.deviceId)
+  if (root.source) yield* walkSource(options, fd, SLASH, stat.deviceId)
   else yield* walkPassage(options, fd, SLASH, root)
   yield { step: 'leave', path: SLASH }
 }
@@ -98,10 +98,22 @@ function* walkPassage(options: WalkOptions, fd: Descriptor, path: Buffer, tree: 
     }
     const childFd = openSource(options, fd, name, childPath)
     yield { step: 'enter', path: childPath, name, stat, fd: childFd, passage: !child.source }
-    if (child.source) yield* walkInside(options, childFd, childPath, stat.deviceId, stat.deviceId)
+    if (child.source) yield* walkSource(options, childFd, childPath, stat.deviceId)
     else yield* walkPassage(options, childFd, childPath, child)
     yield { step: 'leave', path: childPath }
   }
+}
+
+/** A source that is there and cannot be listed is no empty one. */
+function* walkSource(options: WalkOptions, fd: Descriptor, path: Buffer, device: bigint): Generator<WalkStep, void, void> {
+  let names: Buffer[]
+  try {
+    names = options.fileSystem.readDirectory(fd)
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error
+    throw missing(path, error)
+  }
+  yield* walkInside(options, fd, path, names, device)
 }
 
 function statSource({ fileSystem }: WalkOptions, fd: Descriptor, name: Buffer, path: Buffer): FileStat {
@@ -129,9 +141,14 @@ function missing(path: Buffer, error: FileError): HoldfastError {
   })
 }
 
-function* walkInside(options: WalkOptions, fd: Descriptor, path: Buffer, device: bigint, top: bigint): Generator<WalkStep, void, void> {
+function* walkInside(
+  options: WalkOptions,
+  fd: Descriptor,
+  path: Buffer,
+  names: readonly Buffer[],
+  top: bigint,
+): Generator<WalkStep, void, void> {
   const { fileSystem, excludes, oneFileSystem } = options
-  const names = fileSystem.readDirectory(fd)
   const cache = excludes.isCache(fd)
   for (const name of names) {
     if (cache && !isCacheTag(name)) continue
@@ -149,24 +166,28 @@ function* walkInside(options: WalkOptions, fd: Descriptor, path: Buffer, device:
       yield { step: 'entry', path: childPath, name, stat }
       continue
     }
-    let childFd: Descriptor
+    let childFd: Descriptor | undefined
+    let opened: FileStat
     try {
       childFd = fileSystem.open(fd, name, 'directory')
+      // The directory may have been replaced between the two calls: what was opened counts.
+      opened = fileSystem.stat(childFd, EMPTY)
     } catch (error) {
       if (!(error instanceof FileError)) throw error
+      if (childFd !== undefined) fileSystem.close(childFd)
       yield { step: 'problem', path: childPath, code: error.errno === 'ENOENT' ? 'vanished' : error.errno }
       continue
     }
-    // The directory may have been replaced between the two calls: what was opened counts.
-    const opened = fileSystem.stat(childFd, EMPTY)
     yield { step: 'enter', path: childPath, name, stat: opened, fd: childFd, passage: false }
     if (!oneFileSystem || opened.deviceId === top) {
+      let below: Buffer[] | undefined
       try {
-        yield* walkInside(options, childFd, childPath, opened.deviceId, top)
+        below = fileSystem.readDirectory(childFd)
       } catch (error) {
         if (!(error instanceof FileError)) throw error
         yield { step: 'problem', path: childPath, code: error.errno }
       }
+      if (below !== undefined) yield* walkInside(options, childFd, childPath, below, top)
     }
     yield { step: 'leave', path: childPath }
   }
