@@ -190,7 +190,7 @@ export class RepositoryBuilder {
     lie: Partial<Omit<FooterSegment, 'offset'>> = {},
   ): Promise<void> {
     const made = this.#sealers[kind]!(plain, kind, this.#options.compress)
-    const sealed = Buffer.concat(made.sealed)
+    const sealed = Buffer.concat([made.body, made.tag])
     const row = {
       kind,
       codec: made.codec,
