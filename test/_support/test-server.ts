@@ -6,9 +6,11 @@ import { makeLog } from '@holdfast/shared/log.ts'
 import { systemRandom } from '@holdfast/shared/random.ts'
 import { makeId } from '@holdfast/shared/ids.ts'
 import { buildApp } from 'holdfast-server/app.ts'
+import type { Plugin } from 'holdfast-server/app.ts'
 import type { App, Context } from 'holdfast-server/context.ts'
 import { makeServerKeys } from 'holdfast-server/keys.ts'
 import { secretHash } from 'holdfast-server/passwords.ts'
+import type { Queue } from 'holdfast-server/queue.ts'
 import { openSqliteRecords } from 'holdfast-server/records/sqlite-records.ts'
 import type { UserRow } from 'holdfast-server/records/rows.ts'
 import { Waker } from 'holdfast-server/waker.ts'
@@ -20,7 +22,9 @@ import { TestClock } from './test-clock.ts'
 export type TestServer = Awaited<ReturnType<typeof startTestServer>>
 
 /** Builds the application; `close` also removes its database. */
-export async function startTestServer(options: { clock?: Clock; folder?: string } = {}) {
+export async function startTestServer(
+  options: { clock?: Clock; folder?: string; queue?: Queue; plugins?: readonly Plugin[]; secure?: boolean } = {},
+) {
   const folder = options.folder ?? mkdtempSync(join(tmpdir(), 'holdfast-server-'))
   const databasePath = join(folder, 'holdfast.db')
   const records = await openSqliteRecords(databasePath)
@@ -32,14 +36,14 @@ export async function startTestServer(options: { clock?: Clock; folder?: string 
   const keys = makeServerKeys({ signingSeed: random.bytes(32), sealingKey: random.bytes(32) }, random)
   const config = {
     processorId: makeId(random, 'processor'),
-    secure: true,
+    secure: options.secure ?? true,
     restoreTtlMs: 72 * 3_600_000,
     graceMs: 3_600_000,
     silentMs: 3_600_000,
   }
   const log = makeLog({ program: 'test', clock, write: (line) => logged.push(line) })
-  const context: Context = { records, queue, clock: options.clock ?? clock, random, keys, config, log, waker }
-  const app: App = await buildApp(context)
+  const context: Context = { records, queue: options.queue ?? queue, clock: options.clock ?? clock, random, keys, config, log, waker }
+  const app: App = await buildApp({ ...context, plugins: options.plugins ?? [] })
 
   /** One request of a person or program; `as` is a token, or a session's cookie. */
   async function call(method: string, url: string, as: string | undefined, body?: unknown, headers: Record<string, string> = {}) {
