@@ -99,8 +99,8 @@ describe('one module stands between the product and', () => {
 
 describe('every source file', () => {
   test('is at most 500 lines long', () => {
-    // The reader must be one file, because it is kept in a safe and read there as a whole.
-    const limitOf = (path: string): number => (path === 'reader/holdfast-reader.mjs' ? 910 : 500)
+    // The reader is kept in a safe and must be read there as a whole.
+    const limitOf = (path: string): number => (path === 'reader/holdfast-reader.mjs' ? 399 : 500)
     const long = code.filter((path) => lines(path) > limitOf(path)).map((path) => `${path}: ${lines(path)}`)
     expect(long).toEqual([])
   })
