@@ -49,6 +49,8 @@ export type Context = {
   /** Undefined where nobody can be asked. */
   readonly terminal: () => Terminal | undefined
   readonly writeBytes: (bytes: Uint8Array) => Promise<void>
+  /** A line of the daemon's log. */
+  readonly writeLog: (line: string) => void
 }
 
 /** How a command ended well, and what its summary says; what ends badly is thrown. */

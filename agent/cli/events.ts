@@ -16,6 +16,8 @@ const event = <N extends string, S extends z.ZodRawShape>(name: N, shape: S) =>
 
 const status = event('status', {
   phase: z.string(),
+  /** What `files` counts where it is not files. */
+  unit: z.string().optional(),
   files: count,
   bytes: count,
   /** Bytes that the repository did not have. */
@@ -44,6 +46,8 @@ const entry = event('entry', {
   modifiedAt: time.optional(),
   target: z.string().optional(),
   targetBase64: z.base64().optional(),
+  /** Whether it was asked for with all its metadata: the text for people shows it then. */
+  long: z.boolean(),
 })
 const snapshot = event('snapshot', {
   id: z.string(),
@@ -93,6 +97,8 @@ const record = event('record', {
   token: z.string(),
   header: z.record(z.string(), z.unknown()),
 })
+/** A signed record as the server exports it: everything that a verifier needs. */
+const exportedRecord = event('exported-record', { record: z.record(z.string(), z.unknown()) })
 /** What a grant opens, said before it is made. */
 const grantTerms = event('grant-terms', {
   restoreId: z.string(),
@@ -166,6 +172,7 @@ export const cliEvent = z.discriminatedUnion('event', [
   rosterAgent,
   finding,
   record,
+  exportedRecord,
   grantTerms,
   recoveryCode,
   help,

@@ -13,10 +13,11 @@ import type { Context } from './context.ts'
 export type Recovery = { readonly files: (files: readonly FileAct[]) => void }
 
 /** Gives `work` a place to tell of files; what it throws is journalled as the end of the recovery. */
-export async function withRecovery<T extends { readonly problemCount?: number }>(
+export async function withRecovery<T>(
   context: Context,
   what: { repository: Repository; snapshot: OpenedSnapshot; dryRun: boolean },
   work: (recovery: Recovery) => Promise<T>,
+  isIncomplete: (result: T) => boolean,
 ): Promise<T> {
   const { repository, snapshot } = what
   const agent = what.dryRun ? undefined : findAgent(context, repository.description.domainId)
@@ -37,7 +38,8 @@ export async function withRecovery<T extends { readonly problemCount?: number }>
   })
   try {
     const result = await work({ files: journalled.files })
-    journalled.ended((result.problemCount ?? 0) > 0 ? 'incomplete' : 'ok', (result.problemCount ?? 0) > 0 ? 'incomplete' : undefined)
+    if (isIncomplete(result)) journalled.ended('incomplete', 'incomplete')
+    else journalled.ended('ok')
     return result
   } catch (error) {
     const isCancelled = context.signal.aborted || isHoldfastError(error, 'cancelled')

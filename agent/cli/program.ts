@@ -78,6 +78,7 @@ function makeContext(surroundings: Surroundings, report: Reporter, options: Glob
     report,
     terminal: () => surroundings.terminal((text) => stderr.write(text)),
     writeBytes: stdout.writeBytes,
+    writeLog: stderr.write,
   }
 }
 
@@ -141,7 +142,11 @@ function usageError(error: CommanderError, argv: readonly string[]): HoldfastErr
   const verb = verbOf(argv)
   const known = VERBS.some(({ name }) => name === verb)
   const help = `'holdfast ${known ? `${verb} ` : ''}--help' explains`
-  if (error.code === 'commander.help') return new HoldfastError('usage', `'${verb}' needs a word more: ${help}`)
+  if (error.code === 'commander.help')
+    return new HoldfastError(
+      'usage',
+      verb === undefined ? `say what to do, for example 'holdfast backup PATH'; ${help}` : `'${verb}' needs a word more: ${help}`,
+    )
   const what = error.message
     .replace(/^error: /, '')
     .replace(/\n\(/g, ' (')

@@ -12,7 +12,7 @@ export function liveLine(status: Status, columns: number, style: Style): string 
   const parts: { text: string; rank: number; paint?: (text: string) => string }[] = [
     { text: phase, rank: 0, paint: style.bold },
     ...(share === undefined ? [] : [{ text: `${bar(share)} ${String(Math.floor(share * 100)).padStart(3)} %`, rank: 3 }]),
-    { text: ofTotal(formatCount(status.files), status.totalFiles, formatCount) + ' files', rank: 2 },
+    { text: ofTotal(formatCount(status.files), status.totalFiles, formatCount) + ` ${status.unit ?? 'files'}`, rank: 2 },
     { text: ofTotal(formatBytes(bytes), totalBytes, formatBytes), rank: 1 },
     { text: `${formatBytes(status.bytesPerSecond)}/s`, rank: 4 },
     ...dedup(status).map((text) => ({ text, rank: 6 })),
@@ -36,7 +36,7 @@ export function plainStatus(status: Status): string {
   const left = status.secondsLeft === undefined ? '' : `, ${formatDuration(status.secondsLeft * 1000)} left`
   const known = dedup(status)
   const problems = status.problems === 0 ? '' : `, ${formatMany(status.problems, 'problem')}`
-  const files = `${ofTotal(formatCount(status.files), status.totalFiles, formatCount)} files`
+  const files = `${ofTotal(formatCount(status.files), status.totalFiles, formatCount)} ${status.unit ?? 'files'}`
   const bytes = ofTotal(formatBytes(status.bytes), status.totalBytes, formatBytes)
   return `${formatDuration(status.elapsedMs)} ${status.phase}: ${files}, ${bytes}, ${formatBytes(status.bytesPerSecond)}/s${known.length === 0 ? '' : `, ${known[0]}`}${left}${problems}`
 }

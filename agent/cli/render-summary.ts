@@ -2,6 +2,7 @@
 import { shownText } from './byte-text.ts'
 import type { Summary } from './events.ts'
 import { formatBytes, formatCount, formatDuration, formatMany } from './format.ts'
+import { statusLines } from './render-status.ts'
 import { type Rendered, type RenderOptions, shownPath } from './render.ts'
 
 type Counts = Readonly<Record<string, number>>
@@ -9,9 +10,12 @@ type Counts = Readonly<Record<string, number>>
 /** Undefined where the command has said everything already. */
 export function renderSummary(summary: Summary, { quiet, style }: RenderOptions): Rendered {
   if (summary.result === 'failed' || summary.result === 'interrupted') return undefined
-  const lines = (LINES[summary.command] ?? (() => []))(summary, summary.counts ?? {})
+  const lines =
+    summary.command === 'status'
+      ? statusLines(summary, style.stdout)
+      : (LINES[summary.command] ?? (() => []))(summary, summary.counts ?? {})
   if (lines.length === 0) return undefined
-  const isAnswer = summary.command === 'init' || summary.command === 'enroll' || summary.command === 'status'
+  const isAnswer = ANSWERS.has(summary.command)
   const text = `${lines.join('\n')}\n`
   if (isAnswer) return { stdout: text }
   if (quiet) return undefined
@@ -23,6 +27,9 @@ export function renderSummary(summary: Summary, { quiet, style }: RenderOptions)
       .join('')}${paint(lines.at(-1) ?? '')}\n`,
   }
 }
+
+/** Their summary is what was asked for, so it goes to standard output and is there with --quiet too. */
+const ANSWERS = new Set(['init', 'enroll', 'status', 'domain fingerprint', 'request'])
 
 const of = (counts: Counts, name: string): number => counts[name] ?? 0
 const short = (id: string | undefined): string => (id ?? '').slice(0, 8)
@@ -77,6 +84,7 @@ const LINES: Readonly<Record<string, (summary: Summary, counts: Counts) => strin
   'key add': (summary) => [`key ${short(summary.keyName)} added (${shownText(summary.place ?? '')})`],
   'key remove': (summary) => [`key ${short(summary.keyName)} removed`],
   'key passwd': (summary) => [`passphrase changed: key ${short(summary.keyName)} (${shownText(summary.place ?? '')})`],
+  'domain fingerprint': (summary) => [summary.domainFingerprint ?? ''],
   'domain bundle': (summary) => [
     `bundle for ${summary.agentId ?? ''} made: ${shownText(summary.place ?? '')}`,
     `  the agent is told this domain: --domain ${summary.domainFingerprint ?? ''}`,
@@ -95,6 +103,10 @@ const LINES: Readonly<Record<string, (summary: Summary, counts: Counts) => strin
     `${summary.dryRun ? 'would request' : 'requested'} ${summary.restoreId ?? ''}${summary.state === undefined ? '' : ` (${summary.state})`}`,
   ],
   records: (_, counts) => [formatMany(of(counts, 'records'), 'record')],
+  'key list': (_, counts) => [formatMany(of(counts, 'keys'), 'key')],
+  ls: (_, counts) => [`${formatMany(of(counts, 'entries'), 'entry', 'entries')}, ${formatBytes(of(counts, 'bytes'))}`],
+  'domain roster list': (_, counts) => [`roster ${of(counts, 'number')}: ${formatMany(of(counts, 'agents'), 'agent')}`],
+  run: (summary) => [summary.state === 'accepted' ? 'agreed; the daemon takes it up within a minute' : 'stopped'],
   doctor: (summary) => [summary.result === 'done' ? 'this store can hold a repository' : 'this store cannot hold a repository as it is'],
   enroll: (summary) => [
     `Enrolled as ${summary.agentId ?? ''}`,

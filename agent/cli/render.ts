@@ -53,6 +53,8 @@ export function renderEvent(event: Said, options: RenderOptions): Rendered {
     }
     case 'record':
       return { stdout: `${recordLine(event)}\n` }
+    case 'exported-record':
+      return { stdout: `${JSON.stringify(event.record)}\n` }
     case 'grant-terms':
       return { stderr: quiet ? '' : grantText(event, style.stderr) }
     case 'recovery-code':
@@ -77,10 +79,10 @@ function entryLine(entry: Said<'entry'>): string {
       ? ''
       : ` -> ${entry.targetBase64 === undefined ? printable(entry.target) : shownBytes(Buffer.from(entry.targetBase64, 'base64'))}`
   const slash = entry.kind === 'directory' && entry.path !== '/' ? '/' : ''
-  if (entry.modifiedAt === undefined) return `${shownPath(entry)}${slash}`
+  if (!entry.long) return `${shownPath(entry)}${slash}`
   const owner = `${entry.uid}:${entry.gid}`.padEnd(11)
   const size = (entry.size === undefined ? '-' : formatCount(entry.size)).padStart(15)
-  return `${KIND_LETTER[entry.kind] ?? '?'}${modeText(entry.mode)}  ${owner} ${size}  ${formatTime(parseTime(entry.modifiedAt))}  ${shownPath(entry)}${slash}${target}`
+  return `${KIND_LETTER[entry.kind] ?? '?'}${modeText(entry.mode)}  ${owner} ${size}  ${entry.modifiedAt === undefined ? `${entry.mtimeNs} ns` : formatTime(parseTime(entry.modifiedAt))}  ${shownPath(entry)}${slash}${target}`
 }
 
 /** `rwxr-sr-t` of `3755`. */

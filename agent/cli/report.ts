@@ -161,10 +161,11 @@ function createRate(clock: Clock): (progress: Progress) => Status {
     }
     const bytesPerSecond = Math.round(perSecond === 0 && elapsedMs > 0 ? progress.bytes / (elapsedMs / 1000) : perSecond)
     const left = progress.totalBytes === undefined ? undefined : Math.max(0, progress.totalBytes - progress.bytes)
-    const { phase, files, bytes, newBytes, uploadedBytes, problems, totalFiles, totalBytes } = progress
+    const { phase, unit, files, bytes, newBytes, uploadedBytes, problems, totalFiles, totalBytes } = progress
     return {
       event: 'status',
       phase,
+      ...(unit === undefined ? {} : { unit }),
       files,
       bytes,
       ...(newBytes === undefined ? {} : { newBytes }),

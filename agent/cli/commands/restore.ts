@@ -5,8 +5,9 @@ import { type Overwrite, type RestoreReport, restoreSnapshot } from '../../resto
 import { batched, fileActOf } from '../../daemon/engines.ts'
 import { bytesOfText, pathFields } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
+import { parseWhole } from '../format.ts'
 import { collect } from '../options.ts'
-import { withRecovery } from '../local-recovery.ts'
+import { type Recovery, withRecovery } from '../local-recovery.ts'
 import { rootOf, withRepository } from '../open.ts'
 import { absolutePath } from '../paths.ts'
 import { problemWords } from '../problem-words.ts'
@@ -20,6 +21,7 @@ export function define(command: Command, start: Start): void {
     .argument('<snapshot>', "an id, the beginning of one, or 'latest'")
     .requiredOption('--target <directory>', 'where to; /srv/data becomes DIRECTORY/srv/data')
     .option('--path <path>', 'only this file or directory, as ls shows it (again for more)', collect)
+    .option('--workers <n>', 'threads that open and write')
     .addOption(
       new Option('--overwrite <rule>', 'what happens to files that are there and differ')
         .choices(['beside', 'changed', 'always', 'never'])
@@ -54,7 +56,7 @@ async function restore(context: Context, name: string, flags: RestoreFlags): Pro
     const snapshot = await chooseSnapshot(context, repository, name)
     const { view, refused } = await repository.loadView(context.signal)
     for (const { error } of refused) report.say({ event: 'notice', level: 'warning', message: error.message })
-    const done = await withRecovery(context, { repository, snapshot, dryRun }, async (recovery) => {
+    const work = async (recovery: Recovery): Promise<RestoreReport> => {
       const files = batched(recovery.files)
       try {
         return await restoreSnapshot({
@@ -67,6 +69,7 @@ async function restore(context: Context, name: string, flags: RestoreFlags): Pro
           overwrite: flags.overwrite,
           signal: context.signal,
           dryRun,
+          ...(flags.workers === undefined ? {} : { workers: parseWhole(flags.workers, '--workers', 1, 64) }),
           onEntry: (entry) => files.add(fileActOf(entry)),
           onProgress: ({ files: count, bytes, totalFiles, totalBytes }) =>
             report.progress({
@@ -81,7 +84,8 @@ async function restore(context: Context, name: string, flags: RestoreFlags): Pro
       } finally {
         files.flush()
       }
-    })
+    }
+    const done = await withRecovery(context, { repository, snapshot, dryRun }, work, ({ problemCount }) => problemCount > 0)
     refuseNothingFound(done, paths)
     for (const { path, code, errno } of done.problems)
       report.say({
