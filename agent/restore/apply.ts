@@ -5,38 +5,19 @@ import { type Descriptor, FileError, type FileStat, type FileSystem } from '../f
 import { blake3, type Hasher } from '../repository/blake3.ts'
 import type { PackReader } from '../repository/pack-reader.ts'
 import type { Entry } from '../repository/tree.ts'
-import type { BlobLocation } from '../repository/view.ts'
-import { BatchWriter, type Outcome, type Piece, type SealedInBatch } from './batch.ts'
-import { collectGarbage } from './collect-garbage.ts'
 import { sameContent } from './compare.ts'
-import { besideName, contentBytes, decide, decideCompared, type Decision, mayBeTorn, type Overwrite, temporaryName } from './decide.ts'
+import { besideName, decide, decideCompared, type Decision, mayBeTorn, type Overwrite } from './decide.ts'
 import type { Executor } from './executor.ts'
+import { BATCHES_IN_FLIGHT, FilePipeline, type Item } from './file-pipeline.ts'
 import { isFatal, metadataDiffers, type MetadataProblem, removeInheritedAcls, setMetadata } from './metadata.ts'
 import { LinkGroups } from './link-groups.ts'
 import type { Interruption } from './mark.ts'
 import type { ReportBuilder } from './report.ts'
 import { TargetDirectory, TargetTree } from './target-tree.ts'
 import { Tasks } from './tasks.ts'
-import { entryPath, readChunkIds, type WalkDirectory, type WalkStep } from './tree-reader.ts'
-import {
-  createTemporary,
-  finishFile,
-  type Place,
-  removeTemporary,
-  writeContent,
-  writeFile,
-  writeHardLink,
-  writeSpecial,
-} from './write-file.ts'
+import { entryPath, type WalkDirectory, type WalkStep } from './tree-reader.ts'
+import { writeHardLink } from './write-file.ts'
 
-/** A file of more content than this is written in parts by all threads; a batch of small files holds about as much. */
-const BATCH_BYTES = 4 * 2 ** 20
-const BATCH_FILES = 512
-/** What the segments of a batch may come to opened, where each gives only a little. */
-const BATCH_PLAIN_BYTES = 16 * 2 ** 20
-/** Directories whose descriptors a batch keeps open. */
-const BATCH_DIRECTORIES = 48
-const BATCHES_IN_FLIGHT = 3
 const BESIDE_ATTEMPTS = 1000
 const HERE = Buffer.alloc(0)
 
@@ -56,43 +37,6 @@ export type ApplyOptions = {
   readonly signal?: AbortSignal | undefined
 }
 
-/** An entry on its way to a name. */
-type Item = {
-  readonly directory: TargetDirectory
-  readonly entry: Entry
-  readonly name: Buffer
-  /** Replaces what stands there. */
-  readonly replace: boolean
-  readonly beside: boolean
-  readonly ids: readonly string[]
-}
-type Located = { readonly item: Item; readonly pieces: readonly Piece[] }
-
-class OpenBatch {
-  readonly files: Located[] = []
-  readonly unlocated: Item[] = []
-  readonly places: BlobLocation[] = []
-  readonly directories = new Set<TargetDirectory>()
-  readonly #ordinals = new Map<string, number>()
-  bytes = 0
-  plainBytes = 0
-
-  /** The piece that holds a chunk; of several copies one in a segment that is needed anyway. Undefined where the view has none. */
-  piece(reader: PackReader, id: string): Piece | undefined {
-    const places = reader.locate(id, 'chunk')
-    const key = (place: BlobLocation): string => `${place.pack.random}${place.segment.offset}`
-    const place = places.find((candidate) => this.#ordinals.has(key(candidate))) ?? places[0]
-    if (place === undefined) return undefined
-    let segment = this.#ordinals.get(key(place))
-    if (segment === undefined) {
-      segment = this.places.push(place) - 1
-      this.#ordinals.set(key(place), segment)
-      this.plainBytes += place.segment.plainBytes
-    }
-    return { segment, offset: place.offset, bytes: place.bytes, id }
-  }
-}
-
 export class Applier {
   readonly #options: ApplyOptions
   readonly #fs: FileSystem
@@ -103,7 +47,7 @@ export class Applier {
   readonly #hasher: Hasher
   readonly #report: ReportBuilder
   readonly #deferred: (() => Promise<void>)[] = []
-  #batch = new OpenBatch()
+  readonly #files: FilePipeline
 
   constructor(options: ApplyOptions) {
     this.#options = options
@@ -111,6 +55,14 @@ export class Applier {
     this.#report = options.report
     this.#hasher = blake3.keyed(options.idKey)
     this.#tree = new TargetTree(options.fs, (directory) => this.#over(directory))
+    this.#files = new FilePipeline({
+      ...options,
+      tree: this.#tree,
+      tasks: this.#tasks,
+      onSettled: (item, problems) => this.#settled(item, problems),
+      onRefused: (item, error) => this.#refusedItem(item, error),
+      onProgress: () => this.#report.progress(),
+    })
   }
 
   /** Restores everything that the walk yields. When it resolves or rejects nothing is being written any more. */
@@ -132,10 +84,10 @@ export class Applier {
     // What settles may start work again: a name that was taken meanwhile, a hard link whose first name failed.
     do {
       await this.#runDeferred()
-      await this.#flush()
+      await this.#files.flush()
       await this.#tasks.settle()
       this.#tasks.check()
-    } while (this.#deferred.length > 0 || this.#batch.files.length + this.#batch.unlocated.length > 0)
+    } while (this.#deferred.length > 0 || !this.#files.empty)
   }
 
   async #step(step: WalkStep): Promise<void> {
@@ -271,7 +223,7 @@ export class Applier {
         const decision = await this.#decide(directory, entry, name, looksAgain || directory.existed)
         if (decision === 'beside') continue
         if (decision === 'keep') return this.#keep(directory, entry, name)
-        return await this.#write({ directory, entry, name, replace: decision === 'replace', beside: attempt > 0, ids: [] })
+        return await this.#files.write({ directory, entry, name, replace: decision === 'replace', beside: attempt > 0, ids: [] })
       }
       throw new FileError('open', 'EEXIST')
     } catch (error) {
@@ -323,213 +275,6 @@ export class Applier {
       return setMetadata(this.#fs, handle, HERE, entry, true)
     } finally {
       this.#fs.close(handle)
-    }
-  }
-
-  async #write(item: Item): Promise<void> {
-    const { directory, entry } = item
-    if (entry.kind !== 'file') {
-      const at = this.#tree.hold(directory)
-      try {
-        this.#settled(item, writeSpecial(this.#fs, placeOf(item, at), entry))
-      } catch (error) {
-        this.#refusedItem(item, error)
-      } finally {
-        this.#tree.release(directory)
-      }
-      return
-    }
-    if (contentBytes(entry) > BATCH_BYTES) return this.#writeLarge(item)
-    const ids: string[] = []
-    try {
-      for await (const page of readChunkIds(this.#options.reader, entry.content, this.#options.signal)) {
-        ids.push(...page)
-        // Every chunk has at least one byte: more ids than bytes cannot be this file's.
-        if (ids.length > contentBytes(entry)) throw wrongLength()
-      }
-    } catch (error) {
-      return this.#failed(directory, entry, error)
-    }
-    await this.#enqueue({ ...item, ids })
-  }
-
-  async #enqueue(item: Item): Promise<void> {
-    this.#tree.hold(item.directory)
-    const batch = this.#batch
-    const pieces: Piece[] = []
-    let missing = false
-    for (const id of item.ids) {
-      const piece = batch.piece(this.#options.reader, id)
-      if (piece === undefined) missing = true
-      else pieces.push(piece)
-    }
-    if (missing || sum(pieces) + inlineBytes(item.entry) !== contentBytes(item.entry)) batch.unlocated.push(item)
-    else batch.files.push({ item, pieces })
-    batch.bytes += contentBytes(item.entry)
-    batch.directories.add(item.directory)
-    if (
-      batch.bytes >= BATCH_BYTES ||
-      batch.plainBytes >= BATCH_PLAIN_BYTES ||
-      batch.files.length >= BATCH_FILES ||
-      batch.directories.size >= BATCH_DIRECTORIES
-    )
-      await this.#flush()
-  }
-
-  async #flush(): Promise<void> {
-    const batch = this.#batch
-    if (batch.files.length + batch.unlocated.length === 0) return
-    this.#batch = new OpenBatch()
-    await this.#tasks.begin(() => this.#runBatch(batch))
-  }
-
-  /** Sealed segments with their keys. A segment that could not be had is left out, and those that need it are read copy by copy later. */
-  async #fetch(places: readonly BlobLocation[]): Promise<{ segments: SealedInBatch[]; ordinals: Map<number, number> }> {
-    const { reader, signal } = this.#options
-    const sealed = await reader.fetchSealed(places, signal)
-    const segments: SealedInBatch[] = []
-    const ordinals = new Map<number, number>()
-    for (const [i, place] of places.entries()) {
-      const bytes = sealed[i]!
-      if (bytes instanceof HoldfastError) continue
-      const { kind, codec, epoch, segmentId, sealedBytes, plainBytes } = place.segment
-      // Own copies: these buffers are handed over to another thread.
-      const key = new Uint8Array(reader.keyOf(place))
-      ordinals.set(
-        i,
-        segments.push({
-          kind,
-          codec,
-          epoch,
-          sealedBytes,
-          plainBytes,
-          key,
-          segmentId: Buffer.from(segmentId),
-          sealed: new Uint8Array(bytes),
-        }) - 1,
-      )
-    }
-    return { segments, ordinals }
-  }
-
-  async #runBatch(batch: OpenBatch): Promise<void> {
-    const { segments, ordinals } = await this.#fetch(batch.places)
-    collectGarbage()
-    const writer = new BatchWriter()
-    const sent: Located[] = []
-    const alone = [...batch.unlocated]
-    for (const located of batch.files) {
-      const pieces = located.pieces.map((piece) => ({ ...piece, segment: ordinals.get(piece.segment) ?? -1 }))
-      if (pieces.some((piece) => piece.segment < 0)) alone.push(located.item)
-      else {
-        writer.add({ place: placeOf(located.item, located.item.directory.fd!), entry: located.item.entry, pieces })
-        sent.push(located)
-      }
-    }
-    const result = await this.#options.executor.run({ segments, files: writer.finish(), parts: [] }, batch.bytes)
-    for (const [i, { item }] of sent.entries()) {
-      const outcome = result.files[i]!
-      if (outcome.result === 'written') this.#settled(item, outcome.problems ?? [])
-      else if (outcome.result === 'damaged') alone.push(item)
-      else this.#refusedItem(item, errorOf(outcome))
-      if (outcome.result !== 'damaged') this.#tree.release(item.directory)
-    }
-    for (const item of alone) {
-      await this.#writeAlone(item)
-      this.#tree.release(item.directory)
-    }
-    collectGarbage()
-    this.#report.progress()
-  }
-
-  /** Writes a small file from the first good copy of each chunk. */
-  async #writeAlone(item: Item): Promise<void> {
-    const { reader, signal } = this.#options
-    const { entry, directory } = item
-    try {
-      const pieces: Buffer[] = []
-      for (const id of item.ids) pieces.push(await reader.readChunk(id, signal))
-      if (entry.content?.kind === 'inline') pieces.push(entry.content.bytes)
-      if (pieces.reduce((total, piece) => total + piece.length, 0) !== contentBytes(entry)) throw wrongLength()
-      this.#settled(item, writeFile(this.#fs, placeOf(item, directory.fd!), entry, pieces))
-    } catch (error) {
-      this.#refusedItem(item, error)
-    }
-  }
-
-  /** A large file: parts of it are fetched and written side by side into one temporary file. */
-  async #writeLarge(item: Item): Promise<void> {
-    const { entry, directory } = item
-    const { reader, signal } = this.#options
-    const at = this.#tree.hold(directory)
-    const place = placeOf(item, at)
-    let fd: Descriptor | undefined
-    const parts: Promise<void>[] = []
-    const failures: unknown[] = []
-    try {
-      fd = createTemporary(this.#fs, place)
-      let position = 0
-      let run: { id: string; bytes: number }[] = []
-      let runBytes = 0
-      const send = async (): Promise<void> => {
-        if (run.length === 0) return
-        const [ids, from] = [run.map(({ id }) => id), position - runBytes]
-        run = []
-        runBytes = 0
-        await this.#tasks.begin(() => {
-          const part = this.#writePart(fd!, entry, ids, from).catch((error: unknown) => void failures.push(error))
-          parts.push(part)
-          return part
-        })
-      }
-      for await (const page of readChunkIds(reader, entry.content, signal))
-        for (const id of page) {
-          if (failures.length > 0) throw failures[0]
-          const bytes = reader.locate(id, 'chunk')[0]?.bytes
-          if (bytes === undefined) await reader.readChunk(id, signal)
-          run.push({ id, bytes: bytes ?? 0 })
-          position += bytes ?? 0
-          runBytes += bytes ?? 0
-          if (position > contentBytes(entry)) throw wrongLength()
-          if (runBytes >= BATCH_BYTES / 2) await send()
-        }
-      await send()
-      await Promise.all(parts)
-      if (failures.length > 0) throw failures[0]
-      if (position !== contentBytes(entry)) throw wrongLength()
-      const whole = fd
-      fd = undefined
-      this.#settled(item, finishFile(this.#fs, whole, place, entry, entry.extents !== undefined))
-    } catch (error) {
-      await Promise.all(parts)
-      if (fd !== undefined) {
-        this.#fs.close(fd)
-        removeTemporary(this.#fs, at, temporaryName(item.name))
-      }
-      this.#refusedItem(item, error)
-    } finally {
-      this.#tree.release(directory)
-    }
-    this.#report.progress()
-  }
-
-  async #writePart(fd: Descriptor, entry: Entry, ids: readonly string[], position: number): Promise<void> {
-    const { reader, signal, executor } = this.#options
-    const batch = new OpenBatch()
-    const found = ids.map((id) => batch.piece(reader, id))
-    const { segments, ordinals } = await this.#fetch(batch.places)
-    const pieces = found.map((piece) => (piece === undefined ? undefined : { ...piece, segment: ordinals.get(piece.segment) ?? -1 }))
-    if (pieces.every((piece) => piece !== undefined && piece.segment >= 0)) {
-      const part = { fd, extents: entry.extents, position, pieces: pieces as Piece[] }
-      const result = await executor.run({ segments, files: new BatchWriter().finish(), parts: [part] }, sum(part.pieces))
-      const outcome = result.parts[0]!
-      if (outcome.result === 'written') return
-      if (outcome.result !== 'damaged') throw errorOf(outcome)
-    }
-    for (const id of ids) {
-      const bytes = await reader.readChunk(id, signal)
-      writeContent(this.#fs, fd, bytes, position, entry.extents)
-      position += bytes.length
     }
   }
 
@@ -623,27 +368,6 @@ export class Applier {
     } else if (isHoldfastError(error, 'damaged', 'not-found')) this.#report.problem(path, 'damaged', error.message)
     else throw error
   }
-}
-
-function placeOf(item: Item, at: Descriptor): Place {
-  return { at, name: item.name, exclusive: !item.replace, existed: item.directory.existed }
-}
-
-function errorOf(outcome: Outcome): unknown {
-  if (outcome.result === 'exists') return new FileError('rename', 'EEXIST')
-  return new FileError('write', outcome.errno ?? 'EIO')
-}
-
-function sum(pieces: readonly Piece[]): number {
-  return pieces.reduce((total, piece) => total + piece.bytes, 0)
-}
-
-function inlineBytes(entry: Entry): number {
-  return entry.content?.kind === 'inline' ? entry.content.bytes.length : 0
-}
-
-function wrongLength(): HoldfastError {
-  return new HoldfastError('damaged', 'its chunks do not have the length of the file')
 }
 
 function localDisk(path: Buffer, error: unknown): unknown {

@@ -29,7 +29,7 @@ const ZEROS = Buffer.alloc(64 * 1024)
  * `damaged` (what was written until then is right), `grant-required`, or what the store says.
  */
 export async function dumpFile(options: DumpOptions): Promise<number> {
-  const { repository, view, keys, snapshot, path, write, signal } = options
+  const { repository, view, keys, path, write, signal } = options
   const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys })
   const entry = await findEntry(options, reader)
   if (entry.kind !== 'file')
