@@ -71,8 +71,8 @@ export function* walk(options: {
   oneFileSystem: boolean
 }): Generator<WalkStep, void, void> {
   const root = sourceTree(options.paths)
+  const stat = statSource(options, CWD, SLASH, SLASH)
   const fd = openSource(options, CWD, SLASH, SLASH)
-  const stat = statSource(options, fd, EMPTY, SLASH)
   yield { step: 'enter', path: SLASH, name: EMPTY, stat, fd, passage: !root.source }
   if (root.source) yield* walkSource(options, fd, SLASH, stat.deviceId)
   else yield* walkPassage(options, fd, SLASH, root)
