@@ -126,6 +126,60 @@ describe('a backup by policy', () => {
     await until(async () => expect(await recordKinds()).toEqual(['run-started', 'run-ended']))
   })
 
+  it("goes on by the agent's own clock while the server is away, and its records catch up", async () => {
+    const policyId = await backedUp()
+    await daemon?.stop()
+    customer.state.runs.save({ [policyId]: { lastStartMs: 1_700_000_000_000, failures: 0 } })
+    let isAway = true
+    const { transport } = customer
+    const away: typeof transport = {
+      ...transport,
+      send: (request) => (isAway ? Promise.reject(new HoldfastError('server-unreachable', 'the server is away')) : transport.send(request)),
+    }
+    daemon = customer.start({ transport: away })
+    await until(() =>
+      expect(customer.status()).toMatchObject({
+        lastRun: { outcome: 'ok' },
+        journal: { lastSeq: 5, pending: 2 },
+        server: { error: 'the server is away' },
+      }),
+    )
+    isAway = false
+    // Nothing of the unchanged files was transmitted; the run is recorded all the same.
+    await until(async () => expect(await recordKinds()).toEqual(['run-started', 'transmission', 'run-ended', 'run-started', 'run-ended']))
+    await until(async () => expect(await snapshots()).toHaveLength(2))
+  })
+
+  it('that a kill cut off is recorded as interrupted at the next start, and tried again', async () => {
+    const policyId = await backedUp()
+    await daemon?.stop()
+    const { agentId, controllerId, processorId } = customer.agent()
+    const header = {
+      ...{
+        v: 1,
+        kind: 'run-started',
+        agentId,
+        controllerId,
+        processorId,
+        policyId,
+        actor: `policy:${policyId}`,
+        purpose: 'backup',
+        source: 'documents',
+      },
+      instructionId: customer.ids.instructionId,
+      at: '2026-01-01T00:00:00.000Z',
+      runId: `run_${'7'.repeat(32)}`,
+      from: { region: 'CA-QC' },
+      to: { region: 'CA-ON' },
+    }
+    customer.state.current.save({ header, startedAt: header.at })
+    daemon = customer.start()
+    await until(async () => expect(await recordKinds()).toEqual(['run-started', 'transmission', 'run-ended', 'run-ended']))
+    expect(customer.state.runs.load()?.[policyId]).toMatchObject({ lastOutcome: 'failed', lastCode: 'interrupted', failures: 1 })
+    const run = await customer.server.call('GET', `/v1/runs/${header.runId}`, customer.token)
+    expect(run.json()).toMatchObject({ state: 'failed', code: 'interrupted' })
+  })
+
   it('does not happen twice at once: a second daemon on the same state is refused', async () => {
     await customer.collect()
     daemon = customer.start()

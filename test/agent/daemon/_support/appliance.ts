@@ -231,6 +231,9 @@ export async function makeCustomer(files: Readonly<Record<string, string>>) {
     close: async () => {
       directory.close()
       await store.close()
+      // What an abort left behind is still at work in the application.
+      server.waker.stop()
+      await transport.settled()
       await server.close()
       await rm(folder, { recursive: true, force: true })
     },
@@ -240,21 +243,27 @@ export async function makeCustomer(files: Readonly<Record<string, string>>) {
 type Injectable = Parameters<typeof startTestServer>[0] extends unknown ? Awaited<ReturnType<typeof startTestServer>>['app'] : never
 
 /** Requests of the agent straight into the application. An abort leaves the request to itself and rejects. */
-export function appTransport(app: Injectable): Transport {
+export function appTransport(app: Injectable): Transport & { readonly settled: () => Promise<unknown> } {
+  const underway = new Set<Promise<unknown>>()
   return {
+    settled: () => Promise.allSettled([...underway]),
     send: ({ method, path, headers, body, signal }) =>
       new Promise((resolve, reject) => {
         const abort = (): void => reject(signal.reason)
         signal.addEventListener('abort', abort, { once: true })
-        app
-          .inject({ method, url: path, headers: { ...headers }, ...(body.length > 0 ? { payload: body } : {}) })
+        const answer = app.inject({ method, url: path, headers: { ...headers }, ...(body.length > 0 ? { payload: body } : {}) })
+        underway.add(answer)
+        answer
           .then(({ statusCode, headers: replied, rawPayload }) => {
             const flat = Object.fromEntries(
               Object.entries(replied).map(([name, value]) => [name, value === undefined ? undefined : String(value)]),
             )
             resolve({ status: statusCode, headers: flat, body: rawPayload })
           }, reject)
-          .finally(() => signal.removeEventListener('abort', abort))
+          .finally(() => {
+            underway.delete(answer)
+            signal.removeEventListener('abort', abort)
+          })
       }),
     close: async () => undefined,
   }
