@@ -35,6 +35,7 @@ const POLL_MARGIN_MS = 30_000
 const DELIVER_MS = 15_000
 const PAUSE_MS = 5_000
 const ACKNOWLEDGED_MAX = 64
+const NEARLY_FULL = 0.8
 
 /** Commands are opened one by one, so that one that is not understood does not hide the others. */
 const looseReply = pollReply.extend({ commands: z.array(z.unknown()).max(64) })
@@ -292,6 +293,17 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       }
     }
 
+    const tellRoom = (): void => {
+      const { bytes, limitBytes: limit } = journal.stats()
+      const isNearlyFull = bytes > limit * NEARLY_FULL
+      if (isNearlyFull)
+        alarms.raise(
+          'journal-nearly-full',
+          'the journal is nearly full of records that the server has not recorded; when it is, no run begins',
+        )
+      else alarms.clear('journal-nearly-full')
+    }
+
     const deliverLoop = async (): Promise<void> => {
       const again = backoff(random, { firstMs: 2000, mostMs: 5 * 60_000 })
       while (!signal.aborted) {
@@ -300,6 +312,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
           await requests.send(signal)
           await delivery.deliver(signal)
           if (known.acceptedThrough !== acceptedThrough) tellStatus()
+          tellRoom()
           await outbox.send(signal)
           again.reset()
           alarms.clear('delivery')
@@ -308,6 +321,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
           if (signal.aborted) return
           if (!isHoldfastError(error) || error.code === 'local-disk' || error.code === 'damaged') throw error
           log.warn('delivery-failed', { code: error.code, message: error.message })
+          tellRoom()
           if (!error.retryable) alarms.raise('delivery', messageOf(error))
           // Not woken by news: each new record would try a server that is away.
           await clock.sleep(again.next(retryAfterMs(error)), signal).catch((stopped: unknown) => {

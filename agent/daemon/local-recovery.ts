@@ -3,15 +3,16 @@
 import type { Clock } from '@holdfast/shared/clock.ts'
 import type { Outcome, Purpose } from '@holdfast/shared/protocol/common.ts'
 import { hex64, label } from '@holdfast/shared/protocol/common.ts'
+import { recordHeader, type RecordHeader } from '@holdfast/shared/protocol/records.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import type { FileSystem } from '../file-system/file-system.ts'
 import { ownValue, type AgentConfig } from './agent-config.ts'
 import { agentState, loadAgent } from './agent-state.ts'
 import { newRunId } from './backup-task.ts'
 import { openJournal } from './journal.ts'
-import { NO_TOTALS, recorder, storePlace, type FileAct, type RecoveryAct } from './recorder.ts'
+import { NO_TOTALS, recorder, storePlace, type FileAct, type Recorder, type RecoveryAct } from './recorder.ts'
 import { tallyFiles } from './restore-task.ts'
-import { openStateDirectory } from './state-directory.ts'
+import { openStateDirectory, type StateDirectory } from './state-directory.ts'
 
 export type LocalRecovery = {
   /** To be told of files that were restored or read, in batches. Throws `journal-full`, `local-disk`: then stop. */
@@ -70,7 +71,7 @@ export function journalLocalRecovery(options: LocalRecoveryOptions): LocalRecove
     to: home,
   }
   const tally = tallyFiles()
-  records.started(act)
+  const mark = markAlive(directory, act.runId, records.started(act))
   return {
     files: (files) => {
       records.files(act, files, options.recordKey)
@@ -78,8 +79,59 @@ export function journalLocalRecovery(options: LocalRecoveryOptions): LocalRecove
     },
     ended: (outcome, code) => {
       records.ended(act, { outcome, code, totals: outcome === 'cancelled' && tally.totals().files === 0 ? NO_TOTALS : tally.totals() })
+      mark.remove()
       journalDirectory.close()
       directory.close()
     },
+  }
+}
+
+const MARK = /^local-run_[0-9a-f]{32}\.json$/
+const MARK_BYTES_MAX = 64 * 1024
+
+/** Says which recovery this process is at; the kernel lets go of the lock with the process, and so a daemon sees that it died. */
+function markAlive(directory: StateDirectory, runId: string, header: RecordHeader): { remove: () => void } {
+  const { fileSystem } = directory
+  const name = `local-${runId}.json`
+  const fd = fileSystem.open(directory.fd, Buffer.from(name), 'create')
+  fileSystem.lock?.(fd, true)
+  fileSystem.write(fd, Buffer.from(JSON.stringify(header)), 0)
+  fileSystem.sync(fd)
+  fileSystem.sync(directory.fd)
+  return {
+    remove: () => {
+      directory.remove(name)
+      fileSystem.close(fd)
+    },
+  }
+}
+
+/** Journals the end of recoveries whose processes died; called when the daemon starts. */
+export function endDeadRecoveries(directory: StateDirectory, records: Recorder): void {
+  const { fileSystem } = directory
+  for (const name of directory.names()) {
+    if (!MARK.test(name)) continue
+    const fd = fileSystem.open(directory.fd, Buffer.from(name), 'update')
+    try {
+      const isAlive = fileSystem.lock?.(fd, false) === false
+      const bytes = directory.read(name, MARK_BYTES_MAX)
+      // Empty: its process is just about to write it, or died before its record was of use.
+      if (isAlive || bytes === undefined || bytes.length === 0) continue
+      const header = recordHeader.safeParse(parseOrNothing(bytes))
+      if (header.success && header.data.kind === 'recovery-started') records.interrupted(header.data)
+      directory.remove(name)
+    } finally {
+      fileSystem.close(fd)
+    }
+  }
+}
+
+/** A mark that a crash tore says nothing; its `recovery-started` stands in the journal all the same. */
+function parseOrNothing(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString('utf8'))
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined
+    throw error
   }
 }

@@ -13,6 +13,7 @@ import type { AgentConfig } from './agent-config.ts'
 import type { Agent, AgentState, RunStates } from './agent-state.ts'
 import type { Alarms } from './alarms.ts'
 import { newRunId, runPolicy, type TaskEnd } from './backup-task.ts'
+import { endDeadRecoveries } from './local-recovery.ts'
 import type { Outbox } from './outbox.ts'
 import type { Engines } from './parts.ts'
 import type { PolicyKeeper } from './policy-keeper.ts'
@@ -202,11 +203,13 @@ export function makeWork(options: WorkOptions): Work {
       }
     },
     endInterrupted: () => {
+      endDeadRecoveries(state.directory, recorder)
       const cut = state.current.load()
       if (cut === undefined) return
-      const header = recordHeader.parse(cut.header)
-      if (header.kind !== 'run-started' && header.kind !== 'recovery-started')
+      const parsed = recordHeader.safeParse(cut.header)
+      if (!parsed.success || (parsed.data.kind !== 'run-started' && parsed.data.kind !== 'recovery-started'))
         throw new HoldfastError('damaged', 'current.json in the state directory is damaged; move it away')
+      const header = parsed.data
       recorder.interrupted(header)
       if (header.kind === 'run-started' && header.policyId !== undefined) {
         const nowMs = Math.round(clock.now())

@@ -1,14 +1,17 @@
 // Records say who, why, whence and whither, and cannot say a name; recoveries at the appliance's own command line are recorded like others.
-import { constants } from 'node:os'
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { constants, tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { isoTime } from '@holdfast/shared/clock.ts'
 import { decodeDelivery, verifyRecord } from '@holdfast/shared/record.ts'
 import { parseAgentConfig } from '../../../agent/daemon/agent-config.ts'
 import { agentOf, agentState } from '../../../agent/daemon/agent-state.ts'
 import { openJournal, type Journal } from '../../../agent/daemon/journal.ts'
-import { journalLocalRecovery } from '../../../agent/daemon/local-recovery.ts'
+import { endDeadRecoveries, journalLocalRecovery } from '../../../agent/daemon/local-recovery.ts'
 import { NO_TOTALS, recorder, requireInstruction, type FileAct, type RunAct } from '../../../agent/daemon/recorder.ts'
 import { openStateDirectory } from '../../../agent/daemon/state-directory.ts'
+import { posixFileSystem } from '../../../agent/file-system/posix-file-system.ts'
 import { createTokens } from '../../../agent/repository/snapshot.ts'
 import { makeSigningKey } from '@holdfast/shared/signing.ts'
 import { seededRandom } from '../../_support/seeded-random.ts'
@@ -218,6 +221,43 @@ describe('a recovery at the command line', () => {
   it('says no source that is no label: it could be a path', () => {
     const { openIts } = begin({ source: 'host:/srv/payroll' })
     expect(JSON.stringify(entries(openIts())[0]!.header)).not.toContain('payroll')
+  })
+
+  it('whose process died is recorded as interrupted, one that is at work is left alone', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'holdfast-local-'))
+    const open = (create: boolean) => openStateDirectory({ fileSystem: posixFileSystem, path: Buffer.from(folder), random, create })
+    try {
+      await chmod(folder, 0o700)
+      agentState(open(true)).identity.save(identity)
+      const options = {
+        fileSystem: posixFileSystem,
+        clock: simulatedClock({ startMs: NOW }),
+        random,
+        stateDirectory: Buffer.from(folder),
+        config,
+      }
+      const alive = journalLocalRecovery({ ...options, snapshotId: '5'.repeat(32), location: '/mnt/store', recordKey })
+      const [name] = open(false)
+        .names()
+        .filter((file) => file.startsWith('local-'))
+      // What a process that was killed leaves: its mark, and nobody who holds it.
+      const dead = `local-run_${'9'.repeat(32)}.json`
+      const header = JSON.parse(await readFile(join(folder, name!), 'utf8')) as { runId: string }
+      await writeFile(join(folder, dead), JSON.stringify({ ...header, runId: `run_${'9'.repeat(32)}` }))
+      await writeFile(join(folder, `local-run_${'8'.repeat(32)}.json`), '{"torn')
+      const directory = open(false)
+      const journal = openJournal({ directory: directory.below('journal'), agentId: agent.agentId, key: agent.key, random })
+      endDeadRecoveries(directory, recorder({ journal, agent, clock: options.clock }))
+      expect(entries(journal).map(({ header: said }) => [said.kind, 'runId' in said && said.runId])).toEqual([
+        ['recovery-started', header.runId],
+        ['recovery-ended', `run_${'9'.repeat(32)}`],
+      ])
+      expect(directory.names().filter((file) => file.startsWith('local-'))).toEqual([name])
+      alive.ended('ok')
+      expect(directory.names().filter((file) => file.startsWith('local-'))).toEqual([])
+    } finally {
+      await rm(folder, { recursive: true, force: true })
+    }
   })
 
   it('on an appliance that is not enrolled is refused before anything is read', () => {
