@@ -6,7 +6,6 @@ import { fileURLToPath } from 'node:url'
 const READER = new URL('../../reader/holdfast-reader.mjs', import.meta.url)
 
 export type ReaderSecret = { readonly recoveryCode?: string; readonly password?: string; readonly keysDir?: string }
-export type ReaderOptions = ReaderSecret & { readonly exactTimes?: boolean }
 export type ReaderRun = { readonly code: number; readonly stdout: string; readonly stderr: string }
 
 /** The reader's parts that tests check by themselves. */
@@ -16,10 +15,13 @@ export type ReaderPrimitives = {
   readonly recoveryCode: (text: string) => Buffer | null
   readonly xwingKeys: (seed: Buffer) => { readonly public: Buffer }
   readonly xwingDecapsulate: (keys: { readonly public: Buffer }, ciphertext: Buffer) => Buffer
-  readonly Cursor: new (
-    bytes: Buffer,
-    what: string,
-  ) => { varint64(): bigint; svarint64(): bigint; u64(): number; bytes(limit: number): Buffer; end(): void }
+  readonly Cursor: new (bytes: Buffer) => {
+    varint64(): bigint
+    svarint64(): bigint
+    u64(): number
+    bytes(limit: number): Buffer
+    end(): void
+  }
 }
 
 export async function readerPrimitives(): Promise<ReaderPrimitives> {
@@ -27,8 +29,18 @@ export async function readerPrimitives(): Promise<ReaderPrimitives> {
 }
 
 /** Restores a snapshot (an id's beginning, or `latest`) of a copied repository into a fresh target. */
-export function runReader(repositoryDir: string, snapshot: string, target: string, options: ReaderOptions): Promise<ReaderRun> {
-  return run([repositoryDir, snapshot, target, ...(options.exactTimes === true ? ['--exact-times'] : [])], options)
+export function runReader(repositoryDir: string, snapshot: string, target: string, secret: ReaderSecret): Promise<ReaderRun> {
+  return run([repositoryDir, snapshot, target], secret)
+}
+
+/** A snapshot as a tar archive. */
+export async function runReaderArchive(
+  repositoryDir: string,
+  snapshot: string,
+  secret: ReaderSecret,
+): Promise<ReaderRun & { readonly archive: Buffer }> {
+  const { stdout, ...ended } = await runBytes([repositoryDir, snapshot], secret)
+  return { ...ended, stdout: '', archive: stdout }
 }
 
 /** Lists the snapshots of a copied repository. */
@@ -36,7 +48,12 @@ export function runReaderList(repositoryDir: string, secret: ReaderSecret): Prom
   return run([repositoryDir, '--list'], secret)
 }
 
-function run(words: readonly string[], secret: ReaderSecret): Promise<ReaderRun> {
+async function run(words: readonly string[], secret: ReaderSecret): Promise<ReaderRun> {
+  const { stdout, ...ended } = await runBytes(words, secret)
+  return { ...ended, stdout: stdout.toString() }
+}
+
+function runBytes(words: readonly string[], secret: ReaderSecret): Promise<Omit<ReaderRun, 'stdout'> & { readonly stdout: Buffer }> {
   const argv = [fileURLToPath(READER), ...words, ...(secret.keysDir === undefined ? [] : ['--keys', secret.keysDir])]
   const env: NodeJS.ProcessEnv = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }
   if (secret.recoveryCode !== undefined) env['HOLDFAST_RECOVERY_CODE'] = secret.recoveryCode
@@ -50,7 +67,7 @@ function run(words: readonly string[], secret: ReaderSecret): Promise<ReaderRun>
     child.on('error', reject)
     child.on('close', (code, signal) => {
       const stderr = Buffer.concat(err).toString()
-      resolve({ code: code ?? 1, stdout: Buffer.concat(out).toString(), stderr: signal === null ? stderr : `${stderr}ended by ${signal}` })
+      resolve({ code: code ?? 1, stdout: Buffer.concat(out), stderr: signal === null ? stderr : `${stderr}ended by ${signal}` })
     })
   })
 }

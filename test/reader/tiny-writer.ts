@@ -121,8 +121,12 @@ export class TinyWriter {
     this.add(3, id, r)
     return id
   }
-  /** Gives the name of the pack, of the index file and of the snapshot. */
-  write(directory: string, rootNode: Buffer): { readonly pack: string; readonly index: string; readonly snapshot: string } {
+  /** Gives the name of the pack, of the index file and of the snapshot. The counts are those of the tree: files, directories, bytes. */
+  write(
+    directory: string,
+    rootNode: Buffer,
+    counted: readonly [number, number, number],
+  ): { readonly pack: string; readonly index: string; readonly snapshot: string } {
     const put = (name: string, data: Buffer): string => {
       mkdirSync(dirname(join(directory, name)), { recursive: true })
       writeFileSync(join(directory, name), data)
@@ -188,7 +192,7 @@ export class TinyWriter {
     const hidden = segment(4, Buffer.from(about.padEnd(pad(about.length))), 1)
     const record = derive('record')
     const tokens = [b3k(record, cat('series', 0, writerId, 'data')), b3k(record, cat('tag', 0, 't'))] as const
-    const counts = cat(rootNode, u64(10), u64(1700000000000), u64(1), u64(1), u64(1))
+    const counts = cat(rootNode, u64(10), u64(1700000000000), ...counted.map(u64))
     const lists = cat(varint(1), tokens[1], varint(0), varint(1), session, random)
     const part = cat(hidden.id, 1, u32(hidden.sealed.length), u32(pad(about.length)), b3(hidden.sealed))
     const body = cat(random, writerId, entry, tokens[0], u64(1), Buffer.alloc(32), counts, lists, part)
