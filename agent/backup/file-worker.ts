@@ -155,7 +155,7 @@ export function createFileWorker(
         start = cut
         searched = 0
       }
-      if (final) return { inline: undefined, extents, bytes: total }
+      if (final) return { inline: undefined, extents: extents === undefined ? undefined : firstBytes(extents, total), bytes: total }
       searched = end - start
       buffer.copyWithin(0, start, end)
       end -= start
@@ -226,7 +226,8 @@ export function createFileWorker(
 
 function codeOf(error: FileError): string {
   if (error.errno === 'ENOENT') return 'vanished'
-  if (error.errno === 'ELOOP' || error.errno === 'ENXIO') return 'replaced'
+  // A link, a socket, a FIFO or a directory stands where the walk saw a file.
+  if (['ELOOP', 'ENXIO', 'ESPIPE', 'EISDIR'].includes(error.errno)) return 'replaced'
   return error.errno
 }
 
@@ -257,6 +258,17 @@ function dataExtents(fileSystem: FileSystem, fd: Descriptor, size: number): Exte
   }
   if (extents.length > LIMITS.extents) closeSmallestHoles(extents, LIMITS.extents)
   return extents.length === 1 && extents[0]!.offset === 0 && extents[0]!.bytes === size ? undefined : extents
+}
+
+/** The extents of the bytes that were there to read: a file that was cut off meanwhile gives fewer than its extents said. */
+function firstBytes(extents: readonly Extent[], total: number): Extent[] {
+  const kept: Extent[] = []
+  let left = total
+  for (const { offset, bytes } of extents) {
+    if (left > 0) kept.push({ offset, bytes: Math.min(bytes, left) })
+    left -= bytes
+  }
+  return kept
 }
 
 function closeSmallestHoles(extents: { offset: number; bytes: number }[], keep: number): void {

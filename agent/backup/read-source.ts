@@ -68,7 +68,7 @@ export async function readSource(options: {
   namesHasher: Hasher
   cache: CacheReader | undefined
   newCache: CacheWriter | undefined
-  store: (node: EncodedNode) => void
+  store: (node: EncodedNode) => number | undefined
   onFile: (file: TransmittedFile, segments: readonly number[]) => void
   /** Resolves when the spool has room again. */
   room: () => Promise<void>
@@ -122,6 +122,7 @@ export async function readSource(options: {
     namesHasher: options.namesHasher,
     cache: options.newCache,
     store: options.store,
+    onInline: (file, segment) => options.onFile(file, [segment]),
     onProblem: problem,
     onComplete: (directory) => {
       directory.self.attributes ??= attributesOfOpen(directory)
@@ -201,7 +202,9 @@ export async function readSource(options: {
       counts.bytes += entry.stat.size
       if (!task.before) {
         counts.files += 1
-        options.onFile({ path, size: entry.stat.size, newBytes: result.newBytes, changed: result.changed }, result.segments)
+        const { size } = entry.stat
+        if (result.inline === undefined) options.onFile({ path, size, newBytes: result.newBytes, changed: result.changed }, result.segments)
+        else if (size > 0) entry.told = { path, size, newBytes: size, changed: result.changed }
       } else counts.bytes -= entry.stat.size
     }
     settle(directory)

@@ -101,7 +101,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   const session = newSession(keys, random, Math.floor(startedAt))
   if (!options.dryRun) await storeSession(store, session, keys, signal)
   const newPacks: DurablePack[] = []
-  const transmissions = createTransmissions(options.onTransmitted ?? (() => undefined))
+  const transmissions = createTransmissions((!options.dryRun && options.onTransmitted) || (() => undefined))
   const durableSegments = new Set<number>()
   let bytesStored = 0
   let packsStored = 0

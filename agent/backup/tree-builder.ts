@@ -18,6 +18,7 @@ import {
   type Reference,
   writeEntry,
 } from '../repository/tree.ts'
+import type { TransmittedFile } from './backup-types.ts'
 import type { CachedDirectory, CacheWriter, RecordPlace } from './unchanged-cache.ts'
 import { hashNames } from './unchanged-cache.ts'
 
@@ -43,6 +44,8 @@ export type PendingEntry = {
   node: string | undefined
   place: RecordPlace | undefined
   readonly passage: boolean
+  /** A new or changed file whose content stands in the tree: transmitted with the page it is on. */
+  told?: TransmittedFile
 }
 
 export type OpenDirectory = {
@@ -81,7 +84,9 @@ export function createTreeBuilder(options: {
   namesHasher: Hasher
   cache: CacheWriter | undefined
   /** Takes a node to be stored; one that is known already is passed over there. */
-  store: (node: EncodedNode) => void
+  store: (node: EncodedNode) => number | undefined
+  /** Told of files in the tree itself and the segment that their page stands in. */
+  onInline: (file: TransmittedFile, segment: number) => void
   onProblem: (path: Buffer, code: string) => void
   /** Told of each directory that is done, with the descriptor that is no longer needed. */
   onComplete: (directory: OpenDirectory) => void
@@ -151,9 +156,12 @@ export function createTreeBuilder(options: {
     let references: Reference[] = []
     let count = 0
     let firstName: Buffer = EMPTY
+    let told: TransmittedFile[] = []
     const endPage = (): void => {
       const node = encodeDirectory(count, bytes.view(), references, hasher)
-      store(node)
+      const segment = store(node)
+      if (segment !== undefined) for (const file of told) options.onInline(file, segment)
+      told = []
       pages.push({ firstName, entries: count, id: node.id })
       bytes.reset()
       references = []
@@ -165,6 +173,7 @@ export function createTreeBuilder(options: {
       if (entry === undefined) continue
       if (count === 0) firstName = entry.name
       writeEntry(bytes, entry, references)
+      if (pending.told !== undefined) told.push(pending.told)
       count += 1
       const full = bytes.length >= PAGE_BYTES_MAX || references.length >= LIMITS.referencesPerNode - CHUNKS_IN_ENTRY * 2
       if (full || (bytes.length >= PAGE_BYTES_MIN && endsPage(entry.name))) endPage()

@@ -6,15 +6,15 @@ import type { EncodedNode } from '../repository/tree.ts'
 import type { Compressor } from '../repository/zstd.ts'
 import { type FinishedSegment, finishSegment } from './finished-segment.ts'
 import { SEGMENT_BYTES, SEGMENTS_PER_WORKER } from './file-worker.ts'
-import { FIRST_SEGMENT, type KnownIds, UNKNOWN } from './known-ids.ts'
+import { DURABLE, FIRST_SEGMENT, type KnownIds, UNKNOWN } from './known-ids.ts'
 import type { Session } from './session.ts'
 
 /** The worker number under which the main thread numbers its segments. */
 const MAIN = 30
 
 export type TreeSegments = {
-  /** Stores a node unless it is known. */
-  readonly store: (node: EncodedNode) => void
+  /** Stores a node unless it is known. Gives the segment of this run that its private part stands in; undefined where it was there before. */
+  readonly store: (node: EncodedNode) => number | undefined
   readonly flush: () => void
   /** Seals under the session key, for the private part of the snapshot. */
   readonly sealer: SegmentSealer
@@ -73,9 +73,12 @@ export function createTreeSegments(options: {
     store: (node) => {
       idBytes.write(node.id, 'hex')
       if (known.count() > known.capacity() - 1024) known.grow(65_536)
-      if (known.claim(idBytes, open.private.number + FIRST_SEGMENT) !== UNKNOWN) return
+      const segment = open.private.number
+      const held = known.claim(idBytes, segment + FIRST_SEGMENT)
+      if (held !== UNKNOWN) return held > DURABLE ? held - FIRST_SEGMENT : undefined
       append('references', node.id, node.references)
       append('private', node.id, node.private)
+      return segment
     },
     flush: () => {
       seal('references')

@@ -250,7 +250,8 @@ function makeParents(fs: FileSystem, path: string): void {
   }
 }
 
-function treeOf(fs: FileSystem, paths: readonly string[]): Tree {
+/** What stands under these paths as a snapshot should have it. */
+export function treeOf(fs: FileSystem, paths: readonly string[]): Tree {
   const tree: Tree = new Map()
   const links = new Map<bigint, string>()
   const enter = (path: string): void => {
