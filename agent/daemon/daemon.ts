@@ -1,27 +1,27 @@
 // The daemon of an enrolled appliance, three loops beside each other: ask the server (poll), do the work (one run at a time, by this agent's own
 // clock, also with the server away), deliver the records. It opens no port, runs nothing that the server names, and stops cleanly on its signal.
 import { isoTime, type Clock } from '@holdfast/shared/clock.ts'
-import { HoldfastError, isHoldfastError, messageOf } from '@holdfast/shared/errors.ts'
+import { isHoldfastError, messageOf } from '@holdfast/shared/errors.ts'
 import { silentLog, type Log } from '@holdfast/shared/log.ts'
-import { BUNDLE_BYTES_MAX, pollReply, ROSTER_BYTES_MAX } from '@holdfast/shared/protocol/agent.ts'
-import type { Command } from '@holdfast/shared/protocol/commands.ts'
+import { pollReply } from '@holdfast/shared/protocol/agent.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import { z } from 'zod'
 import type { FileSystem } from '../file-system/file-system.ts'
 import type { AgentConfig } from './agent-config.ts'
-import { agentState, holdAlone, loadAgent, loadBundle, NEW_LINK, openAgentBundle, saveBundle, type Link } from './agent-state.ts'
+import { agentState, holdAlone, loadAgent, loadBundle, NEW_LINK, type Link } from './agent-state.ts'
 import { alarms as makeAlarms } from './alarms.ts'
 import { backoff } from './backoff.ts'
-import { openCommand, rememberCommands } from './commands.ts'
+import { commandDesk } from './command-desk.ts'
+import { rememberCommands } from './commands.ts'
 import { delivery as makeDelivery, type LinkKeeper } from './delivery.ts'
+import { domainKeeper } from './domain-keeper.ts'
 import type { Transport } from './http-transport.ts'
 import { openJournal } from './journal.ts'
 import { outbox as makeOutbox } from './outbox.ts'
-import { requestedCancel, type Engines } from './parts.ts'
+import type { Engines } from './parts.ts'
 import { policyKeeper } from './policy-keeper.ts'
 import { recorder as makeRecorder } from './recorder.ts'
 import { restoreRequests } from './restore-requests.ts'
-import { saveRoster } from './roster-relay.ts'
 import { AGENT_ROUTES } from './routes.ts'
 import { retryAfterMs, serverClient } from './server-client.ts'
 import { openStateDirectory } from './state-directory.ts'
@@ -34,7 +34,6 @@ const POLL_SECONDS = 45
 const POLL_MARGIN_MS = 30_000
 const DELIVER_MS = 15_000
 const PAUSE_MS = 5_000
-const ACKNOWLEDGED_MAX = 64
 const NEARLY_FULL = 0.8
 
 /** Commands are opened one by one, so that one that is not understood does not hide the others. */
@@ -122,7 +121,6 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     const requests = restoreRequests({ agent, state, config, client, clock, random })
     const policies = policyKeeper({ state, config, client, alarms, note })
     const delivery = makeDelivery({ journal, client, link, clock, alarms, note })
-    const taken = rememberCommands(state.taken)
     const work = makeWork({
       ...{ agent, state, config, policies, recorder, outbox, requests, client, alarms, note, log, clock, random, fileSystem },
       engines: options.engines,
@@ -140,103 +138,27 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     if (journal.tornBytes > 0) note('journal-torn-tail', journal.tornBytes)
     work.endInterrupted()
 
-    let acknowledged: { commandId: string; result: 'taken' | 'refused'; code?: string }[] = []
-
-    const act = (command: Command): void => {
-      // Whatever needs no memory of its own is done first, so that a crash between the two makes it done again.
-      if (command.kind === 'prepare-restore') {
-        if (keys === undefined) throw new HoldfastError('policy', 'this agent has no domain bundle yet, so it can restore nothing')
-        requests.prepare(command.body)
+    const desk = commandDesk({
+      ...{ agent, client, requests, work, log },
+      taken: rememberCommands(state.taken),
+      canRestore: () => keys !== undefined,
+      took: () => {
         news.deliver.now()
-      } else if (command.kind === 'backup-now') work.ask(command.body.policyId)
-      else if (command.kind === 'cancel') cancel(command.body)
-      else if (command.kind === 'restore') {
-        const accepted = requests.accept(command.body)
-        if ('ended' in accepted) news.deliver.now()
-        else work.restore(command.body, accepted.keyPair)
-      }
-      // `update-policies` needs nothing more: the versions in every reply say what to fetch.
-      news.work.now()
-    }
-
-    const cancel = (body: Extract<Command, { kind: 'cancel' }>['body']): void => {
-      if ('runId' in body) work.cancel(body.runId, requestedCancel(`run ${body.runId}`))
-      else {
-        work.cancel(body.restoreId, requestedCancel(`restore ${body.restoreId}`))
-        requests.drop(body.restoreId)
-      }
-    }
-
-    const take = (item: unknown): void => {
-      let command: Command
-      try {
-        command = openCommand(item, { agentId: agent.agentId, serverKey: agent.serverKey, nowMs: client.serverNow() })
-      } catch (error) {
-        // Not acknowledged: only what this server signed for this agent is answered at all.
-        if (!isHoldfastError(error)) throw error
-        log.warn('command-refused', { agentId: agent.agentId, code: error.code })
-        return
-      }
-      const answer = (result: 'taken' | 'refused', code?: string): void => {
-        acknowledged = [
-          ...acknowledged.filter(({ commandId }) => commandId !== command.id),
-          { commandId: command.id, result, ...(code === undefined ? {} : { code }) },
-        ]
-      }
-      if (taken.has(command)) return answer('taken')
-      try {
-        taken.requireRoom(client.serverNow())
-        act(command)
-        taken.take(command, client.serverNow())
-        answer('taken')
-      } catch (error) {
-        if (!isHoldfastError(error) || error.code === 'local-disk') throw error
-        log.warn('command-refused', { agentId: agent.agentId, code: error.code, message: error.message })
-        answer('refused', error.code)
-      }
-    }
-
-    const fetchBundle = async (version: number): Promise<void> => {
-      const object = await client.fetch({ ...AGENT_ROUTES.bundle, limitBytes: BUNDLE_BYTES_MAX, signal })
-      const { domainFingerprint } = state.identity.load() ?? agent
-      if (domainFingerprint === undefined) {
-        alarms.raise(
-          'domain-unconfirmed',
-          "the controller's bundle is here, but nobody said which domain is right; run 'holdfast enroll --domain FINGERPRINT'",
-        )
-        return
-      }
-      try {
-        const opened = openAgentBundle(agent, object, domainFingerprint)
-        saveBundle(state, object)
-        keys = opened.keys
-        for (const code of ['bundle-refused', 'domain-unconfirmed', 'no-bundle']) alarms.clear(code)
-      } catch (error) {
-        if (!isHoldfastError(error, 'wrong-key', 'damaged', 'newer-format')) throw error
-        note('bundle-refused', version)
-        alarms.raise('bundle-refused', `a domain bundle came that cannot be accepted: ${error.message}`)
-      }
-      link.save({ bundleVersion: version })
-      news.work.now()
-    }
-
-    const fetchRoster = async (version: number): Promise<void> => {
-      if (keys === undefined) return
-      const object = await client.fetch({ ...AGENT_ROUTES.roster, limitBytes: ROSTER_BYTES_MAX, signal })
-      try {
-        saveRoster(state, object, keys.structure)
-        alarms.clear('roster-refused')
-      } catch (error) {
-        if (!isHoldfastError(error, 'damaged', 'wrong-key', 'newer-format', 'conflict')) throw error
-        note('roster-refused', version)
-        alarms.raise('roster-refused', `a roster came that cannot be accepted: ${error.message}`)
-      }
-      link.save({ rosterVersion: version })
-    }
+        news.work.now()
+      },
+    })
+    const domain = domainKeeper({
+      ...{ agent, state, client, link, alarms, note, signal },
+      keys: () => keys,
+      keep: (next) => {
+        keys = next
+        news.work.now()
+      },
+    })
 
     /** False where asking again at once would only get the same answer. */
     const poll = async (waitSeconds: number): Promise<boolean> => {
-      const answered = acknowledged.slice(0, ACKNOWLEDGED_MAX)
+      const answered = desk.answers()
       const { pending, bytes, limitBytes } = { pending: delivery.pending(), ...journal.stats() }
       const json = {
         agentVersion: options.agentVersion,
@@ -244,7 +166,6 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
         restoreRoots: Object.keys(config.restoreRoots).sort(),
         policiesVersion: known.policiesVersion,
         bundleVersion: known.bundleVersion,
-        // Without keys no roster can be checked; it is fetched once the bundle is here.
         rosterVersion: known.rosterVersion,
         journal: { pending, bytes, limitBytes },
         recordedThrough: known.recordedThrough,
@@ -253,7 +174,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       }
       const reply = await client.call(looseReply, { ...AGENT_ROUTES.poll, json, timeoutMs: waitSeconds * 1000 + POLL_MARGIN_MS, signal })
       lastContactAt = isoTime(clock.now())
-      acknowledged = acknowledged.filter((answer) => !answered.includes(answer))
+      desk.told(answered)
       if (reply === undefined) return false
       client.heardTime(reply.serverTime)
       if (client.offsetMs() !== known.offsetMs) link.save({ offsetMs: client.offsetMs() })
@@ -263,9 +184,9 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
         link.save({ policiesVersion: reply.policiesVersion })
         news.work.now()
       }
-      if (reply.bundleVersion !== known.bundleVersion) await fetchBundle(reply.bundleVersion)
-      if (reply.rosterVersion !== known.rosterVersion) await fetchRoster(reply.rosterVersion)
-      for (const item of reply.commands) take(item)
+      if (reply.bundleVersion !== known.bundleVersion) await domain.fetchBundle(reply.bundleVersion)
+      if (reply.rosterVersion !== known.rosterVersion) await domain.fetchRoster(reply.rosterVersion)
+      for (const item of reply.commands) desk.take(item)
       // News that cannot be used yet would be told at once, again and again.
       return reply.bundleVersion === known.bundleVersion && reply.rosterVersion === known.rosterVersion
     }

@@ -1,12 +1,9 @@
-// The real things behind the daemon's seams: agent/backup and agent/restore, stores and server by the appliance's configuration.
+// The real engines behind the daemon's seams: agent/backup and agent/restore, and stores by the appliance's configuration.
 import type { Clock } from '@holdfast/shared/clock.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import { runBackup } from '../backup/run.ts'
 import { contentBytes } from '../restore/decide.ts'
 import { restoreSnapshot, type RestoredEntry } from '../restore/restore.ts'
-import type { AgentConfig } from './agent-config.ts'
-import type { Identity } from './agent-state.ts'
-import { httpTransport, parseServerUrl, type Transport } from './http-transport.ts'
 import { storeOpener, type Engines, type RestoreOutcome, type RestoreWork } from './parts.ts'
 import type { FileAct } from './recorder.ts'
 
@@ -15,14 +12,6 @@ const FILES_AT_ONCE = 1000
 
 export function realEngines(seams: { clock: Clock; random: Random }): Engines {
   return { backup: runBackup, restore: restoreWith, openStore: storeOpener(seams.clock, seams.random) }
-}
-
-/** HTTP to the server that this agent is enrolled with; its address and authority may be changed in agent.json, its key may not. */
-export function serverTransport(identity: Pick<Identity, 'serverUrl' | 'serverCaFile'>, config: AgentConfig): Transport {
-  return httpTransport({
-    url: parseServerUrl(config.server?.url ?? identity.serverUrl),
-    caFile: config.server?.caFile ?? identity.serverCaFile,
-  })
 }
 
 async function restoreWith({ onFiles, onProgress, ...work }: RestoreWork): Promise<RestoreOutcome> {

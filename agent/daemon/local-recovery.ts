@@ -89,8 +89,8 @@ export function journalLocalRecovery(options: LocalRecoveryOptions): LocalRecove
 const MARK = /^local-run_[0-9a-f]{32}\.json$/
 const MARK_BYTES_MAX = 64 * 1024
 
-/** Says which recovery this process is at; the kernel lets go of the lock with the process, and so a daemon sees that it died. */
-function markAlive(directory: StateDirectory, runId: string, header: RecordHeader): { remove: () => void } {
+/** Says which act this process is at; the kernel lets go of the lock with the process, and so a daemon sees that it died. */
+export function markAlive(directory: StateDirectory, runId: string, header: RecordHeader): { remove: () => void } {
   const { fileSystem } = directory
   const name = `local-${runId}.json`
   const fd = fileSystem.open(directory.fd, Buffer.from(name), 'create')
@@ -106,7 +106,7 @@ function markAlive(directory: StateDirectory, runId: string, header: RecordHeade
   }
 }
 
-/** Journals the end of recoveries whose processes died; called when the daemon starts. */
+/** Journals the end of local acts (recoveries, and backups of local-run.ts) whose processes died; called when the daemon starts. */
 export function endDeadRecoveries(directory: StateDirectory, records: Recorder): void {
   const { fileSystem } = directory
   for (const name of directory.names()) {
@@ -118,7 +118,8 @@ export function endDeadRecoveries(directory: StateDirectory, records: Recorder):
       // Empty: its process is just about to write it, or died before its record was of use.
       if (isAlive || bytes === undefined || bytes.length === 0) continue
       const header = recordHeader.safeParse(parseOrNothing(bytes))
-      if (header.success && header.data.kind === 'recovery-started') records.interrupted(header.data)
+      if (header.success && (header.data.kind === 'recovery-started' || header.data.kind === 'run-started'))
+        records.interrupted(header.data)
       directory.remove(name)
     } finally {
       fileSystem.close(fd)
@@ -126,7 +127,7 @@ export function endDeadRecoveries(directory: StateDirectory, records: Recorder):
   }
 }
 
-/** A mark that a crash tore says nothing; its `recovery-started` stands in the journal all the same. */
+/** A mark that a crash tore says nothing; its beginning stands in the journal all the same. */
 function parseOrNothing(bytes: Buffer): unknown {
   try {
     return JSON.parse(bytes.toString('utf8'))

@@ -32,7 +32,8 @@ type Common = { readonly actor: string; readonly instructionId: string | null; r
 export type RunAct = Common & {
   readonly kind: 'run'
   readonly runId: string
-  readonly policyId: string
+  /** Absent where a person at the appliance's own command line asked. */
+  readonly policyId?: string | undefined
   readonly source: string
   readonly series: string
   readonly from: Place

@@ -90,7 +90,8 @@ export function makeWork(options: WorkOptions): Work {
   const ended = (end: TaskEnd): void => {
     running = null
     lastRun = { runId: end.runId, outcome: end.outcome, code: end.code ?? null, endedAt: isoTime(clock.now()) }
-    log.info('run-ended', { runId: end.runId, code: end.code, message: end.message })
+    // The message may hold a path; `holdfast status` shows it, on this machine alone.
+    log.info('run-ended', { runId: end.runId, code: end.code ?? end.outcome })
     options.changed()
   }
 
@@ -112,8 +113,8 @@ export function makeWork(options: WorkOptions): Work {
           onProgress: ({ files, bytes }) => {
             if (running !== null) running = { ...running, files, bytes }
           },
-          // The text may hold a name; it stays on this machine's screen.
-          onNotice: (text) => log.info('backup-notice', { runId, message: text }),
+          // Its text may hold a name, and the log holds none.
+          onNotice: () => log.info('backup-notice', { runId }),
         },
         policy,
         runId,

@@ -1,0 +1,137 @@
+// Backups at an enrolled appliance's own command line (`holdfast backup`): journalled like those of a policy, by the process that does them, with
+// no policy and no instruction but the person's there (actor `local`). Without room in the journal no run begins.
+import type { Clock } from '@holdfast/shared/clock.ts'
+import type { Outcome } from '@holdfast/shared/protocol/common.ts'
+import { label } from '@holdfast/shared/protocol/common.ts'
+import type { Random } from '@holdfast/shared/random.ts'
+import type { BackupResult, BackupSource, TransmittedFile } from '../backup/backup-types.ts'
+import type { FileSystem } from '../file-system/file-system.ts'
+import { ownValue, type AgentConfig } from './agent-config.ts'
+import { agentState, loadAgent } from './agent-state.ts'
+import { newRunId } from './backup-task.ts'
+import { openJournal } from './journal.ts'
+import { markAlive } from './local-recovery.ts'
+import { NO_TOTALS, recorder, storePlace, type RunAct } from './recorder.ts'
+import { openStateDirectory } from './state-directory.ts'
+
+/** The label in records of paths that are no source of the configuration: the paths themselves never get there. */
+const LOCAL_SOURCE = 'local'
+
+export type LocalRun = {
+  /** Files that became durable; returns when they are journalled. Throws `local-disk`: then stop. */
+  readonly transmitted: (files: readonly TransmittedFile[]) => void
+  readonly done: (result: BackupResult) => void
+  readonly failed: (outcome: Extract<Outcome, 'failed' | 'cancelled'>, code: string) => void
+}
+
+export type LocalRunOptions = {
+  readonly fileSystem: FileSystem
+  readonly clock: Clock
+  readonly random: Random
+  readonly stateDirectory: Buffer
+  readonly config: AgentConfig
+  readonly uid?: number | undefined
+  readonly source: BackupSource
+  /** The series token, 64 hex digits. */
+  readonly series: string
+  /** As `formatLocation` writes it; tells which of the configured stores this is. */
+  readonly location: string
+  readonly recordKey: Buffer
+}
+
+/** Journals that a run begins; returns when that is durable. Throws `journal-full`, and `not-found` where this appliance is not enrolled. */
+export function journalLocalRun(options: LocalRunOptions): LocalRun {
+  const { fileSystem, clock, random, config, recordKey } = options
+  const directory = openStateDirectory({ fileSystem, path: options.stateDirectory, random, uid: options.uid })
+  const state = agentState(directory)
+  const agent = loadAgent(state)
+  const journalDirectory = directory.below('journal')
+  const limitBytes = config.journalLimitBytes
+  const journal = openJournal({
+    directory: journalDirectory,
+    agentId: agent.agentId,
+    key: agent.key,
+    random,
+    ...(limitBytes === undefined ? {} : { limitBytes }),
+  })
+  const records = recorder({ journal, agent, clock })
+  const home = { region: agent.region }
+  const storeId = Object.keys(config.stores).find((id) => ownValue(config.stores, id)?.location === options.location)
+  const act: RunAct = {
+    kind: 'run',
+    runId: newRunId(random),
+    actor: 'local',
+    instructionId: null,
+    purpose: 'backup',
+    source: sourceLabel(config, options.source),
+    series: options.series,
+    from: home,
+    to: storePlace(state.policies.load(), storeId, home),
+  }
+  const mark = markAlive(directory, act.runId, records.started(act))
+  let sent = { files: 0, bytes: 0, newBytes: 0, changed: 0 }
+  const close = (): void => {
+    mark.remove()
+    journalDirectory.close()
+    directory.close()
+  }
+  return {
+    transmitted: (files) => {
+      records.files(
+        act,
+        files.map(({ path, size, newBytes, changed }) => ({
+          path,
+          size,
+          newBytes,
+          outcome: changed ? ('changed' as const) : ('ok' as const),
+        })),
+        recordKey,
+      )
+      for (const { size, newBytes, changed } of files)
+        sent = {
+          files: sent.files + 1,
+          bytes: sent.bytes + size,
+          newBytes: sent.newBytes + newBytes,
+          changed: sent.changed + (changed ? 1 : 0),
+        }
+    },
+    done: ({ summary, problems, snapshot, outcome }) => {
+      const lost = problems.filter(({ code }) => code !== 'changed')
+      records.files(
+        act,
+        lost.map(({ path, code }) => ({ path, size: 0, newBytes: 0, outcome: 'failed' as const, errno: code })),
+        recordKey,
+      )
+      records.ended(act, {
+        outcome: outcome === 'done' ? 'ok' : 'incomplete',
+        ...(outcome === 'done' ? {} : { code: 'incomplete' }),
+        snapshotId: snapshot?.ref.random,
+        totals: {
+          ...NO_TOTALS,
+          files: summary.files,
+          bytes: summary.bytes,
+          newBytes: summary.bytesNew,
+          reusedBytes: Math.max(0, summary.bytesRead - summary.bytesNew),
+          storedBytes: summary.bytesStored,
+          unchanged: summary.filesUnchanged,
+          failed: lost.length,
+          changed: problems.length - lost.length,
+        },
+      })
+      close()
+    },
+    failed: (outcome, code) => {
+      records.ended(act, { outcome, code, totals: { ...NO_TOTALS, ...sent } })
+      close()
+    },
+  }
+}
+
+/** The source of the configuration whose paths these are; else the one word for all others. */
+function sourceLabel(config: AgentConfig, source: BackupSource): string {
+  if (label.safeParse(source.label).success && ownValue(config.sources, source.label) !== undefined) return source.label
+  const same = Object.entries(config.sources).find(
+    ([, { paths }]) => paths.length === source.paths.length && paths.every((path) => source.paths.some((other) => other.equals(path))),
+  )
+  return same?.[0] ?? LOCAL_SOURCE
+}
