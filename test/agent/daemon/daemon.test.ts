@@ -64,6 +64,8 @@ describe('a backup by policy', () => {
     await daemon?.stop()
     daemon = undefined
     expect(customer.status().state).toBe('stopped')
+    // The roster that the server relayed is where the other readers look for it.
+    expect(await readdir(customer.at('store/rosters'))).toHaveLength(1)
     for (const place of ['state/journal', 'store/packs', 'store/snapshots', 'store/index'])
       for (const file of await readdir(customer.at(place), { recursive: true, withFileTypes: true })) {
         if (!file.isFile()) continue
