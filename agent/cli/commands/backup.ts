@@ -2,13 +2,16 @@
 // opens nothing; elsewhere the passphrase opens the root, and the run uses its write keys alone.
 import { readFileSync } from 'node:fs'
 import { isatty } from 'node:tty'
-import { HoldfastError, messageOf, printable } from '@holdfast/shared/errors.ts'
+import { HoldfastError, isHoldfastError, messageOf, printable } from '@holdfast/shared/errors.ts'
 import type { Command } from 'commander'
-import type { BackupLimits, BackupSource } from '../../backup/backup-types.ts'
+import type { BackupLimits, BackupOptions, BackupResult, BackupSource } from '../../backup/backup-types.ts'
 import { runBackup } from '../../backup/run.ts'
+import { journalLocalRun } from '../../daemon/local-run.ts'
 import { posixFileSystem } from '../../file-system/posix-file-system.ts'
 import { createTokens } from '../../repository/snapshot.ts'
 import { isEntryName } from '../../repository/tree.ts'
+import { readAgentConfig } from '../agent-config-file.ts'
+import type { AgentIdentity } from '../agent-identity.ts'
 import { bytesOfText, pathFields, shownBytes } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { collect } from '../options.ts'
@@ -81,21 +84,15 @@ async function backup(context: Context, names: readonly string[], flags: BackupF
     context,
     'write',
     async ({ repository, holder }) => {
-      if (holder.kind === 'agent')
-        report.say({ event: 'notice', level: 'note', message: `backing up as enrolled agent ${holder.agent.agent.agentId}` })
-      const result = await runBackup({
+      const series = createTokens(holder.structure.recordKey).series(holder.write.writer.id, source.label)
+      const options: BackupOptions = {
         repository,
         keys: holder.write,
         source,
         tags,
         force: flags.force === true,
         dryRun,
-        state: stateDirectory(
-          context,
-          flags,
-          holder.write.structure.domainId,
-          createTokens(holder.structure.recordKey).series(holder.write.writer.id, source.label),
-        ),
+        state: stateDirectory(context, flags, holder.write.structure.domainId, series),
         program: `holdfast ${VERSION}`,
         fileSystem: posixFileSystem,
         clock: context.clock,
@@ -114,7 +111,9 @@ async function backup(context: Context, names: readonly string[], flags: BackupF
             ...(progress.expectedBytes === undefined ? {} : { totalBytes: progress.expectedBytes }),
           }),
         onNotice: (text) => report.say({ event: 'notice', level: 'warning', message: text }),
-      })
+      }
+      const result =
+        holder.kind === 'agent' && !dryRun ? await runJournalled(context, holder.agent, options, series) : await runBackup(options)
       for (const { path, code } of result.problems) report.say({ event: 'problem', ...pathFields(path), code, message: problemWords(code) })
       const { summary, snapshot } = result
       const isUnchanged = summary.filesNew === 0 && summary.filesChanged === 0 && summary.bytesNew === 0
@@ -128,6 +127,35 @@ async function backup(context: Context, names: readonly string[], flags: BackupF
     },
     { uploadBytesPerSecond },
   )
+}
+
+/** On an enrolled appliance every transmission is journalled before the run goes on (O4), whoever asked for it. */
+async function runJournalled(context: Context, agent: AgentIdentity, options: BackupOptions, series: Buffer): Promise<BackupResult> {
+  context.report.say({ event: 'notice', level: 'note', message: `backing up as enrolled agent ${agent.agent.agentId}` })
+  const stateDirectory = agent.directory.path
+  agent.directory.close()
+  const run = journalLocalRun({
+    fileSystem: posixFileSystem,
+    clock: context.clock,
+    random: context.random,
+    stateDirectory,
+    config: readAgentConfig(context).config,
+    ...(context.uid === undefined ? {} : { uid: context.uid }),
+    source: options.source,
+    series: series.toString('hex'),
+    location: options.repository.store.location,
+    recordKey: options.repository.keys.recordKey,
+  })
+  let result: BackupResult
+  try {
+    result = await runBackup({ ...options, onTransmitted: run.transmitted })
+  } catch (error) {
+    const isCancelled = context.signal.aborted || isHoldfastError(error, 'cancelled')
+    run.failed(isCancelled ? 'cancelled' : 'failed', isCancelled ? 'cancelled' : isHoldfastError(error) ? error.code : 'failed')
+    throw error
+  }
+  run.done(result)
+  return result
 }
 
 function sourceOf(context: Context, names: readonly string[], flags: BackupFlags): BackupSource {
