@@ -18,6 +18,9 @@ export type Controller = z.infer<typeof wire.controller>
 export type Site = z.infer<typeof wire.site>
 export type Store = z.infer<typeof wire.store>
 export type Instruction = z.infer<typeof wire.instruction>
+export type User = z.infer<typeof wire.user>
+export type ApiToken = z.infer<typeof wire.apiToken>
+export type AuditLine = z.infer<typeof wire.auditLine>
 export type { Restore }
 export type Page<T> = { readonly items: readonly T[]; readonly next: string | null }
 export type Query = Readonly<Record<string, string | number | undefined>>

@@ -10,6 +10,7 @@ import { Api } from './api.ts'
 import { page } from './layout.ts'
 import type { Assets, Frame, Visitor } from './layout.ts'
 import { agentPage, backupNow } from './pages/agent.ts'
+import { auditPage } from './pages/audit.ts'
 import type { PageContext, PageOf } from './pages/context.ts'
 import { controllerPage, controllersPage } from './pages/controllers.ts'
 import { fleetPage } from './pages/fleet.ts'
@@ -39,6 +40,7 @@ const PAGES: readonly (readonly [string, PageOf])[] = [
   ['/restores/:id', restorePage],
   ['/restores/:id/approve', askPage('approve')],
   ['/restores/:id/cancel', askPage('cancel')],
+  ['/audit', auditPage],
   ['/controllers', controllersPage],
   ['/controllers/:id', controllerPage],
 ]

@@ -6,15 +6,17 @@ import type { Html } from './html.ts'
 const MINUTE = 60_000
 const HOUR = 60 * MINUTE
 const DAY = 24 * HOUR
+/** Between a number and its unit, so that they stay on one line. */
+const GLUE = '\u00a0'
 
 /** A span in words, in its two largest units: `3 h 12 min`, `2 d 4 h`. */
 export function span(ms: number): string {
   const t = Math.max(0, ms)
-  if (t < MINUTE) return `${Math.floor(t / 1000)} s`
-  if (t < HOUR) return `${Math.floor(t / MINUTE)} min`
+  if (t < MINUTE) return `${Math.floor(t / 1000)}${GLUE}s`
+  if (t < HOUR) return `${Math.floor(t / MINUTE)}${GLUE}min`
   const [big, bigName, small, smallName] = t < DAY ? [HOUR, 'h', MINUTE, 'min'] : [DAY, 'd', HOUR, 'h']
   const rest = Math.floor((t % big) / small)
-  return `${Math.floor(t / big)} ${bigName}${rest > 0 && t < 10 * DAY ? ` ${rest} ${smallName}` : ''}`
+  return `${Math.floor(t / big)}${GLUE}${bigName}${rest > 0 && t < 10 * DAY ? `${GLUE}${rest}${GLUE}${smallName}` : ''}`
 }
 
 /** A moment as people read it, in UTC: `2026-11-22 09:00`. */
@@ -44,7 +46,7 @@ export function bytes(count: number): string {
     value /= 1024
     unit++
   }
-  return `${unit === 0 ? value : value < 10 ? value.toFixed(2) : value < 100 ? value.toFixed(1) : value.toFixed(0)} ${units[unit]}`
+  return `${unit === 0 ? value : value < 10 ? value.toFixed(2) : value < 100 ? value.toFixed(1) : value.toFixed(0)}${GLUE}${units[unit]}`
 }
 
 /** A whole number with thin groups: `78 579`. */
@@ -66,13 +68,18 @@ export function short(id: string): Html {
   return id.length <= keep + 1 ? html`<code>${id}</code>` : html`<code title="${id}">${id.slice(0, keep)}…</code>`
 }
 
-/** Who acted, in words. */
-export function actor(who: string | null, self: string): Html {
+/** Who looks, and the names of people and tokens that they may know. */
+export type People = { readonly self: string; readonly names: ReadonlyMap<string, string> }
+
+/** Who acted, in words: by name where the visitor may know it. */
+export function actor(who: string | null, people: People): Html {
   if (who === null) return html`<span class="none">nobody yet</span>`
-  if (who === `user:${self}`) return html`you`
+  if (who === `user:${people.self}`) return html`you`
   const [kind = '', id = ''] = who.split(':')
   const words = { user: 'user', token: 'API token', agent: 'agent', policy: 'policy', code: 'enrolment code' }[kind]
-  return words === undefined || id === '' ? html`${who}` : html`${words} ${short(id)}`
+  if (words === undefined || id === '') return html`${who}`
+  const name = people.names.get(id)
+  return html`${name ?? words}<span class="sub">${name !== undefined && `${words} `}${short(id)}</span>`
 }
 
 export type Tone = 'good' | 'warn' | 'bad' | 'idle' | 'busy'

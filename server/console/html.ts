@@ -28,6 +28,11 @@ export function join(parts: readonly Part[], between: Html): Html {
   return new Html(parts.map(render).join(between.text))
 }
 
+/** Text as it stands, line by line, in a block that the keyboard can reach to scroll. */
+export function preformatted(text: string): Html {
+  return new Html(`<pre tabindex="0">${text.split('\n').map(render).join('\n')}</pre>`)
+}
+
 const ESCAPES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' }
 
 function render(part: Part): string {

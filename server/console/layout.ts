@@ -23,6 +23,7 @@ const NAVIGATION = [
   ['/records', 'Records'],
   ['/restores', 'Restores'],
   ['/controllers', 'Controllers'],
+  ['/audit', 'Audit'],
   ['/queues', 'Queues'],
 ] as const
 

@@ -33,6 +33,26 @@ export async function registerQueueDashboard(app: App, context: Context): Promis
   await addBoard(app, context, handles, { prefix: MANAGE, access: 'administer', readOnly: false })
 }
 
+const FONTS = { 'font-sans': 'system-ui, sans-serif', 'font-mono': 'ui-monospace, monospace' } as const
+
+/** The console's one accent, in the board's own words for it. */
+function accent(color: string, ink: string, selected: string): Record<string, string> {
+  return {
+    primary: color,
+    'primary-foreground': ink,
+    ring: color,
+    'state-selected': selected,
+    'state-selected-hover': selected,
+    'state-selected-foreground': color,
+    'sidebar-primary': color,
+    'sidebar-primary-foreground': ink,
+    'sidebar-ring': color,
+    'sidebar-state-selected': selected,
+    'sidebar-state-selected-hover': selected,
+    'sidebar-state-selected-foreground': color,
+  }
+}
+
 type Board = { readonly prefix: string; readonly access: Access; readonly readOnly: boolean }
 
 async function addBoard(app: App, context: Context, handles: readonly QueueHandle[], board: Board): Promise<void> {
@@ -54,6 +74,10 @@ async function addBoard(app: App, context: Context, handles: readonly QueueHandl
         hideDocsLink: true,
         locale: { lng: 'en-US' },
         showMetrics: true,
+        theme: {
+          light: { ...FONTS, ...accent('#2e56c8', '#ffffff', '#e3e9fa') },
+          dark: { ...FONTS, ...accent('#86a5ff', '#0e1217', '#232d47') },
+        },
       },
     },
   })

@@ -59,11 +59,13 @@ export async function visit(browser: Browser, options: BrowserContextOptions = {
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 
+const RULES = "['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']"
+
 /** What axe finds wrong on the page as it stands, one line each; empty where nothing. */
-export async function axeViolations(page: Page): Promise<string[]> {
+export async function axeViolations(page: Page, what: 'all' | 'colours' = 'all'): Promise<string[]> {
   await page.evaluate(axeSource)
   const found = await page.evaluate<readonly { id: string; help: string; nodes: readonly { html: string; failureSummary?: string }[] }[]>(
-    "axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }).then((result) => result.violations)",
+    `axe.run(document, { resultTypes: ['violations'], runOnly: ${what === 'all' ? RULES : "['color-contrast']"} }).then((result) => result.violations)`,
   )
   return found.map(
     ({ id, help, nodes }) => `${id}: ${help}: ${nodes[0]?.html.slice(0, 200) ?? ''} ${nodes[0]?.failureSummary?.slice(0, 300) ?? ''}`,

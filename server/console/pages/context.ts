@@ -1,6 +1,7 @@
 // What every page is given: the API as the visitor may use it, who the visitor is, the server's clock and limits, and the page's query.
-import type { Api, Controller, Site } from '../api.ts'
+import type { Api, ApiToken, Controller, Site, User } from '../api.ts'
 import type { Limits } from '../fleet-health.ts'
+import type { People } from '../format.ts'
 import type { Part } from '../html.ts'
 import type { Visitor } from '../layout.ts'
 
@@ -23,6 +24,19 @@ export async function namesOf(api: Api): Promise<{ controllers: Map<string, Cont
   return {
     controllers: new Map(controllers.items.map((item) => [item.id, item])),
     sites: new Map(sites.items.map((item) => [item.id, item])),
+  }
+}
+
+/** Names of people and API tokens: administrators may know them, others see ids. */
+export async function peopleOf(api: Api, visitor: Visitor): Promise<People> {
+  if (visitor.role !== 'administrator') return { self: visitor.id, names: new Map() }
+  const [users, tokens] = await Promise.all([api.all<User>('/v1/users'), api.all<ApiToken>('/v1/api-tokens')])
+  return {
+    self: visitor.id,
+    names: new Map([
+      ...users.items.map((user) => [user.id, user.userName] as const),
+      ...tokens.items.map((token) => [token.id, token.name] as const),
+    ]),
   }
 }
 

@@ -28,7 +28,7 @@ export const fleetPage: PageOf = async ({ api, limits, query, origin }) => {
   const rows = chosen === undefined ? fleet : fleet.filter((one) => one.state === chosen)
   const columns = [
     { head: 'State' },
-    { head: 'Agent' },
+    { head: 'Agent', kind: 'wrap' },
     { head: 'Last good backup' },
     { head: `Last ${STRIP_DAYS} days` },
     { head: 'Protected', kind: 'num' },
@@ -145,6 +145,8 @@ const DAY_WORDS: { readonly [S in Day['state']]: string } = {
   overdue: 'overdue',
   none: 'no run',
 }
+/** From one bar to the next. */
+const PITCH = 5
 const HEIGHTS: { readonly [S in Day['state']]: number } = { good: 20, incomplete: 13, failed: 20, overdue: 19, none: 2 }
 
 /** Thirty days as bars, which differ by height and fill as well as by colour. */
@@ -152,13 +154,16 @@ export function strip(days: readonly Day[]): Html {
   const counts = (['good', 'incomplete', 'failed', 'overdue'] as const)
     .map((state) => [state, days.filter((day) => day.state === state).length] as const)
     .filter(([, count]) => count > 0)
-  const words = counts.length === 0 ? 'no run in 30 days' : counts.map(([state, count]) => `${count} days ${DAY_WORDS[state]}`).join(', ')
+  const words =
+    counts.length === 0
+      ? 'no run in 30 days'
+      : counts.map(([state, count]) => `${count} ${count === 1 ? 'day' : 'days'} ${DAY_WORDS[state]}`).join(', ')
   return html`<svg
     class="strip"
     role="img"
     aria-label="${words}"
-    viewBox="0 0 ${days.length * 6} 20"
-    width="${days.length * 6}"
+    viewBox="0 0 ${days.length * PITCH} 20"
+    width="${days.length * PITCH}"
     height="20"
   >
     ${days.map((day, at) => bar(day, at))}
@@ -168,13 +173,13 @@ export function strip(days: readonly Day[]): Html {
 function bar(day: Day, at: number): Html {
   const height = HEIGHTS[day.state]
   const title = html`<title>${day.date}: ${DAY_WORDS[day.state]}</title>`
-  const [x, y] = [at * 6, 20 - height]
+  const [x, y] = [at * PITCH, 20 - height]
   if (day.state === 'failed')
     return html`<g class="d-failed"
-      >${title}<rect x="${x}" y="0" width="4" height="11" rx="1" /><rect x="${x}" y="16" width="4" height="4" rx="1"
+      >${title}<rect x="${x}" y="0" width="3.4" height="11" rx="1" /><rect x="${x}" y="16" width="4" height="4" rx="1"
     /></g>`
-  if (day.state === 'overdue') return html`<rect class="d-overdue" x="${x + 0.6}" y=".6" width="2.8" height="18.8" rx="1">${title}</rect>`
-  return html`<rect class="d-${day.state}" x="${x}" y="${y}" width="4" height="${height}" rx="1">${title}</rect>`
+  if (day.state === 'overdue') return html`<rect class="d-overdue" x="${x + 0.5}" y=".6" width="2.4" height="18.8" rx="1">${title}</rect>`
+  return html`<rect class="d-${day.state}" x="${x}" y="${y}" width="3.4" height="${height}" rx="1">${title}</rect>`
 }
 
 function legend(): Html {

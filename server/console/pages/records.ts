@@ -4,7 +4,7 @@ import type { Agent, FileRecordFound, Page, RecordSummary } from '../api.ts'
 import { withQuery } from '../api.ts'
 import { at, badge, bytes, count, short } from '../format.ts'
 import type { Tone } from '../format.ts'
-import { html } from '../html.ts'
+import { html, preformatted } from '../html.ts'
 import type { Html } from '../html.ts'
 import { command, empty, heading, pager, select, table } from '../layout.ts'
 import { RECORD_KINDS } from '@holdfast/shared/protocol/records.ts'
@@ -29,7 +29,7 @@ export const recordsPage: PageOf = async (context) => {
   const filter = { controllerId, agentId, kind, from: dayBegins(from), to: dayEnds(to) }
   const kept = { controllerId, agentId, kind, from, to }
   const [records, agents, names] = await Promise.all([
-    api.get<Page<RecordSummary>>('/v1/records', { ...filter, cursor, limit: 100 }),
+    api.get<Page<RecordSummary>>('/v1/records', { ...filter, cursor, limit: 50 }),
     api.all<Agent>('/v1/agents'),
     namesOf(api),
   ])
@@ -89,7 +89,7 @@ function tokenForm(token: string): Html {
 async function byToken({ api, query }: PageContext, token: string): Promise<Rendered> {
   const found = await api.get<Page<FileRecordFound>>(`/v1/records/by-token/${encodeURIComponent(token)}`, {
     cursor: query['cursor'],
-    limit: 100,
+    limit: 50,
   })
   const agents = await api.all<Agent>('/v1/agents')
   const hosts = new Map(agents.items.map((agent) => [agent.id, agent.host]))
@@ -143,7 +143,7 @@ export function recordTable(records: readonly RecordSummary[], agents: ReadonlyM
       { head: 'Bytes', kind: 'num' },
       { head: 'From → to' },
       { head: 'State' },
-      { head: 'Signed header' },
+      { head: 'All of it' },
     ],
     records.map((record) => {
       const header = readHeader(record.header)
@@ -154,20 +154,15 @@ export function recordTable(records: readonly RecordSummary[], agents: ReadonlyM
         count(record.seq),
         header.outcome === undefined
           ? html`<span class="none">–</span>`
-          : html`${outcome(header.outcome)}${header.code !== undefined && html`<span class="sub">${header.code}</span>`}`,
+          : html`${outcome(header.outcome)}${header.code !== undefined && header.code !== header.outcome && html`<span class="sub">${header.code}</span>`}`,
         header.purpose ?? '–',
         record.files === 0 ? html`<span class="none">–</span>` : count(record.files),
         header.bytes === undefined ? html`<span class="none">–</span>` : bytes(header.bytes),
         way(header),
-        record.recordedAt === null
-          ? badge('busy', 'To be checked')
-          : html`${badge('good', 'Checked')}<span class="sub">entry ${short(record.entryHash)}</span>`,
+        record.recordedAt === null ? badge('busy', 'To be checked') : badge('good', 'Checked'),
         html`<details>
           <summary>Show</summary>
-          <pre tabindex="0">
-${JSON.stringify(record.header, null, 2)
-  .split('\n')
-  .map((line) => html`${line} `)}</pre>
+          ${preformatted(JSON.stringify({ ...record.header, entryHash: record.entryHash, receivedAt: record.receivedAt }, null, 2))}
         </details>`,
       ]
     }),

@@ -7,18 +7,21 @@ import { actor, ago, at, bytes, codeWords, count, restoreBadge, short } from '..
 import { html } from '../html.ts'
 import type { Html, Part } from '../html.ts'
 import { command, empty, facts, heading, pager, select, table } from '../layout.ts'
-import { mayAct, namesOf } from './context.ts'
+import { mayAct, namesOf, peopleOf } from './context.ts'
 import type { PageContext, PageOf } from './context.ts'
 import { recordTable } from './records.ts'
 
+/** Where the code says no more than the state does. */
+const PLAIN = new Set(['cancelled', 'expired', 'refused'])
 const ENDS = new Set(['completed', 'completed_with_errors', 'failed', 'cancelled', 'expired', 'refused'])
 
 export const restoresPage: PageOf = async ({ api, query, visitor, limits }) => {
   const { state, agentId, cursor } = query
-  const [restores, agents, names] = await Promise.all([
+  const [restores, agents, names, people] = await Promise.all([
     api.get<Page<Restore>>('/v1/restores', { state, agentId, cursor, limit: 100 }),
     api.all<Agent>('/v1/agents'),
     namesOf(api),
+    peopleOf(api, visitor),
   ])
   const hosts = new Map(agents.items.map((agent) => [agent.id, agent.host]))
   const body = html`${heading('Restores', 'newest first')}
@@ -58,12 +61,12 @@ export const restoresPage: PageOf = async ({ api, query, visitor, limits }) => {
             ],
             restores.items.map((restore) => [
               html`<a href="/restores/${restore.id}">${short(restore.id)}</a>`,
-              html`${restoreBadge(restore.state)}${restore.code !== null && html`<span class="sub">${restore.code}</span>`}`,
+              html`${restoreBadge(restore.state)}${restore.code !== null && !PLAIN.has(restore.state) && html`<span class="sub">${restore.code}</span>`}`,
               html`${selectionWords(restore)}<span class="sub">${restore.purpose === 'restore-test' ? 'restore test' : 'restore'}</span>`,
               html`<a href="/agents/${restore.agentId}">${hosts.get(restore.agentId) ?? short(restore.agentId)}</a>`,
               names.controllers.get(restore.controllerId)?.name ?? short(restore.controllerId),
               ago(restore.createdAt, limits.now),
-              actor(restore.requestedBy, visitor.id),
+              actor(restore.requestedBy, people),
               restore.state === 'running' ? progress(restore) : (restore.waitingFor ?? html`<span class="none">nobody</span>`),
             ]),
           )
@@ -75,15 +78,16 @@ export const restoresPage: PageOf = async ({ api, query, visitor, limits }) => {
 export const restorePage: PageOf = async (context) => {
   const { api, params, visitor, limits, origin } = context
   const restore = await api.get<Restore>(`/v1/restores/${params['id'] ?? ''}`)
-  const [agent, records, names] = await Promise.all([
+  const [agent, records, names, people] = await Promise.all([
     api.get<Agent>(`/v1/agents/${restore.agentId}`),
     api.get<Page<RecordSummary>>('/v1/records', { restoreId: restore.id, limit: 50 }),
     namesOf(api),
+    peopleOf(api, visitor),
   ])
   const open = !ENDS.has(restore.state)
   const { totals } = restore
   const body = html`<p class="crumb"><a href="/restores">Restores</a></p>
-    ${heading(html`Restore on ${agent.host}`, restoreBadge(restore.state))} ${steps(restore, records.items)}
+    ${heading(html`Restore on ${agent.host}`, restoreBadge(restore.state))} ${steps(restore, records.items, limits.now)}
     ${
       restore.waitingFor !== null &&
       html`<div class="notice">
@@ -93,6 +97,7 @@ export const restorePage: PageOf = async (context) => {
     }
     ${
       restore.code !== null &&
+      !PLAIN.has(restore.state) &&
       html`<div class="notice ${restore.state === 'failed' ? 'bad-notice' : 'warn-notice'}">
         <p><b>${restore.code}</b>: ${codeWords(restore.code)}.</p>
       </div>`
@@ -100,7 +105,7 @@ export const restorePage: PageOf = async (context) => {
     ${restore.state === 'running' && html`<div class="notice">${progress(restore)}</div>`} ${actions(context, restore, open)}
     <h2>What and where</h2>
     ${facts([
-      ['Snapshot', html`${restore.snapshotId === null ? html`the newest at ${at(restore.at)}` : short(restore.snapshotId)}`],
+      ['Snapshot', html`${restore.snapshotId === null ? html`the newest at ${at(restore.at)}` : html`<code>${restore.snapshotId}</code>`}`],
       ['Selection', selectionWords(restore)],
       ['To', html`${agent.host}, root <b>${restore.restoreRoot}</b>`],
       ['Where a file is there already', conflictWords(restore.conflict)],
@@ -116,16 +121,16 @@ export const restorePage: PageOf = async (context) => {
     ])}
     <h2>Who</h2>
     ${facts([
-      ['Asked', html`${actor(restore.requestedBy, visitor.id)}<span class="sub">${at(restore.createdAt)}</span>`],
+      ['Asked', html`${actor(restore.requestedBy, people)}<span class="sub">${at(restore.createdAt)}</span>`],
       [
         'Approved',
         names.controllers.get(restore.controllerId)?.approval === 'second-person' || restore.approvedBy !== null
-          ? actor(restore.approvedBy, visitor.id)
+          ? actor(restore.approvedBy, people)
           : 'not needed: its controller asks for no second person',
       ],
       [
         'Granted',
-        html`${actor(restore.grantedBy, visitor.id)}<span class="sub">keys are sealed to the agent; this server cannot open them</span>`,
+        html`${actor(restore.grantedBy, people)}<span class="sub">keys are sealed to the agent; this server cannot open them</span>`,
       ],
       ['Times given out', count(restore.attempt)],
     ])}
@@ -174,28 +179,37 @@ function actions({ visitor }: PageContext, restore: Restore, open: boolean): Htm
 type Step = { readonly word: string; readonly state: 'done' | 'now' | 'coming' | 'stopped'; readonly about?: Part }
 
 /** The way of a restore: what is behind it, where it is, what is to come. */
-function steps(restore: Restore, records: readonly RecordSummary[]): Html {
+function steps(restore: Restore, records: readonly RecordSummary[], now: number): Html {
   const recordTime = (kind: string): string | undefined => records.find((record) => record.kind === kind)?.at
   const approval = restore.approvedBy !== null || restore.state === 'awaiting_approval'
-  const way: { word: string; states: readonly string[]; passed: boolean; about?: Part }[] = [
-    { word: 'Asked', states: ['requested'], passed: true, about: at(restore.createdAt) },
-    ...(approval ? [{ word: 'Approved', states: ['awaiting_approval'], passed: restore.approvedBy !== null }] : []),
-    { word: 'Prepared', states: ['preparing'], passed: restore.key !== null, about: 'a fresh key at the agent' },
-    { word: 'Granted', states: ['awaiting_grant'], passed: restore.grantedBy !== null },
+  const way: { word: string; doing: string; states: readonly string[]; passed: boolean; about?: Part }[] = [
+    { word: 'Asked', doing: 'Asked', states: ['requested'], passed: true, about: at(restore.createdAt) },
+    ...(approval
+      ? [{ word: 'Approved', doing: 'Waits for approval', states: ['awaiting_approval'], passed: restore.approvedBy !== null }]
+      : []),
+    { word: 'Prepared', doing: 'Being prepared', states: ['preparing'], passed: restore.key !== null, about: 'a fresh key at the agent' },
+    { word: 'Granted', doing: 'Waits for grant', states: ['awaiting_grant'], passed: restore.grantedBy !== null },
     {
       word: 'Begun',
+      doing: 'Handed to the agent',
       states: ['granted'],
       passed: recordTime('recovery-started') !== undefined || restore.totals !== null || restore.state === 'running',
       about: timeOf(recordTime('recovery-started')),
     },
-    { word: 'Restored', states: ['running'], passed: restore.state.startsWith('completed'), about: timeOf(recordTime('recovery-ended')) },
+    {
+      word: 'Restored',
+      doing: 'Restoring',
+      states: ['running'],
+      passed: restore.state.startsWith('completed'),
+      about: timeOf(recordTime('recovery-ended')),
+    },
   ]
   const ended = ENDS.has(restore.state) && !restore.state.startsWith('completed')
   const shown: Step[] = []
-  for (const { word, states, passed, about } of way) {
+  for (const { word, doing, states, passed, about } of way) {
     const state = passed && !states.includes(restore.state) ? 'done' : states.includes(restore.state) ? 'now' : 'coming'
     if (ended && state !== 'done') break
-    shown.push({ word, state, about })
+    shown.push({ word: state === 'now' ? doing : word, state, about: state === 'now' ? ago(restore.updatedAt, now) : about })
   }
   if (ended)
     shown.push({ word: restore.state.charAt(0).toUpperCase() + restore.state.slice(1), state: 'stopped', about: at(restore.updatedAt) })
@@ -262,7 +276,7 @@ export type Ask = keyof typeof ASKS
 export function askPage(ask: Ask): PageOf {
   return async ({ api, params, visitor }) => {
     const restore = await api.get<Restore>(`/v1/restores/${params['id'] ?? ''}`)
-    const agent = await api.get<Agent>(`/v1/agents/${restore.agentId}`)
+    const [agent, people] = await Promise.all([api.get<Agent>(`/v1/agents/${restore.agentId}`), peopleOf(api, visitor)])
     const { title, about, button, kind } = ASKS[ask]
     const body = html`<p class="crumb"><a href="/restores/${restore.id}">Back to the restore</a></p>
       ${heading(title, restoreBadge(restore.state))}
@@ -270,7 +284,7 @@ export function askPage(ask: Ask): PageOf {
         ['Restore', short(restore.id)],
         ['On', html`${agent.host}, root <b>${restore.restoreRoot}</b>`],
         ['What', selectionWords(restore)],
-        ['Asked by', actor(restore.requestedBy, visitor.id)],
+        ['Asked by', actor(restore.requestedBy, people)],
       ])}
       <p class="actions">${about}</p>
       <div class="actions">

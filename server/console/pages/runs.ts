@@ -59,7 +59,7 @@ export function runRows(runs: readonly Run[], agents: ReadonlyMap<string, Agent>
   return runs.map((run) => [
     html`<a href="/runs/${run.id}">${short(run.id)}</a>`,
     html`<a href="/agents/${run.agentId}">${agents.get(run.agentId)?.host ?? short(run.agentId)}</a>`,
-    html`${runBadge(run.state)}${run.code !== null && html`<span class="sub">${run.code}</span>`}`,
+    html`${runBadge(run.state)}${run.code !== null && run.code !== run.state && html`<span class="sub">${run.code}</span>`}`,
     html`${run.kind === 'backup' ? 'Backup' : 'Recovery'}<span class="sub">${run.source ?? '–'}</span>`,
     at(run.startedAt),
     span((run.endedAt === null ? now : parseTime(run.endedAt)) - parseTime(run.startedAt)),
@@ -71,8 +71,11 @@ export function runRows(runs: readonly Run[], agents: ReadonlyMap<string, Agent>
 }
 
 function proof(run: Run): Html {
-  if (run.recorded) return html`${badge('good', 'Recorded')}<span class="sub">${count(run.recordedFiles)} files</span>`
-  return html`${badge('idle', 'Reported')}<span class="sub">${count(run.recordedFiles)} files so far</span>`
+  if (run.recorded)
+    return html`${badge('good', 'Recorded')}<span class="sub"
+        >${count(run.recordedFiles)} ${run.kind === 'backup' ? 'transmitted' : 'restored'}</span
+      >`
+  return html`${badge('idle', 'Reported')}<span class="sub">${count(run.recordedFiles)} recorded so far</span>`
 }
 
 export const runPage: PageOf = async ({ api, params, query, limits }) => {

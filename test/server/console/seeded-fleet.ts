@@ -311,6 +311,8 @@ async function seedRestores(server: Server, clock: HeldClock, worlds: readonly W
     patch: {
       state: 'running',
       attempt: 1,
+      leaseId: makeId(systemRandom, 'lease'),
+      leaseUntil: clock.now() + HOUR,
       progress: { done: { files: 31_204, bytes: 4_120_000_000 }, total: { files: 78_579, bytes: 11_000_000_000 }, at: clock.now() },
     },
   })
