@@ -105,7 +105,7 @@ function unreachable(error: unknown, url: URL): HoldfastError {
   return CERTIFICATE.test(code)
     ? new HoldfastError(
         'server-untrusted',
-        `the certificate of ${at} does not hold (${printable(code)}); name its authority as serverCaFile`,
+        `the certificate of ${at} does not hold (${printable(code)}); name its authority as server.caFile in agent.json`,
         {
           cause: error,
         },
