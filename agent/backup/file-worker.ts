@@ -1,6 +1,5 @@
 // The CPU work on file content: read, cut, hash, look up, share segments, compress, seal, open again and compare. Synchronous and on its
 // own memory; runs in a worker thread (worker-thread.ts) or in place. It never touches the store.
-import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { createChunker } from 'chunking-stream'
 import { type Descriptor, FileError, type FileStat, type FileSystem } from '../file-system/file-system.ts'
 import { blake3 } from '../repository/blake3.ts'
