@@ -16,12 +16,12 @@ import type { BlobLocation, BlobPart, View } from './view.ts'
 /** Ranged reads begin and end on multiples of this. */
 export const BLOCK_BYTES = 256 * 1024
 /** Segments of one pack are read together while the read stays under this. */
-const READ_BYTES = 2 * 2 ** 20
+const READ_BYTES = 1 * 2 ** 20
 /** Reads that are this close to each other become one. */
 const GAP_BYTES = 2 * BLOCK_BYTES
-const READS_IN_FLIGHT = 4
-const WINDOW_CACHE_BYTES = 8 * 2 ** 20
-const SEGMENT_CACHE_BYTES = 16 * 2 ** 20
+const READS_IN_FLIGHT = 2
+const WINDOW_CACHE_BYTES = 4 * 2 ** 20
+const SEGMENT_CACHE_BYTES = 8 * 2 ** 20
 
 export type PackReader = {
   /** All places of a blob, as the view has them. */
@@ -80,7 +80,7 @@ const segmentName = (place: BlobLocation): string => `${place.pack.random}/${pla
 
 /**
  * A reader over one view. Without `keys` it reads references alone; chunks and private parts are then refused with `grant-required`.
- * Holds at most about 24 MiB.
+ * Holds at most about 12 MiB.
  */
 export function createPackReader(options: {
   store: Store

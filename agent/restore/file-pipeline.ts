@@ -16,10 +16,10 @@ import { readChunkIds } from './tree-reader.ts'
 import { createTemporary, finishFile, type Place, removeTemporary, writeContent, writeFile, writeSpecial } from './write-file.ts'
 
 /** A file of more content than this is written in parts by all threads; a batch of small files holds about as much. */
-const BATCH_BYTES = 4 * 2 ** 20
+const BATCH_BYTES = 2 * 2 ** 20
 const BATCH_FILES = 512
 /** What the segments of a batch may come to opened, where each gives only a little. */
-const BATCH_PLAIN_BYTES = 16 * 2 ** 20
+const BATCH_PLAIN_BYTES = 8 * 2 ** 20
 /** Directories whose descriptors a batch keeps open. */
 const BATCH_DIRECTORIES = 48
 export const BATCHES_IN_FLIGHT = 3
@@ -184,7 +184,6 @@ export class FilePipeline {
 
   async #runBatch(batch: OpenBatch): Promise<void> {
     const { segments, ordinals } = await this.#fetch(batch.places)
-    collectGarbage()
     const writer = new BatchWriter()
     const sent: Located[] = []
     const alone = [...batch.unlocated]
@@ -208,7 +207,7 @@ export class FilePipeline {
       await this.#writeAlone(item)
       this.#tree.release(item.directory)
     }
-    collectGarbage()
+    collectGarbage(2 * sealedBytes(segments))
     this.#options.onProgress()
   }
 
@@ -293,6 +292,7 @@ export class FilePipeline {
       const part = { fd, extents: entry.extents, position, pieces: pieces as Piece[] }
       const result = await executor.run({ segments, files: new BatchWriter().finish(), parts: [part] }, sum(part.pieces))
       const outcome = result.parts[0]!
+      collectGarbage(2 * sealedBytes(segments))
       if (outcome.result === 'written') return
       if (outcome.result !== 'damaged') throw errorOf(outcome)
     }
@@ -311,6 +311,10 @@ function placeOf(item: Item, at: Descriptor): Place {
 function errorOf(outcome: Outcome): unknown {
   if (outcome.result === 'exists') return new FileError('rename', 'EEXIST')
   return new FileError('write', outcome.errno ?? 'EIO')
+}
+
+function sealedBytes(segments: readonly SealedInBatch[]): number {
+  return segments.reduce((total, segment) => total + segment.sealedBytes, 0)
 }
 
 function sum(pieces: readonly Piece[]): number {

@@ -1,14 +1,15 @@
 // The worker thread of a restore: takes batches, answers with what became of each file. Descriptors are those of the whole process.
 import { parentPort, workerData } from 'node:worker_threads'
-import { z } from 'zod'
 import { posixFileSystem } from '../file-system/posix-file-system.ts'
 import { type Batch, createBatchRunner } from './batch.ts'
 import { collectGarbage } from './collect-garbage.ts'
 
-const keys = z.object({ domainId: z.instanceof(Uint8Array), idKey: z.instanceof(Uint8Array) }).parse(workerData)
-const run = createBatchRunner(posixFileSystem, { domainId: Buffer.from(keys.domainId), idKey: Buffer.from(keys.idKey) })
+// No schema library here: it would cost every thread several megabytes for two buffers that this program made itself.
+const { domainId, idKey } = workerData as { domainId: Uint8Array; idKey: Uint8Array }
+const run = createBatchRunner(posixFileSystem, { domainId: Buffer.from(domainId), idKey: Buffer.from(idKey) })
 
 parentPort?.on('message', (batch: Batch) => {
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a port of a thread, not a window
   parentPort?.postMessage(run(batch))
-  collectGarbage()
+  collectGarbage(batch.segments.reduce((total, segment) => total + 2 * segment.sealedBytes, 0))
 })
