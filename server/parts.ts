@@ -15,5 +15,8 @@ export type Parts = { readonly openQueue: OpenQueue | undefined; readonly plugin
 /** Loaded when a server starts, so that the other commands do without them. */
 export const parts: Parts = {
   openQueue: async (options) => (await import('./queues/bullmq-queue.ts')).createBullQueue(options),
-  plugins: [],
+  plugins: [
+    async (app, context) => (await import('./console/console.ts')).registerConsole(app, context),
+    async (app, context) => (await import('./queues/dashboard.ts')).registerQueueDashboard(app, context),
+  ],
 }

@@ -107,7 +107,7 @@ function oneCell(cell: Part, at: number, column: Column | undefined): Html {
 export function empty(what: string, how: Part): Html {
   return html`<div class="empty">
     <p class="what">${what}</p>
-    <p>${how}</p>
+    <div>${how}</div>
   </div>`
 }
 
@@ -127,7 +127,7 @@ export function facts(pairs: readonly (readonly [Part, Part])[]): Html {
 
 /** The same act on the command line, to copy. */
 export function command(text: string, label = 'On the command line'): Html {
-  return html`<div class="command"><span>${label}</span><code tabindex="0">${text}</code></div>`
+  return html`<div class="command">${label !== '' && html`<span>${label}</span>`}<code tabindex="0">${text}</code></div>`
 }
 
 /** Links to what else there is of a list. */

@@ -100,7 +100,7 @@ export const agentPage: PageOf = async (context) => {
           ]),
         )}`
     }
-    ${mayAct(visitor) && snapshots.items[0] !== undefined && command(`holdfast request --agent ${agent.id} --snapshot ${snapshots.items[0].id} --root ${agent.restoreRoots[0] ?? 'ROOT'}`, 'To ask for a restore, on the controller’s own machine')}`
+    ${mayAct(visitor) && snapshots.items[0] !== undefined && command(`holdfast request ${snapshots.items[0].id} --agent ${agent.id} --to ${agent.restoreRoots[0] ?? 'ROOT'} --instruction ${policies.items[0]?.instructionId ?? 'ins_…'}`, 'To ask for a restore, on the controller’s own machine')}`
   return { title: agent.host, here: '/fleet', body, live: true }
 }
 

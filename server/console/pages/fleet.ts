@@ -21,7 +21,7 @@ export const fleetPage: PageOf = async ({ api, limits, query, origin }) => {
   const title = 'Fleet'
   if (fleet.length === 0) {
     const how = html`Make a controller, a site and an enrolment code through the API, then run this on the appliance:
-    ${command(`holdfast enroll ${origin} hf1-…`)}`
+    ${command(`holdfast enroll hf1-… --server ${origin} --domain FINGERPRINT`)}`
     return { title, here: '/fleet', live: true, body: html`${heading(title)}${empty('No appliance is enrolled yet.', how)}` }
   }
   const chosen = STATES.find((state) => state === query['state'])

@@ -45,7 +45,7 @@ export const restoresPage: PageOf = async ({ api, query, visitor, limits }) => {
         ? empty(
             state === undefined && agentId === undefined ? 'No restore was asked for.' : 'No restore fits.',
             html`A restore is asked for on the controller’s own machine, where names become
-            tokens:${command('holdfast request --agent AGENT --snapshot SNAPSHOT --root ROOT', '')}`,
+            tokens:${command('holdfast request latest --agent ag_… --to ROOT --instruction ins_…', '')}`,
           )
         : table(
             'Restores',
@@ -119,6 +119,13 @@ export const restorePage: PageOf = async (context) => {
       ],
       ['Id', html`<code>${restore.id}</code>`],
     ])}
+    ${
+      restore.snapshotId !== null &&
+      command(
+        `holdfast request ${restore.snapshotId} --agent ${restore.agentId} --to ${restore.restoreRoot} --instruction ${restore.instructionId} --purpose ${restore.purpose} --conflict ${restore.conflict}${'whole' in restore.selection ? '' : ' --path …'}`,
+        'The same again, on the controller’s own machine',
+      )
+    }
     <h2>Who</h2>
     ${facts([
       ['Asked', html`${actor(restore.requestedBy, people)}<span class="sub">${at(restore.createdAt)}</span>`],
@@ -157,12 +164,12 @@ export const restorePage: PageOf = async (context) => {
 /** What brings a waiting restore on, for whoever is not at this page. */
 function waitCommand(restore: Restore, origin: string): Html | false {
   if (restore.state === 'awaiting_grant') return command(`holdfast grant ${restore.id}`, 'On the controller’s own machine')
-  if (restore.state === 'awaiting_approval')
-    return command(
-      `curl -X POST -H "authorization: Bearer $HOLDFAST_TOKEN" ${origin}/v1/restores/${restore.id}/approve`,
-      'Or, with an API token',
-    )
+  if (restore.state === 'awaiting_approval') return command(apiCall(origin, restore.id, 'approve'), 'Or, with an API token')
   return false
+}
+
+function apiCall(origin: string, id: string, act: Ask): string {
+  return `curl -X POST -H "authorization: Bearer $HOLDFAST_TOKEN" ${origin}/v1/restores/${id}/${act}`
 }
 
 function actions({ visitor }: PageContext, restore: Restore, open: boolean): Html | false {
@@ -274,7 +281,7 @@ export type Ask = keyof typeof ASKS
 
 /** The page that asks before something is done. */
 export function askPage(ask: Ask): PageOf {
-  return async ({ api, params, visitor }) => {
+  return async ({ api, params, visitor, origin }) => {
     const restore = await api.get<Restore>(`/v1/restores/${params['id'] ?? ''}`)
     const [agent, people] = await Promise.all([api.get<Agent>(`/v1/agents/${restore.agentId}`), peopleOf(api, visitor)])
     const { title, about, button, kind } = ASKS[ask]
@@ -290,7 +297,8 @@ export function askPage(ask: Ask): PageOf {
       <div class="actions">
         <form method="post" action="/restores/${restore.id}/${ask}"><button class="${kind}">${button}</button></form>
         <a class="button quiet" href="/restores/${restore.id}">No, go back</a>
-      </div>`
+      </div>
+      ${command(apiCall(origin, restore.id, ask), 'The same with an API token')}`
     return { title, here: '/restores', body }
   }
 }
