@@ -290,7 +290,7 @@ function openSource(fileSystem: FileSystem, fd: Descriptor, extents: readonly Ex
       const extent = extents[index]
       if (extent === undefined) return 0
       const read = stream
-        ? fileSystem.read(fd, into, at, room, -1)
+        ? fileSystem.read(fd, into, at, room, null)
         : fileSystem.read(fd, into, at, Math.min(room, extent.bytes - within), extent.offset + within)
       within += read
       if (within === extent.bytes) {

@@ -63,8 +63,11 @@ export interface FileSystem {
   stat(at: Descriptor, name: Buffer): FileStat
   /** All names in a directory except `.` and `..`, sorted by bytes. Kinds as readdir gives them may be unknown, so none are given. */
   readDirectory(fd: Descriptor): Buffer[]
-  /** Reads into `into` from `position`; 0 at the end of the file. */
-  read(fd: Descriptor, into: Uint8Array, offset: number, length: number, position: number): number
+  /**
+   * Reads into `into` from `position`; 0 at the end of the file. A null position reads where the descriptor stands and waits for bytes, as from a
+   * pipe.
+   */
+  read(fd: Descriptor, into: Uint8Array, offset: number, length: number, position: number | null): number
   /** Writes all bytes at `position` (a null position writes where the descriptor stands, or at the end when appending). */
   write(fd: Descriptor, bytes: Uint8Array, position: number | null): void
   truncate(fd: Descriptor, size: number): void

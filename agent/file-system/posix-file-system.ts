@@ -115,14 +115,24 @@ function deviceNumber(major: number, minor: number): bigint {
   return ((high & 0xfffff000n) << 32n) | ((high & 0xfffn) << 8n) | ((low & 0xffffff00n) << 12n) | (low & 0xffn)
 }
 
-function read(fd: Descriptor, into: Uint8Array, offset: number, length: number, position: number): number {
+const POLLIN = 1
+/** Waits until a descriptor that does not block has something to read, or has ended. */
+function awaitReadable(fd: Descriptor): void {
+  const poll = Buffer.alloc(8)
+  poll.writeInt32LE(fd, 0)
+  poll.writeInt16LE(POLLIN, 4)
+  while (libc.poll(poll, 1, -1) < 0) if (!interrupted()) throw failure('poll')
+}
+
+function read(fd: Descriptor, into: Uint8Array, offset: number, length: number, position: number | null): number {
   if (!(offset >= 0 && length >= 0 && offset + length <= into.length)) throw new FileError('read', 'EFAULT')
   let done = 0
   while (done < length) {
     const target = offset + done === 0 ? into : into.subarray(offset + done)
-    const count = libc.pread(fd, target, length - done, position + done)
+    const count = position === null ? libc.read(fd, target, length - done) : libc.pread(fd, target, length - done, position + done)
     if (count > 0) done += count
     else if (count === 0) break
+    else if (position === null && lastError() === 'EAGAIN') awaitReadable(fd)
     else if (!interrupted()) throw failure('read')
   }
   return done

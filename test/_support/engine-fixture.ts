@@ -66,16 +66,21 @@ export function fixtureRandom(seed: string): Random {
 export async function makeEngine(
   options: {
     seed?: string
+    /** What the wall clock begins with. */
+    startMs?: number
     chunking?: Chunking
     writeKeys?: (keys: RootKeys) => WriteKeys
     limits?: BackupOptions['limits']
+    /** Sources, state and spool are on this one instead of the simulated one. */
+    fileSystem?: FileSystem
     /** Shares bucket, clock and keys: another machine of the same domain. */
     beside?: Engine
   } = {},
 ): Promise<Engine> {
   const { seed = 'engine', beside } = options
   const random = fixtureRandom(seed)
-  const clock = beside?.clock ?? simulatedClock({ autoMs: Infinity })
+  const clock =
+    beside?.clock ?? simulatedClock({ autoMs: Infinity, ...(options.startMs === undefined ? {} : { startMs: options.startMs }) })
   const bucket = beside?.bucket ?? new SimulatedBucket({ clock })
   const fs = simulatedFileSystem({ clock })
   const domain = fixtureRandom('domain')
@@ -105,7 +110,7 @@ export async function makeEngine(
       location: inner.location,
       put: async (name, body, more) => {
         alive()
-        return inner.put(name, inMemory(fs, body), more)
+        return inner.put(name, options.fileSystem === undefined ? inMemory(fs, body) : body, more)
       },
       get: async (name, more) => (alive(), inner.get(name, more)),
       getRange: async (name, range, more) => (alive(), inner.getRange(name, range, more)),
@@ -171,7 +176,7 @@ export async function makeEngine(
           ...source,
         },
         state: Buffer.from(state),
-        fileSystem: fileSystemOf(rest.fileSystem ?? fs),
+        fileSystem: options.fileSystem ?? fileSystemOf(rest.fileSystem ?? fs),
         limits: { workers: 0, ...options.limits, ...rest.limits },
       })
       return { ...result, transmitted, notices }

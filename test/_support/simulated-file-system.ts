@@ -274,7 +274,12 @@ export function simulatedFileSystem(options: { clock: Clock }): SimulatedFileSys
       begin('read', fd, Buffer.alloc(0))
       if (!(offset >= 0 && length >= 0 && offset + length <= into.length)) throw new FileError('read', 'EFAULT')
       const inode = inodeForReading('read', fd)
-      if (inode.kind === 'file') return readContent(inode.content, into, offset, length, position)
+      if (inode.kind === 'file') {
+        const from = handle('read', fd)
+        const count = readContent(inode.content, into, offset, length, position ?? from.position)
+        if (position === null) from.position += count
+        return count
+      }
       into.fill(0, offset, offset + length)
       return length
     },

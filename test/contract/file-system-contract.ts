@@ -160,6 +160,20 @@ export function fileSystemContract(name: string, make: () => FileSystemUnderTest
       fs.close(fd)
     })
 
+    check('a read without a position goes on where the one before ended', (at) => {
+      file(at, 'file', 'one two three')
+      const fd = fs.open(at, b('file'), 'read')
+      const into = Buffer.alloc(8)
+      expect(fs.read(fd, into, 0, 4, null)).toBe(4)
+      expect(fs.read(fd, into, 4, 4, null)).toBe(4)
+      expect(into.toString()).toBe('one two ')
+      expect(fs.read(fd, into, 0, 3, 0)).toBe(3)
+      expect(fs.read(fd, into, 0, 8, null)).toBe(5)
+      expect(into.toString('utf8', 0, 5)).toBe('three')
+      expect(fs.read(fd, into, 0, 8, null)).toBe(0)
+      fs.close(fd)
+    })
+
     check('writes go where they are told: in order, at a position, at the end when appending', (at) => {
       const created = fs.open(at, b('file'), 'create')
       fs.write(created, b('hello'), null)
