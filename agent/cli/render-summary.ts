@@ -43,7 +43,7 @@ const LINES: Readonly<Record<string, (summary: Summary, counts: Counts) => strin
   ],
   backup: (summary, counts) => {
     const seconds = of(counts, 'durationMs') / 1000
-    const rate = seconds > 0 ? `, ${formatBytes(of(counts, 'bytesRead') / seconds)}/s read` : ''
+    const rate = seconds > 0 && of(counts, 'bytesRead') > 0 ? `, ${formatBytes(of(counts, 'bytesRead') / seconds)}/s read` : ''
     const known = of(counts, 'bytes') > 0 ? Math.round((1 - of(counts, 'bytesNew') / of(counts, 'bytes')) * 1000) / 10 : 100
     const resumed = of(counts, 'packsResumed')
     return [
@@ -56,7 +56,7 @@ const LINES: Readonly<Record<string, (summary: Summary, counts: Counts) => strin
       `processed ${formatMany(of(counts, 'files'), 'file')}, ${formatBytes(of(counts, 'bytes'))} in ${formatDuration(of(counts, 'durationMs'))}${rate}`,
       summary.dryRun
         ? 'dry run: nothing was stored'
-        : `snapshot ${short(summary.snapshotId)} saved${summary.result === 'incomplete' ? `, but ${formatMany(of(counts, 'problems'), 'file is', 'files are')} not in it as they should be` : ''}`,
+        : `snapshot ${short(summary.snapshotId)} saved${summary.result === 'unchanged' ? '; nothing has changed since the last one' : ''}${summary.result === 'incomplete' ? `, but ${formatMany(of(counts, 'problems'), 'file is', 'files are')} not in it as they should be` : ''}`,
     ]
   },
   restore: (summary, counts) => {

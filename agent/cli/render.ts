@@ -99,11 +99,17 @@ function modeText(octal: string): string {
 
 function snapshotLine(snapshot: Said<'snapshot'>, style: Style): string {
   const what = snapshot.opened
-    ? `${shownText(snapshot.host ?? '')}  ${(snapshot.paths ?? []).map(shownPath).join(', ') || shownText(snapshot.source ?? '')}`
+    ? `${shownText(snapshot.host ?? '')}  ${shownPaths(snapshot.paths ?? []) || shownText(snapshot.source ?? '')}`
     : style.dim(`series ${snapshot.series.slice(0, 8)}, not opened`)
   const tags = (snapshot.tags ?? []).length === 0 ? '' : `  [${(snapshot.tags ?? []).map(shownText).join(', ')}]`
   const files = formatMany(snapshot.files, 'file').padStart(14)
   return `${style.bold(snapshot.id.slice(0, 8))}  ${formatTime(parseTime(snapshot.startedAt))}  ${files}  ${formatBytes(snapshot.bytes).padStart(10)}  ${what}${tags}`
+}
+
+/** The first two; `--json` has them all. */
+function shownPaths(paths: readonly { path: string; pathBase64?: string | undefined }[]): string {
+  const more = paths.length > 2 ? ` and ${formatMany(paths.length - 2, 'more', 'more')}` : ''
+  return paths.slice(0, 2).map(shownPath).join(', ') + more
 }
 
 function recordLine(record: Said<'record'>): string {

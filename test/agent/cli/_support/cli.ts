@@ -40,6 +40,16 @@ export class Workplace {
     return join(this.folder, ...parts)
   }
 
+  /** Runs a script with the launcher as `$0` and `args` as `$1` and so on. */
+  async shell(script: string, args: readonly string[]): Promise<Ran> {
+    const child = spawn('/bin/sh', ['-c', script, LAUNCHER, ...args], {
+      env: this.env as NodeJS.ProcessEnv,
+      cwd: this.folder,
+      detached: true,
+    })
+    return this.#finished(child, '')
+  }
+
   start(
     args: readonly (string | Buffer)[],
     options: { env?: Record<string, string | undefined>; cwd?: string } = {},
@@ -56,13 +66,17 @@ export class Workplace {
     args: readonly string[],
     options: { env?: Record<string, string | undefined>; cwd?: string; input?: string | Buffer } = {},
   ): Promise<Ran> {
-    const child = this.start(args, options)
+    return this.#finished(this.start(args, options), options.input ?? '')
+  }
+
+  async #finished(child: ChildProcessWithoutNullStreams, input: string | Buffer): Promise<Ran> {
     const out: Buffer[] = []
     const err: Buffer[] = []
     child.stdout.on('data', (part: Buffer) => out.push(part))
     child.stderr.on('data', (part: Buffer) => err.push(part))
+    // A program that does not read its input may be gone before it was written.
     child.stdin.on('error', () => undefined)
-    child.stdin.end(options.input ?? '')
+    child.stdin.end(input)
     const [code, signal] = (await once(child, 'close')) as [number | null, string | null]
     const stdout = Buffer.concat(out)
     return { code, signal, stdout, stderr: Buffer.concat(err).toString('utf8'), text: stdout.toString('utf8') }
