@@ -127,13 +127,17 @@ export async function registerConsole(app: App, context: Context): Promise<void>
 function contextOf(app: App, { clock, config }: Context, request: FastifyRequest): PageContext {
   const visitor = visitorOf(request)
   if (visitor === undefined) throw new HoldfastError('unauthenticated', 'this page needs a log-in')
+  const params = request.params as Record<string, string>
+  // They become part of an address of the API, so nothing but an identifier may stand there.
+  if (Object.values(params).some((id) => !/^[a-z]{2,5}_[0-9a-f]{32}$/.test(id)))
+    throw new HoldfastError('not-found', 'this address names nothing; check the id in it')
   const query = Object.entries(request.query as Record<string, unknown>).map(([key, value]) => [key, textOf(value) || undefined] as const)
   return {
     api: new Api(app, request),
     visitor,
     limits: { now: clock.now(), graceMs: config.graceMs, silentMs: config.silentMs },
     origin: `${config.secure ? 'https' : 'http'}://${request.host}`,
-    params: request.params as Record<string, string>,
+    params,
     query: Object.fromEntries(query),
   }
 }

@@ -36,7 +36,7 @@ export const STATE_WORDS: { readonly [S in HealthState]: readonly [Tone, string]
   revoked: ['idle', 'Revoked'],
 }
 
-export type Day = { readonly date: string; readonly state: 'good' | 'incomplete' | 'failed' | 'overdue' | 'none' }
+export type Day = { readonly date: string; readonly state: 'good' | 'incomplete' | 'failed' | 'overdue' | 'none' | 'unread' }
 
 export type Health = {
   readonly agent: Agent
@@ -165,7 +165,7 @@ function strip(agent: Agent, enabled: readonly Policy[], backups: readonly Run[]
       begin,
       ...ends.filter((run) => run.at < end && (run.state === 'ok' || run.state === 'incomplete')).map((run) => run.at),
     )
-    if (more && day < (ends.at(-1)?.day ?? 0)) return { date, state: 'none' }
+    if (more && day < (ends.at(-1)?.day ?? 0)) return { date, state: 'unread' }
     const late = agent.state === 'active' && Number.isFinite(last) && end - last > promise + graceMs
     return { date, state: late ? 'overdue' : 'none' }
   })

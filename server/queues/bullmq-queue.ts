@@ -167,7 +167,7 @@ export class BullQueue implements WorkingQueue {
       const watch = this.#queue('watch')
       if ((await watch.getJobScheduler('watch')) === undefined)
         await watch.upsertJobScheduler('watch', { every: WATCH_MS }, { name: nameOf('watch'), data: {}, opts: JOB_OPTIONS })
-      for await (const jobs of reconcile(deps)) await this.enqueue(jobs)
+      for await (const jobs of reconcile(deps)) await this.enqueue(await this.#missing(jobs))
       await this.#redo(deps)
       for (const name of QUEUE_NAMES) await this.#revive(this.#queue(name))
       return true
@@ -236,6 +236,14 @@ export class BullQueue implements WorkingQueue {
       this.#back = undefined
       if (!signal.aborted) await this.reconcile(deps)
     }
+  }
+
+  /** The jobs that Redis does not hold; looking is far cheaper than adding what is there. */
+  async #missing(jobs: readonly Job[]): Promise<readonly Job[]> {
+    const pipeline = this.#client.pipeline()
+    for (const { queue, jobId } of jobs) pipeline.exists(this.#queue(queue).toKey(jobId))
+    const replies = await pipeline.exec()
+    return jobs.filter((_, at) => replies?.[at]?.[1] !== 1)
   }
 
   /** Rows that are open though their job counts as done: the database is older than Redis. */

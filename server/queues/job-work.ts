@@ -59,7 +59,8 @@ const LINE_MAX = 600
 /** What to do next, by code. Codes that are not here are tried again by themselves. */
 const NEXT: { readonly [C in ErrorCode]?: string } = {
   damaged: 'open the agent in the console and look; the record is kept as evidence. Retry checks it again and is safe',
-  unprocessable: 'open the agent in the console and look; a record is kept as evidence. A job that the server did not make can be removed',
+  unprocessable:
+    'open the agent in the console and look; a record is kept as evidence. Removing this job is safe: open work is added again by itself',
   'newer-format': 'update this server, then Retry',
   'not-found': 'remove this job: it belongs to another database. Open work is added again by itself',
   'local-disk': "free space on the server's disk; it is tried again by itself and Retry is safe",

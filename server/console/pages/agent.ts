@@ -8,7 +8,7 @@ import type { Html } from '../html.ts'
 import { command, empty, facts, heading, table } from '../layout.ts'
 import { mayAct, namesOf } from './context.ts'
 import type { PageContext, PageOf } from './context.ts'
-import { due, lastGood, readHealth, stateBadge, strip } from './fleet.ts'
+import { due, lastGood, readHealth, RUNS_MAX_PAGE, stateBadge, strip } from './fleet.ts'
 import { runRows, RUN_COLUMNS } from './runs.ts'
 
 export const agentPage: PageOf = async (context) => {
@@ -23,7 +23,7 @@ export const agentPage: PageOf = async (context) => {
     api.all<Store>('/v1/stores'),
     namesOf(api),
   ])
-  const health = await readHealth(api, agent, policies.items, limits)
+  const health = await readHealth(api, agent, policies.items, limits, RUNS_MAX_PAGE)
   const storeName = (storeId: string): string => stores.items.find((store) => store.id === storeId)?.name ?? storeId
   const body = html`<p class="crumb"><a href="/fleet">Fleet</a></p>
     ${heading(agent.host, stateBadge(health.state))}

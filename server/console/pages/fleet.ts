@@ -11,8 +11,10 @@ import { command, empty, heading, table } from '../layout.ts'
 import { namesOf } from './context.ts'
 import type { PageOf } from './context.ts'
 
-/** Newest runs of an agent that its row and strip are read from. */
-const RUNS_MAX = 1000
+/** Newest runs that an agent's row is read from: a month of a daily policy many times over, and bounded for busier ones. */
+const RUNS_MAX_ROW = 250
+/** And for its own page. */
+export const RUNS_MAX_PAGE = 1500
 /** Agents whose runs are read at a time. */
 const AT_ONCE = 8
 
@@ -77,6 +79,7 @@ export async function readFleet(api: Api, limits: Limits): Promise<Health[]> {
             agent,
             policies.items.filter((policy) => policy.agentId === agent.id),
             limits,
+            RUNS_MAX_ROW,
           ),
         ),
       )),
@@ -85,8 +88,8 @@ export async function readFleet(api: Api, limits: Limits): Promise<Health[]> {
   return found.sort(byWorst)
 }
 
-export async function readHealth(api: Api, agent: Agent, policies: readonly Policy[], limits: Limits): Promise<Health> {
-  const runs = await api.all<Run>('/v1/runs', { agentId: agent.id, kind: 'backup' }, RUNS_MAX)
+export async function readHealth(api: Api, agent: Agent, policies: readonly Policy[], limits: Limits, max: number): Promise<Health> {
+  const runs = await api.all<Run>('/v1/runs', { agentId: agent.id, kind: 'backup' }, max)
   return healthOf(agent, policies, runs.items, limits, runs.more)
 }
 
@@ -144,10 +147,11 @@ const DAY_WORDS: { readonly [S in Day['state']]: string } = {
   failed: 'failed',
   overdue: 'overdue',
   none: 'no run',
+  unread: 'not read here: its own page goes further back',
 }
 /** From one bar to the next. */
 const PITCH = 5
-const HEIGHTS: { readonly [S in Day['state']]: number } = { good: 20, incomplete: 13, failed: 20, overdue: 19, none: 2 }
+const HEIGHTS: { readonly [S in Day['state']]: number } = { good: 20, incomplete: 13, failed: 20, overdue: 19, none: 2, unread: 0 }
 
 /** Thirty days as bars, which differ by height and fill as well as by colour. */
 export function strip(days: readonly Day[]): Html {

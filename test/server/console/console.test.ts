@@ -379,4 +379,28 @@ describe('every page', () => {
       expect(reply.payload, url).not.toMatch(/<style|style="|<script>|\son[a-z]+="|https?:\/\/(?!127\.0\.0\.1|localhost)/)
     }
   })
+
+  it('is for people with a session: nobody and no API token sees one', async () => {
+    const token = seeded().agents[0]?.world.token ?? ''
+    for (const url of await pages()) {
+      const nobody = await fleet.app.inject({ method: 'GET', url })
+      expect([nobody.statusCode, String(nobody.headers['location']).split('?')[0]], url).toEqual([303, '/log-in'])
+      expect((await fleet.app.inject({ method: 'GET', url, headers: { authorization: `Bearer ${token}` } })).statusCode, url).toBe(403)
+    }
+  })
+
+  it('takes an identifier in its address and nothing that leads elsewhere in the API', async () => {
+    const cookie = (await fleet.makeUser('operator')).replace('__Host-', '')
+    const id = seeded().restores.running
+    for (const path of [`..%2Frestores%2F${id}%2Fcancel%3F`, '..%2Fusers', 'ag_1', '%00']) {
+      const reply = await fleet.app.inject({
+        method: 'POST',
+        url: `/agents/${path}/backup-now`,
+        payload: 'policyId=pol_1',
+        headers: { cookie, 'content-type': 'application/x-www-form-urlencoded', host: 'server.example', origin: 'http://server.example' },
+      })
+      expect(reply.statusCode, path).toBe(404)
+    }
+    expect((await fleet.records.get({ table: 'restores', id }))?.state).toBe('running')
+  })
 })

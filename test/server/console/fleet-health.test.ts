@@ -154,7 +154,7 @@ describe('thirty days', () => {
 
   it('say nothing about days whose runs were not read', () => {
     const days = health({ runs: [run(5 * HOUR, 'ok'), run(29 * HOUR, 'ok')], more: true }).days
-    expect(days.slice(0, 27).every((day) => day.state === 'none')).toBe(true)
+    expect(days.slice(0, 27).every((day) => day.state === 'unread')).toBe(true)
   })
 })
 

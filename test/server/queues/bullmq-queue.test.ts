@@ -154,6 +154,16 @@ describe('the queue on Redis', () => {
     await queue.check()
   })
 
+  it('goes on by itself after an outage that outlasts the watchdogs of driver and workers', async () => {
+    await queue.work(server.context)
+    await redis.kill()
+    const last = await deliverRun()
+    // An outage is a length of time: workers of earlier BullMQ versions were stuck for good after about six seconds of it.
+    await systemClock.sleep(8_000)
+    await redis.restart()
+    await until(async () => (await recordedThrough()) === last)
+  })
+
   it('does again what counts as done where the database was set back', async () => {
     await queue.work(server.context)
     await deliverRun()
