@@ -4,6 +4,10 @@ import { ByteReader, ByteWriter } from '../repository/bytes.ts'
 import type { Attribute, Extent } from '../repository/tree.ts'
 import type { Descriptor, FileStat } from '../file-system/file-system.ts'
 
+/** Words of the shared memory between a worker and the main thread: segments under way, and whether the run has ended. */
+export const WAITING = 0
+export const STOPPING = 1
+
 export type FileTask = {
   /** The directory's descriptor and the name in it, or the descriptor of an open stream and an empty name. */
   readonly directory: Descriptor

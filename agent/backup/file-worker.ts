@@ -1,5 +1,6 @@
 // The CPU work on file content: read, cut, hash, look up, share segments, compress, seal, open again and compare. Synchronous and on its
 // own memory; runs in a worker thread (worker-thread.ts) or in place. It never touches the store.
+import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { createChunker } from 'chunking-stream'
 import { type Descriptor, FileError, type FileStat, type FileSystem } from '../file-system/file-system.ts'
 import { blake3 } from '../repository/blake3.ts'
@@ -48,7 +49,13 @@ const EMPTY = Buffer.alloc(0)
 
 export function createFileWorker(
   setup: FileWorkerSetup,
-  seams: { fileSystem: FileSystem; known: KnownIds; onSegment: (segment: FinishedSegment) => void },
+  seams: {
+    fileSystem: FileSystem
+    known: KnownIds
+    onSegment: (segment: FinishedSegment) => void
+    /** True once nobody wants the rest: looked at before each file and each filling of the buffer. */
+    stopped?: () => boolean
+  },
 ): FileWorker {
   const { fileSystem, known } = seams
   const { chunking } = setup
@@ -127,6 +134,10 @@ export function createFileWorker(
     if (segment.length >= SEGMENT_BYTES) sealOpen(uid)
   }
 
+  const requireWanted = (): void => {
+    if (seams.stopped?.() === true) throw new HoldfastError('cancelled', 'the run has ended')
+  }
+
   /** Reads at most `size` bytes of a file, holes left out, into chunks. */
   const readContent = (fd: Descriptor, stat: FileStat | undefined, uid: number, found: Found): Content => {
     const size = stat?.size ?? Infinity
@@ -142,6 +153,7 @@ export function createFileWorker(
     let total = 0
     let final = false
     for (;;) {
+      requireWanted()
       while (!final && end < buffer.length) {
         const read = source.read(buffer, end, buffer.length - end)
         if (read === 0) final = true
@@ -205,6 +217,7 @@ export function createFileWorker(
     process: (batch) => {
       results.reset()
       for (const task of decodeTasks(batch)) {
+        requireWanted()
         let result: FileResult
         try {
           result = readFile(task)

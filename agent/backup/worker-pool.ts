@@ -3,7 +3,7 @@
 import { Worker } from 'node:worker_threads'
 import { HoldfastError, isErrorCode } from '@holdfast/shared/errors.ts'
 import type { FileSystem } from '../file-system/file-system.ts'
-import { decodeResults, encodeTasks, type FileResult, type FileTask } from './batches.ts'
+import { decodeResults, encodeTasks, STOPPING, WAITING, type FileResult, type FileTask } from './batches.ts'
 import { createFileWorker, type FileWorkerSetup } from './file-worker.ts'
 import type { FinishedSegment } from './finished-segment.ts'
 import type { KnownIds } from './known-ids.ts'
@@ -49,13 +49,15 @@ export function inPlacePool(options: PoolOptions): WorkerPool {
   }
 }
 
-type Lane = { readonly worker: Worker; readonly waiting: Int32Array; readonly queue: Pending[] }
+type Lane = { readonly worker: Worker; readonly ended: Promise<void>; readonly waiting: Int32Array; readonly queue: Pending[] }
 type Pending = { readonly count: number; readonly resolve: (results: FileResult[]) => void; readonly reject: (error: unknown) => void }
 
 /** Worker threads. They read through the real file system only. */
 export function threadPool(options: PoolOptions): WorkerPool {
   let failure: unknown
-  const lanes = Array.from({ length: options.workers }, (_, i) => openLane(i))
+  let closing = false
+  /** Opened when there is work for them: a run of one small file starts one thread. */
+  const lanes: Lane[] = []
 
   function fail(error: unknown): void {
     failure ??= error
@@ -63,10 +65,11 @@ export function threadPool(options: PoolOptions): WorkerPool {
   }
 
   function openLane(index: number): Lane {
-    const waiting = new SharedArrayBuffer(4)
+    const waiting = new SharedArrayBuffer(8)
     const data: WorkerData = { setup: { ...options.setup, worker: index }, known: options.known.memory(), waiting }
     const worker = new Worker(new URL('./worker-thread.ts', import.meta.url), { workerData: data, trackUnmanagedFds: false })
-    const lane: Lane = { worker, waiting: new Int32Array(waiting), queue: [] }
+    const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()))
+    const lane: Lane = { worker, ended, waiting: new Int32Array(waiting), queue: [] }
     worker.on('message', (message: FromWorker) => {
       if (message.kind === 'segment') void take(lane, message.segment)
       else if (message.kind === 'results') {
@@ -86,12 +89,12 @@ export function threadPool(options: PoolOptions): WorkerPool {
 
   async function take(lane: Lane, segment: FinishedSegment): Promise<void> {
     try {
-      await options.onSegment(segment)
+      if (!closing) await options.onSegment(segment)
     } catch (error) {
       fail(error)
     }
-    Atomics.sub(lane.waiting, 0, 1)
-    Atomics.notify(lane.waiting, 0)
+    Atomics.sub(lane.waiting, WAITING, 1)
+    Atomics.notify(lane.waiting, WAITING)
   }
 
   const ask = (lane: Lane, message: ToWorker, count: number, transfer: ArrayBuffer[]): Promise<FileResult[]> =>
@@ -102,23 +105,32 @@ export function threadPool(options: PoolOptions): WorkerPool {
     })
 
   return {
-    size: lanes.length,
+    size: options.workers,
     process: (tasks) => {
-      const lane = lanes.reduce((least, other) => (other.queue.length < least.queue.length ? other : least))
+      let lane = lanes.find(({ queue }) => queue.length === 0)
+      if (lane === undefined && lanes.length < options.workers) lanes.push((lane = openLane(lanes.length)))
+      lane ??= lanes.reduce((least, other) => (other.queue.length < least.queue.length ? other : least))
       const batch = encodeTasks(tasks)
       return ask(lane, { kind: 'batch', batch, known: options.known.memory() }, tasks.length, [batch.buffer as ArrayBuffer])
     },
     flush: async () => {
       await Promise.all(lanes.map((lane) => ask(lane, { kind: 'flush' }, 0, [])))
       // 'flushed' comes after the last segment of its worker, but taking that segment may still be under way.
-      while (lanes.some((lane) => Atomics.load(lane.waiting, 0) > 0)) {
+      while (lanes.some((lane) => Atomics.load(lane.waiting, WAITING) > 0)) {
         if (failure !== undefined) throw failure
         await new Promise((resolve) => setImmediate(resolve))
       }
       if (failure !== undefined) throw failure
     },
     close: async () => {
-      await Promise.all(lanes.map((lane) => lane.worker.terminate()))
+      closing = true
+      // Asked to end, never terminated: a thread that is stopped while it loads or is in native code takes the whole process with it.
+      for (const lane of lanes) {
+        Atomics.store(lane.waiting, STOPPING, 1)
+        Atomics.notify(lane.waiting, WAITING)
+        lane.worker.postMessage({ kind: 'stop' } satisfies ToWorker)
+      }
+      await Promise.all(lanes.map((lane) => lane.ended))
     },
   }
 }

@@ -5,6 +5,7 @@ import { runInNewContext } from 'node:vm'
 import { parentPort, workerData } from 'node:worker_threads'
 import { isHoldfastError, messageOf } from '@holdfast/shared/errors.ts'
 import { posixFileSystem } from '../file-system/posix-file-system.ts'
+import { STOPPING, WAITING } from './batches.ts'
 import { createFileWorker, type FileWorkerSetup } from './file-worker.ts'
 import type { FinishedSegment } from './finished-segment.ts'
 import { type KnownIdsMemory, openKnownIds } from './known-ids.ts'
@@ -30,6 +31,7 @@ if (port !== null) {
   const known = openKnownIds(data.known)
   setFlagsFromString('--expose-gc')
   const collect = runInNewContext('gc') as (options: { type: 'minor' }) => void
+  const stopped = (): boolean => Atomics.load(waiting, STOPPING) === 1
   let sealed = 0
   const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
   const setup: FileWorkerSetup = {
@@ -42,9 +44,11 @@ if (port !== null) {
   const worker = createFileWorker(setup, {
     fileSystem: posixFileSystem,
     known,
+    stopped,
     onSegment: (segment) => {
-      for (let count = Atomics.add(waiting, 0, 1) + 1; count > SEGMENTS_WAITING; count = Atomics.load(waiting, 0))
-        Atomics.wait(waiting, 0, count)
+      // Looks up once a second whether anybody still wants it.
+      for (let count = Atomics.add(waiting, WAITING, 1) + 1; count > SEGMENTS_WAITING && !stopped(); count = Atomics.load(waiting, WAITING))
+        Atomics.wait(waiting, WAITING, count, 1000)
       const { buffer, byteLength } = segment.body
       port.postMessage({ kind: 'segment', segment } satisfies FromWorker, byteLength === buffer.byteLength ? [buffer as ArrayBuffer] : [])
       sealed += 1

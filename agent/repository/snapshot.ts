@@ -9,7 +9,7 @@ import { blake3, blake3Hash } from './blake3.ts'
 import { ByteReader, ByteWriter } from './bytes.ts'
 import { HEADER_BYTES, LIMITS, type ObjectRef, readRef, refBytes } from './layout.ts'
 import { readCodec, SESSION_ENTRY_BYTES } from './pack.ts'
-import { openSegment, SEGMENT_KIND, type SegmentDescription, type SegmentSealer } from './segment.ts'
+import { openSegment, requireOpens, SEGMENT_KIND, type SegmentDescription, type SegmentSealer } from './segment.ts'
 import { openBox, sealBox } from './structure-box.ts'
 import { type Entry, readEntry, writeEntry } from './tree.ts'
 
@@ -66,7 +66,9 @@ export function encodeSnapshot(
   snapshot: { structure: SnapshotStructure; private: SnapshotPrivate },
   keys: { structure: StructureKeys; writer: Writer; sealer: SegmentSealer },
 ): Buffer {
-  const sealed = keys.sealer(encodePrivate(snapshot.private), SEGMENT_KIND.snapshot, true)
+  const plain = encodePrivate(snapshot.private)
+  const sealed = keys.sealer(plain, SEGMENT_KIND.snapshot, true)
+  requireOpens(keys.structure.domainId, sealed, plain)
   const sealedBytes = Buffer.concat([sealed.body, sealed.tag])
   const { structure: s } = snapshot
   const out = new ByteWriter(4096)

@@ -4,6 +4,7 @@ import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { TransmittedFile } from '../../agent/backup/backup-types.ts'
 import { INDEX_BLOB_BYTES } from '../../agent/repository/index-file.ts'
 import { SEGMENT_KIND } from '../../agent/repository/segment.ts'
+import type { Entry } from '../../agent/repository/tree.ts'
 import { type Engine, makeEngine, type Run } from '../_support/engine-fixture.ts'
 import type { Tree } from '../_support/plain-reader.ts'
 import { atCall, type Fault, noFaults, SimulatedCrash } from '../_support/simulated-store.ts'
@@ -199,15 +200,27 @@ function checkTold(engine: Engine, told: readonly TransmittedFile[], failed: rea
   const entries = reader.entries(reader.snapshots.at(-1)!)
   const earlier = reader.snapshots.slice(0, -1).flatMap((snapshot) => [...reader.entries(snapshot).values()].flatMap(reader.chunkIds))
   const old = new Set(earlier)
+  const small = new Set(
+    reader.snapshots
+      .slice(0, -1)
+      .flatMap((snapshot) => [...reader.entries(snapshot)].map(([path, { content }]) => inlineKey(path, content))),
+  )
   const paths = new Set(told.map(({ path }) => path.toString('latin1')))
   for (const path of paths) {
     const entry = entries.get(path)
     demand(entry !== undefined, `${path} was told as transmitted and is not there`)
     for (const id of reader.chunkIds(entry!)) demand(reader.has(SEGMENT_KIND.chunk, id), `${path} was told and lacks chunk ${id}`)
   }
+  const exempt = (path: string): boolean => failed.some((above) => path === above || path.startsWith(`${above}/`))
   for (const [path, entry] of entries) {
     const ids = reader.chunkIds(entry)
-    if (ids.some((id) => !old.has(id)) && !failed.some((above) => path === above || path.startsWith(`${above}/`)))
+    if (entry.content?.kind === 'inline' && entry.size! > 0 && !small.has(inlineKey(path, entry.content)))
+      demand(paths.has(path) || exempt(path), `${path} stands in the tree and was never told as transmitted`)
+    if (ids.some((id) => !old.has(id)) && !exempt(path))
       demand(paths.has(path), `${path} has new content and was never told as transmitted`)
   }
+}
+
+function inlineKey(path: string, content: Entry['content']): string {
+  return `${path} ${content?.kind === 'inline' ? content.bytes.toString('hex') : ''}`
 }

@@ -5,7 +5,7 @@
 // HOLDFAST_SIM_SEEDS=20 runs so many seeds with every point; HOLDFAST_SIM_POINT='incremental/machine crash/57/seed-0' replays one.
 import { describe, expect, test } from 'vitest'
 import { countCalls, FILE_MODES, type Mode, type Point, pointName, runPoint, STORE_MODES } from './crash-harness.ts'
-import { SCENARIOS } from './scenarios.ts'
+import { SCENARIOS, STORE_SCENARIOS } from './scenarios.ts'
 
 const seeds = Number(process.env['HOLDFAST_SIM_SEEDS'] ?? 0)
 const replayed = process.env['HOLDFAST_SIM_POINT']
@@ -20,12 +20,13 @@ async function pointsOf(scenario: (typeof SCENARIOS)[number]): Promise<Point[]> 
   }
   for (let seed = 0; seed < Math.max(1, seeds); seed++) {
     for (const mode of STORE_MODES) for (let call = 1; call <= calls.store; call++) add(mode, call, seed)
+    if (seeds === 0 && replayed === undefined && STORE_SCENARIOS.includes(scenario)) continue
     for (const mode of FILE_MODES)
       for (const [i, { index, operation, changes, path }] of calls.files.entries()) {
         // What was only read is closed without an error by every kernel.
         if (operation === 'close' && !/\.(part|tmp|new)$/.test(path)) continue
         if (mode !== 'file call fails once' && !changes) continue
-        if (seeds === 0 && i % SHARE[mode]! !== 0) continue
+        if (seeds === 0 && replayed === undefined && i % SHARE[mode]! !== 0) continue
         add(mode, index, seed)
       }
   }
@@ -33,7 +34,7 @@ async function pointsOf(scenario: (typeof SCENARIOS)[number]): Promise<Point[]> 
 }
 
 describe('a backup interrupted anywhere', () => {
-  test.each(SCENARIOS.map((scenario) => [scenario.name, scenario] as const))(
+  test.each([...SCENARIOS, ...STORE_SCENARIOS].map((scenario) => [scenario.name, scenario] as const))(
     'keeps every promise: %s',
     { timeout: Math.max(1, seeds) * 600_000 },
     async (_, scenario) => {
@@ -51,8 +52,8 @@ describe('a backup interrupted anywhere', () => {
       }
       expect(failures.slice(0, 5).join('\n'), `${failures.length} of ${points.length} points failed`).toBe('')
       if (replayed === undefined) {
-        expect(ends.crashed, 'points at which the machine died').toBeGreaterThan(20)
-        expect(ends.rejected, 'points at which the run failed').toBeGreaterThan(20)
+        expect(ends.crashed, 'points at which the machine died').toBeGreaterThan(10)
+        expect(ends.rejected, 'points at which the run failed').toBeGreaterThan(10)
       }
     },
   )

@@ -92,4 +92,21 @@ export const RESUMED: Scenario = {
   },
 }
 
+/** A run that merges index files: the seventeenth of its size. */
+export const MERGING: Scenario = {
+  name: 'merging',
+  limits: LIMITS,
+  prepare: async (engine) => {
+    for (let i = 0; i < 17; i++) {
+      writeFile(engine, `/src/file-${i % 3}`, fixtureRandom(`merging ${i}`).bytes(2000))
+      engine.pass()
+      await engine.backup()
+    }
+    writeFile(engine, '/src/file-0', fixtureRandom('merging last').bytes(2000))
+    engine.pass()
+  },
+}
+
 export const SCENARIOS: readonly Scenario[] = [FIRST, INCREMENTAL, UNCHANGED, RESUMED]
+/** Costly to prepare, so its calls of the store alone are points, and the file system's only where more seeds are asked for. */
+export const STORE_SCENARIOS: readonly Scenario[] = [MERGING]

@@ -8,6 +8,7 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { posixFileSystem } from '../../../agent/file-system/posix-file-system.ts'
 import { DEFAULT_CHUNKING } from '../../../agent/repository/repository.ts'
 import { buildAwkwardTree } from '../../_support/awkward-tree.ts'
+import { atOperation, onNames } from '../../_support/simulated-store.ts'
 import { type Engine, fixtureRandom, makeEngine, type RunOptions, treeOf } from '../../_support/engine-fixture.ts'
 
 const directories: string[] = []
@@ -61,6 +62,19 @@ describe('on this machine, with worker threads', () => {
     const reader = engine.reader()
     const [one, other] = reader.snapshots.map(reader.tree)
     expect(other).toEqual(one)
+  })
+
+  test('runs that end at once, good or bad, do not take the process with their threads', async () => {
+    const { engine, source, run } = await machine()
+    writeFileSync(join(source, 'file'), fixtureRandom('short').bytes(2_000_000))
+    for (let i = 0; i < 3; i++) {
+      await run({ force: true, limits: { workers: 4 } })
+      engine.setStoreFaults(onNames('packs/', atOperation('put', { kind: 'fail', when: 'before', code: 'store-full' })))
+      writeFileSync(join(source, 'file'), fixtureRandom(`short ${i}`).bytes(12_000_000))
+      await expect(run({ limits: { workers: 4, packBytes: 1_000_000 } })).rejects.toMatchObject({ code: 'store-full' })
+      engine.setStoreFaults(() => [])
+      await run()
+    }
   })
 
   test('a second run in the same state directory at once is refused', async () => {
