@@ -36,6 +36,8 @@ export type S3Server = {
   readonly folder: string
   readonly pids: { readonly monitor: number; readonly osd: number; readonly gateway: number }
   createBucket(name: string, options?: { versioning?: boolean; lock?: boolean }): Promise<void>
+  /** Sets who may do what in a bucket. */
+  setBucketPolicy(name: string, policy: object): Promise<void>
   /** Runs `radosgw-admin`, e.g. to make users and roles; resolves with what it prints. */
   admin(...args: string[]): Promise<string>
   /** Ends the server and forgets its data. */
@@ -146,6 +148,10 @@ export async function startS3Server(programs: CephPrograms, options: S3ServerOpt
       pids: { monitor, osd, gateway },
       admin,
       createBucket: (name, bucket = {}) => createBucket({ endpoint, accessKey, secretKey }, name, bucket),
+      setBucketPolicy: (name, policy) =>
+        withClient({ endpoint, accessKey, secretKey }, name, async ({ sdk, client }) => {
+          await client.send(new sdk.PutBucketPolicyCommand({ Bucket: name, Policy: JSON.stringify(policy) }))
+        }),
       stop: () => cluster.stop(),
     }
   } catch (error) {
@@ -154,21 +160,28 @@ export async function startS3Server(programs: CephPrograms, options: S3ServerOpt
   }
 }
 
-async function createBucket(
-  server: { endpoint: string; accessKey: string; secretKey: string },
-  name: string,
-  options: { versioning?: boolean; lock?: boolean },
+type Access = { readonly endpoint: string; readonly accessKey: string; readonly secretKey: string }
+
+async function withClient(
+  server: Access,
+  bucket: string,
+  work: (loaded: Awaited<ReturnType<LazyS3Client['load']>>) => Promise<void>,
 ): Promise<void> {
   const credentials = { accessKeyId: server.accessKey, secretAccessKey: server.secretKey }
-  const lazy = new LazyS3Client({ endpoint: server.endpoint, bucket: name, credentials })
+  const lazy = new LazyS3Client({ endpoint: server.endpoint, bucket, credentials })
   try {
-    const { sdk, client } = await lazy.load()
-    await client.send(new sdk.CreateBucketCommand({ Bucket: name, ObjectLockEnabledForBucket: options.lock === true }))
-    if (options.versioning === true)
-      await client.send(new sdk.PutBucketVersioningCommand({ Bucket: name, VersioningConfiguration: { Status: 'Enabled' } }))
+    await work(await lazy.load())
   } finally {
     await lazy.destroy()
   }
+}
+
+function createBucket(server: Access, name: string, options: { versioning?: boolean; lock?: boolean }): Promise<void> {
+  return withClient(server, name, async ({ sdk, client }) => {
+    await client.send(new sdk.CreateBucketCommand({ Bucket: name, ObjectLockEnabledForBucket: options.lock === true }))
+    if (options.versioning === true)
+      await client.send(new sdk.PutBucketVersioningCommand({ Bucket: name, VersioningConfiguration: { Status: 'Enabled' } }))
+  })
 }
 
 /** The processes of one server and the folder they live in. */
