@@ -62,7 +62,7 @@ async function identifySession({ records, clock }: Context, request: FastifyRequ
 export function refuseForgery(request: FastifyRequest): void {
   const origin = request.headers.origin
   const form = request.headers['content-type']?.startsWith('application/x-www-form-urlencoded') === true
-  const sameOrigin = origin !== undefined && URL.canParse(origin) && new URL(origin).host === request.headers.host
+  const sameOrigin = origin !== undefined && URL.canParse(origin) && new URL(origin).host === request.host
   if (origin !== undefined && !sameOrigin)
     throw new HoldfastError('forbidden', 'this change was asked for by a page of another site; use the console itself')
   // Browsers send Origin with every change, and no page can send another's: the queue dashboard relies on it.

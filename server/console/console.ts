@@ -109,6 +109,11 @@ export async function registerConsole(app: App, context: Context): Promise<void>
       await new Api(app, request).post('/v1/log-out', {}, reply)
       return reply.redirect('/log-in?why=out', 303)
     })
+    // Somebody who mistypes an address gets a page; a program gets the API's own answer.
+    scope.get('/*', { config: { access: 'public' }, ...hidden }, (request, reply) => {
+      if (request.headers.accept?.includes('text/html') !== true) return reply.callNotFound()
+      throw new HoldfastError('not-found', 'this address leads nowhere; check it, or start from the fleet')
+    })
     for (const [url, render] of PAGES) {
       scope.get(url, { config: { access: 'session' }, ...hidden }, async (request, reply) => {
         const of = contextOf(app, context, request)

@@ -216,7 +216,11 @@ function steps(restore: Restore, records: readonly RecordSummary[], now: number)
   for (const { word, doing, states, passed, about } of way) {
     const state = passed && !states.includes(restore.state) ? 'done' : states.includes(restore.state) ? 'now' : 'coming'
     if (ended && state !== 'done') break
-    shown.push({ word: state === 'now' ? doing : word, state, about: state === 'now' ? ago(restore.updatedAt, now) : about })
+    shown.push({
+      word: state === 'now' ? doing : word,
+      state,
+      about: state === 'now' ? ago(restore.updatedAt, now) : state === 'done' ? about : undefined,
+    })
   }
   if (ended)
     shown.push({ word: restore.state.charAt(0).toUpperCase() + restore.state.slice(1), state: 'stopped', about: at(restore.updatedAt) })

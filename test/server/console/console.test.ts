@@ -169,6 +169,11 @@ describe('reading', () => {
     expect(await page.textContent('h1')).toBe('There is nothing here')
     expect((await page.goto(`${fleet.address}/records?from=yesterday`))?.status()).toBe(422)
     expect(await page.textContent('main')).toMatch(/must be UTC/)
+    expect((await page.goto(`${fleet.address}/nowhere/at/all`))?.status()).toBe(404)
+    expect(await page.textContent('main')).toMatch(/leads nowhere/)
+    expect(await axeViolations(page)).toEqual([])
+    const program = await page.request.get(`${fleet.address}/v1/nowhere`, { headers: { accept: 'application/json' } })
+    expect([program.status(), ((await program.json()) as { code: string }).code]).toEqual([404, 'not-found'])
     await context.close()
   })
 
