@@ -1,17 +1,17 @@
-// Reads a snapshot out of a copied Holdfast repository (format 1), made from agent/repository/FORMAT.md alone and sharing no code with
-// Holdfast. Needs Node 24.7 or newer and, to restore in place, GNU tar: a snapshot becomes a tar archive (pax), which tar extracts.
+// Reads a snapshot out of a copied Holdfast repository (format 1). From agent/repository/FORMAT.md alone, sharing no code with Holdfast.
+// Needs Node 24.7 or newer and, to restore in place, GNU tar: a snapshot becomes a tar archive (pax), which tar extracts.
 //   node holdfast-reader.mjs REPOSITORY SNAPSHOT|latest TARGET [--keys DIR]     restores into TARGET, which must be empty or missing
 //   node holdfast-reader.mjs REPOSITORY SNAPSHOT|latest [--keys DIR] > a.tar    only writes the archive
 //   node holdfast-reader.mjs REPOSITORY --list [--keys DIR]                     lists the snapshots
-// SNAPSHOT is an id or its beginning. --keys: key objects that stand outside of the repository. The secret comes from HOLDFAST_RECOVERY_CODE
-// or HOLDFAST_PASSWORD. Only what was verified is written. Exit codes: 0 done, 1 failed, 2 usage, 3 something could not be restored (named),
-// 4 there is damage (named; all else is restored), 12 wrong recovery code or passphrase. Index files are not read: packs say what they hold.
+// SNAPSHOT is an id or its beginning. --keys: a folder of key objects outside of the repository. The secret comes from
+// HOLDFAST_RECOVERY_CODE or HOLDFAST_PASSWORD. Only what was verified is written. Index files are not read: packs say what they hold.
+// Exit codes: 0 done, 1 failed, 2 usage, 3 something could not be restored (named by tar), 4 there is damage (named; all else is restored),
+// 12 wrong recovery code or passphrase.
 import { spawn } from 'node:child_process'
 import * as crypto from 'node:crypto'
 import { once } from 'node:events'
 import * as fs from 'node:fs'
 import { resolve } from 'node:path'
-import { createInterface } from 'node:readline'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { parseArgs } from 'node:util'
@@ -23,9 +23,7 @@ const [CHUNK, PRIVATE, REFERENCES, ABOUT] = [1, 2, 3, 4] // kinds of segments
 function stop(exitCode, message) {
   throw Object.assign(new Error(message), { exitCode })
 }
-function must(holds, message) {
-  if (!holds) throw new Error(message)
-}
+const must = (holds, message) => holds || stop(undefined, message)
 
 // ---- Bytes and cryptography (sections 1 and 3) ----
 const bytesOf = (part) => (typeof part === 'number' ? Buffer.of(part) : typeof part === 'string' ? Buffer.from(part) : part)
@@ -33,7 +31,11 @@ const cat = (...parts) => Buffer.concat(parts.map(bytesOf))
 const hex = (bytes) => bytes.toString('hex')
 const u32 = (n) => Buffer.from(Uint32Array.of(n).buffer)
 const sha256 = (...parts) => crypto.hash('sha256', cat(...parts), 'buffer')
-const hmac = (key, ...parts) => crypto.createHmac('sha256', key).update(cat(...parts)).digest() // prettier-ignore
+const hmacOf = (key) => crypto.createHmac('sha256', key)
+const hmac = (key, ...parts) =>
+  hmacOf(key)
+    .update(cat(...parts))
+    .digest()
 const hkdf = (secret, salt, info) => Buffer.from(crypto.hkdfSync('sha256', secret, salt, info, 32))
 const der = (type, prefix, bytes) => ({ key: cat(Buffer.from(prefix, 'hex'), bytes), format: 'der', type })
 const privateKey = (prefix, seed) => crypto.createPrivateKey(der('pkcs8', prefix, seed))
@@ -67,8 +69,9 @@ export function pad(n) {
 export function recoveryCode(text) {
   const digits = text.toLowerCase().replace(/[-\s]/g, '').replace(/[il]/g, '1').replace(/o/g, '0')
   if (!/^[0-9a-hjkmnp-tv-z]{36}$/.test(digits)) return null
-  const values = Array.from(digits, (digit) => BigInt('0123456789abcdefghjkmnpqrstvwxyz'.indexOf(digit)))
-  const all = values.reduce((sum, value) => sum * 32n + value).toString(16).padStart(45, '0') // prettier-ignore
+  const valueOf = (digit) => BigInt('0123456789abcdefghjkmnpqrstvwxyz'.indexOf(digit))
+  const number = Array.from(digits).reduce((sum, digit) => sum * 32n + valueOf(digit), 0n)
+  const all = number.toString(16).padStart(45, '0') // 40 digits of the code, and 5 that check it
   const code = Buffer.from(all.slice(0, 40), 'hex')
   return hex(sha256('holdfast/1 recovery code', code)).startsWith(all.slice(40)) ? code : null
 }
@@ -118,6 +121,10 @@ export function blake3(data, key) {
   return Buffer.from(tree(0, Math.max(1, Math.ceil(data.length / 1024)), ROOT).buffer)
 }
 
+function bounded(big, limit = Number.MAX_SAFE_INTEGER) {
+  must(big <= limit, 'it holds a number over its limit')
+  return Number(big)
+}
 /** Reads fields one after the other; everything is bounded by what remains. */
 export class Cursor {
   at = 0
@@ -136,20 +143,19 @@ export class Cursor {
       if (byte < 128) return value
     }
   }
-  number(big, limit = Number.MAX_SAFE_INTEGER) {
-    must(big <= limit, 'it holds a number over its limit')
-    return Number(big)
-  }
   u8 = () => this.take(1)[0]
   u16 = () => this.take(2).readUInt16LE()
   u32 = () => this.take(4).readUInt32LE()
-  u64 = () => this.number(this.take(8).readBigUInt64LE())
-  varint = (limit) => this.number(this.varint64(), limit)
+  u64 = (limit) => bounded(this.take(8).readBigUInt64LE(), limit)
+  varint = (limit) => bounded(this.varint64(), limit)
   svarint64 = () => ((n) => (n >> 1n) ^ -(n & 1n))(this.varint64())
   bytes = (limit) => this.take(this.varint(limit))
   list = (limit, read) => Array.from({ length: this.varint(limit) }, read)
   /** Fields in their order: 'name:type', or 'name:length' for so many bytes. */
-  fields = (layout) => Object.fromEntries(layout.split(' ').map((f) => f.split(':')).map(([name, type]) => [name, this[type]?.() ?? this.take(Number(type))])) // prettier-ignore
+  fields(layout) {
+    const read = (type) => (type in this ? this[type]() : this.take(Number(type)))
+    return Object.fromEntries(layout.split(' ').map((field) => [field.split(':')[0], read(field.split(':')[1])]))
+  }
   end = () => must(this.at === this.buffer.length, 'it has bytes left over')
 }
 
@@ -200,18 +206,16 @@ function epochOf(head, type) {
   must(!domain || domain.equals(head.subarray(16, 32)), 'it belongs to another domain')
   return head.readUInt32LE(12)
 }
-const isKey = (path) => fs.readFileSync(path).toString('latin1', 0, 12) === 'HOLDFAST\x01\x02\0\0'
 /** Tries the secret on a key object; with the right one the root is known. */
 function openKey(name, code, password) {
   const c = new Cursor(readFile(name))
   must(epochOf(c.buffer, KEY) === 0, 'it has an epoch')
-  const { head, kdf, memory, passes, parallelism, nonce, iv } = c.fields(
-    'head:32 kdf:u8 memory:u32 passes:u32 parallelism:u32 nonce:16 iv:12',
-  )
-  const isBounded = [[memory / 8192, 128], [passes, 16], [parallelism, 16]].every(([n, most]) => n >= 1 && n <= most) // prettier-ignore
-  must(kdf === 2 ? memory + passes + parallelism === 0 : kdf === 1 && isBounded, 'it derives its key outside of the limits')
-  if (root || (kdf === 2 ? !code : !password)) return
-  const options = () => ({ message: Buffer.from(password.normalize('NFC')), nonce, memory, passes, parallelism, tagLength: 32 })
+  const { head, kdf, memory, passes, lanes, nonce, iv } = c.fields('head:32 kdf:u8 memory:u32 passes:u32 lanes:u32 nonce:16 iv:12')
+  const within = (n, least, most) => n >= least && n <= most
+  const isBounded = within(memory, 8192, MIB) && within(passes, 1, 16) && within(lanes, 1, 16)
+  must(kdf === 2 ? memory + passes + lanes === 0 : kdf === 1 && isBounded, 'it derives its key outside of the limits')
+  if (kdf === 2 ? !code : !password) return
+  const options = () => ({ message: Buffer.from(password.normalize('NFC')), nonce, memory, passes, parallelism: lanes, tagLength: 32 })
   const key = kdf === 2 ? hkdf(code, nonce, 'holdfast/1 recovery code') : crypto.argon2Sync('argon2id', options())
   try {
     root = openGcm(key, c.buffer.subarray(0, c.at), c.buffer.subarray(c.at), iv).subarray(0, 32)
@@ -239,22 +243,21 @@ function checkWriter({ signer }, writer, session) {
   must(agent?.id.equals(writer), 'it is signed by a writer that the roster does not list, or by another than it names')
   must(agent.state === 1 || keep(`session ${hex(session)}`, () => startOf(session)) < agent.since, 'it is signed by a revoked writer')
 }
+const SESSION_ENTRY = 'id:16 epoch:u32 sealed:1168 commitment:32'
 function startOf(session) {
   const c = openBox(SESSION, readFile(`sessions/${hex(session)}`))
-  const { id, started } = { ...sessionEntry(c), ...c.fields('writer:16 started:u64') }
+  const { id, started } = c.fields(`${SESSION_ENTRY} writer:16 started:u64`)
   must(id.equals(session), 'its session object has another id inside')
-  c.end()
   return started
 }
 function readRoster(name) {
   const c = openBox(ROSTER, readFile(name))
   must(c.signer.equals(signer('sign')), 'it is not signed by the domain')
-  const [number, made] = [c.u32(), c.u64()]
-  const agents = c.list(MIB, () => c.fields('id:16 key:32 fingerprint:20 state:u8 since:u64 label:bytes'))
+  const roster = c.fields('number:u32 made:u64')
+  roster.agents = c.list(MIB, () => c.fields('id:16 key:32 fingerprint:20 state:u8 since:u64 label:bytes'))
   c.end()
-  return { number, made, agents }
+  return roster
 }
-const sessionEntry = (c) => c.fields('id:16 epoch:u32 sealed:1168 commitment:32')
 function openSession({ id, epoch, sealed, commitment }) {
   const keys = keep(`keys ${epoch}`, () => xwingKeys(derive('content', epoch)))
   const wrap = hkdf(xwingDecapsulate(keys, sealed.subarray(0, 1120)), '', 'holdfast/1 session')
@@ -274,7 +277,7 @@ function readPack(path) {
   const { session, id, writer } = c.fields('session:16 id:16 writer:16')
   must(path.endsWith(`/${hex(id).slice(0, 2)}/${hex(session)}-${hex(id)}`), 'it has another name inside')
   checkWriter(c, writer, session)
-  const sessions = c.list(65536, () => sessionEntry(c))
+  const sessions = c.list(65536, () => c.fields(SESSION_ENTRY))
   let at = 0
   c.list(MIB, () => {
     const s = c.fields('kind:u8 codec:u8 session:varint epoch:u32 sealed:varint plain:varint id:32 hash:32')
@@ -293,11 +296,10 @@ function readPack(path) {
   must(at === start, 'it lists segments that do not reach its footer')
   c.end()
 }
-/** Opens a sealed segment, and checks all that is said about it. */
+/** Opens a sealed segment. Its key depends on its id, so its id is not computed again; the blobs in it are checked one by one. */
 function openSegment(s, sealed) {
   const base = s.kind === REFERENCES ? derive('structure', s.epoch) : keep(hex(s.entry.sealed), () => openSession(s.entry))
   const payload = openGcm(hmac(base, 'holdfast/1 segment', s.id), cat(1, domain, s.kind, s.codec, u32(s.epoch), s.id), sealed)
-  must(s.id.equals(blake3(cat(s.kind, s.codec, payload), hmac(base, 'holdfast/1 segment id'))), 'a segment does not hash to its id')
   if (s.codec === 0) return payload
   const { buffer, engine } = zstdDecompressSync(payload, { info: true, maxOutputLength: Math.max(1, s.plain) })
   must(buffer.length === s.plain && engine.bytesWritten === payload.length, 'a segment has another length than is said')
@@ -331,7 +333,7 @@ function openNode(id) {
   r.end()
   const c = new Cursor(blob(PRIVATE, id, (bytes) => blake3(cat('private', bytes), treeKey), hash))
   must(version === 1 && c.buffer.length <= 8 * MIB, 'a tree node is of another version, or too large')
-  return Object.assign(c, { type, references: references.values() })
+  return Object.assign(c, { type, count: references.length, references: references.values() })
 }
 /** The next reference of a node, which must be a chunk (0) or a node (1). */
 function refer(node, what) {
@@ -339,22 +341,16 @@ function refer(node, what) {
   must(value?.what === what, 'a tree node has another reference than its place calls for')
   return value.id
 }
-function endNode(node) {
-  must(node.references.next().done, 'a tree node has references left over')
-  node.end()
-}
 /** The directory (type 1) or chunk-list (type 3) nodes below an id, through any pages. */
 function* leaves(id, type, level = 0) {
   const node = openNode(id)
   must((node.type === type || node.type === type + 1) && level <= 8, 'a tree node is of another type than its place calls for')
   if (node.type === type) yield node
-  else {
-    for (let n = node.varint(65536); n > 0; n--) {
-      node.fields(type === 1 ? 'first:bytes below:varint' : 'below:varint')
-      yield* leaves(refer(node, 1), type, level + 1)
-    }
+  for (let n = node.type === type ? 0 : node.varint(65536); n > 0; n--) {
+    node.fields(type === 1 ? 'first:bytes below:varint' : 'below:varint')
+    yield* leaves(refer(node, 1), type, level + 1)
   }
-  endNode(node)
+  must(node.references.next().done && node.end(), 'a tree node has references left over')
 }
 /** The entries of a directory, in strictly ascending order: no name can stand for two things. */
 function* entriesOf(id) {
@@ -368,26 +364,13 @@ function* entriesOf(id) {
     }
   }
 }
-function* contentOf(e) {
+function* partsOf(e) {
   if (e.inline) yield e.inline
   for (const id of e.chunks ?? []) yield chunk(id)
   for (const node of e.list ? leaves(e.list, 3) : []) {
     node.varint()
-    for (const { what, id } of node.references) yield what === 0 ? chunk(id) : must(false, 'a chunk list refers to a node')
+    for (let n = node.count; n > 0; n--) yield chunk(refer(node, 0))
   }
-}
-const pairs = (c, ...types) => c.list(4096, () => types.map((type) => c[type]()))
-/** The extents of a file with holes, [from, length] each, and the length of its content. */
-function extentsOf(size, gaps) {
-  let [end, length] = [0, 0]
-  const extents = []
-  for (const [gap, extent] of gaps) {
-    extents.push([end + gap, extent])
-    end += gap + extent
-    length += extent
-  }
-  must(end <= size, 'a file has content beyond its size')
-  return { extents, length }
 }
 /** An entry of a directory; where its node has no references, the entry of the root. */
 function readEntry(c) {
@@ -395,17 +378,18 @@ function readEntry(c) {
   const name = e.name.toString('latin1')
   must(/^[^/\0]{1,255}$/.test(name) && name !== '.' && name !== '..', 'a directory has an entry whose name is no name')
   const allowed = [0, 63, 98, 35, 35, 35, 35][e.kind]
-  must(
-    allowed && (e.flags & ~allowed) === 0 && e.mode <= 0o7777 && e.nanoseconds < 1e9,
-    'an entry is of an unknown kind, flag, mode or time',
-  )
-  if (e.kind === 1) e.length = e.size = c.varint()
+  const isKnown = allowed && (e.flags & ~allowed) === 0 && (e.flags & 24) !== 24
+  must(isKnown && e.mode <= 0o7777 && e.nanoseconds < 1e9, 'an entry is of an unknown kind, flag, mode or time')
+  let end = 0
+  if (e.kind === 1) e.size = c.varint()
   if (e.kind === 2 && c.references) e.child = refer(c, 1)
   if (e.kind === 3) e.target = c.bytes(4095)
   if (e.kind > 4) e.device = [c.varint(2 ** 32 - 1), c.varint(2 ** 32 - 1)]
   if (e.flags & 1) e.linked = `${c.varint64()} ${c.varint64()}`
-  if (e.flags & 2) e.attributes = pairs(c, 'bytes', 'bytes')
-  if (e.flags & 4) Object.assign(e, extentsOf(e.size, pairs(c, 'varint', 'varint')))
+  if (e.flags & 2) e.attributes = c.list(1024, () => c.fields('name:bytes value:bytes'))
+  if (e.flags & 4) e.extents = c.list(4096, () => ({ from: (end += c.varint()), to: (end += c.varint()) }))
+  e.extents ??= [{ from: 0, to: e.size ?? 0 }]
+  must(end <= (e.size ?? 0), 'a file has content beyond its size')
   if (e.flags & 8) e.inline = c.bytes(256)
   else if (e.flags & 16) e.list = refer(c, 1)
   else if (e.kind === 1) e.chunks = c.list(65536, () => refer(c, 0))
@@ -416,12 +400,12 @@ function readSnapshot(path) {
   const head = outer.take(32)
   const c = openBox(SNAPSHOT, cat(head, outer.take(outer.u32())))
   const { id, writer } = c.fields('id:16 writer:16')
-  const entry = sessionEntry(c)
+  const entry = c.fields(SESSION_ENTRY)
   must(path.endsWith(`/${hex(entry.id)}-${hex(id)}`), 'it has another name inside')
   checkWriter(c, writer, entry.id)
   const layout = 'series:32 sequence:u64 previous:32 tree:32 started:u64 ended:u64 files:u64 directories:u64 bytes:u64'
-  const s = { hexId: hex(id), ...c.fields(layout) }
-  for (const length of [32, 32, 32]) c.list(MIB, () => c.take(length)) // tags, collection lists and index files, which are not needed here
+  const s = c.fields(layout)
+  for (let i = 0; i < 3; i++) c.list(MIB, () => c.take(32)) // tags, collection lists and index files, which are not needed here
   const part = { kind: ABOUT, entry, epoch: entry.epoch, ...c.fields('id:32 codec:u8 sealed:u32 plain:u32 hash:32') }
   const sealed = outer.take(part.sealed)
   c.end()
@@ -429,85 +413,83 @@ function readSnapshot(path) {
   must(part.plain <= 16 * MIB && part.codec <= 1 && part.hash.equals(blake3(sealed)), 'its private part is not the one that was signed')
   const about = JSON.parse(openSegment(part, sealed).toString())
   must(about.v === 1, 'its private part is of another version')
-  return { ...s, about }
+  return { ...s, id: hex(id), about }
 }
 
 // ---- The archive (tar, pax) ----
+const sizeOf = (extents) => extents.reduce((sum, { from, to }) => sum + to - from, 0)
+const filling = (length) => Buffer.alloc(-length & 511) // up to a whole block
 /** One pax record; its length counts itself. */
-function record(key, value) {
-  const rest = cat(' ', key, '=', value, '\n')
-  let length = rest.length
-  while (length !== rest.length + String(length).length) length++
+function record([key, value]) {
+  const rest = cat(' ', key, '=', Buffer.isBuffer(value) ? value : String(value), '\n')
+  const length = [1, 2, 3, 4, 5, 6].map((digits) => rest.length + digits).find((n) => n === rest.length + String(n).length)
   return cat(String(length), rest)
 }
-const blocks = (bytes) => cat(bytes, Buffer.alloc((512 - (bytes.length % 512)) % 512))
 function tarHeader(type, size, mode = 0, [major, minor] = [0, 0]) {
   const block = Buffer.alloc(512)
-  const numbers = [[100, 8, mode], [108, 8, 0], [116, 8, 0], [124, 12, size % 8 ** 11], [136, 12, 0], [329, 8, major], [337, 8, minor]] // prettier-ignore
-  for (const [at, width, number] of numbers) block.write(number.toString(8).padStart(width - 1, '0'), at)
-  block.write('entry')
-  block.write(`        ${type}`, 148)
+  const octal = (at, width, n) => block.write(n.toString(8).padStart(width, '0'), at)
+  for (const [at, n] of Object.entries({ 100: mode, 108: 0, 116: 0, 329: major, 337: minor })) octal(Number(at), 7, n)
+  octal(124, 11, size % 8 ** 11) // the pax records have a larger one
+  block.write('entry') // the pax records have the name, too
+  block.write(`${' '.repeat(8)}${type}`, 148)
   block.write('ustar\x0000', 257)
-  block.write(`${block.reduce((sum, byte) => sum + byte).toString(8).padStart(6, '0')}\0`, 148) // prettier-ignore
+  const sum = block.reduce((sum, byte) => sum + byte)
+  octal(148, 6, sum)
   return block
 }
-/** The content of a file, verified as a whole; more than 64 MiB are not held but read again. */
-function verified(e) {
-  const held = []
-  let total = 0
-  for (const bytes of contentOf(e)) {
-    total += bytes.length
-    if (total <= 64 * MIB) held.push(bytes)
-  }
-  must(total === e.length, 'its content has another length than its size says')
-  return total <= 64 * MIB ? held : contentOf(e)
+/** The content of a file, verified as a whole. What is over 64 MiB is not held but read again. */
+function contentOf(e) {
+  const isLarge = e.size > 64 * MIB
+  const parts = isLarge ? partsOf(e) : [...partsOf(e)]
+  let length = 0
+  for (const bytes of parts) length += bytes.length
+  must(length === sizeOf(e.extents), 'its content has another length than its size says')
+  return isLarge ? partsOf(e) : parts
 }
-/** The archive's bytes for an entry, or for a hard link to a path before it. All content was verified when this returns. */
-function member(path, e, link) {
+/** The archive's bytes for an entry, or for a hard link to a path before it. */
+function* member(path, e, content, link) {
   const time = e.seconds * 1000000000n + BigInt(e.nanoseconds)
-  const mtime = String(time < 0n ? -time : time).padStart(10, '0').replace(/.{9}$/, '.$&') // prettier-ignore
-  const records = [record('hdrcharset', 'BINARY'), record('path', path), record('mtime', `${time < 0n ? '-' : ''}${mtime}`)]
-  records.push(record('uid', String(e.uid)), record('gid', String(e.gid)))
-  if (link ?? e.target) records.push(record('linkpath', link ?? e.target))
-  for (const [name, value] of e.attributes ?? []) {
-    const key = name.toString('latin1').replace(/[%=]/g, (sign) => (sign === '%' ? '%25' : '%3D'))
-    records.push(record(Buffer.from(`SCHILY.xattr.${key}`, 'latin1'), value))
+  const digits = String(time < 0n ? -time : time).padStart(10, '0')
+  const mtime = `${time < 0n ? '-' : ''}${digits.slice(0, -9)}.${digits.slice(-9)}`
+  const records = Object.entries({ hdrcharset: 'BINARY', path, mtime, uid: e.uid, gid: e.gid })
+  if (link ?? e.target) records.push(['linkpath', link ?? e.target])
+  for (const { name, value } of e.attributes ?? []) {
+    const key = name.toString('latin1').replaceAll('%', '%25').replaceAll('=', '%3D')
+    records.push([Buffer.from(`SCHILY.xattr.${key}`, 'latin1'), value])
   }
-  let [map, size] = [Buffer.alloc(0), e.kind === 1 && !link ? e.size : 0]
-  if (e.extents && size > 0) {
-    const extents = e.extents.map(([from, length], i) => [from, length + (i + 1 < e.extents.length ? -length & 511 : 0)])
-    map = blocks(Buffer.from([extents.length + 1, ...extents.flat(), e.size, 0, ''].join('\n')))
-    size = extents.reduce((sum, [, length]) => sum + length, map.length)
-    records.push(record('GNU.sparse.major', '1'), record('GNU.sparse.minor', '0'), record('GNU.sparse.realsize', String(e.size)))
+  let [map, extents] = ['', link ? [] : e.extents]
+  if (e.flags & 4 && !link) {
+    extents = extents.map(({ from, to }, i) => ({ from, to: i + 1 < extents.length ? to + ((from - to) & 511) : to }))
+    map = [extents.length + 1, ...extents.flatMap(({ from, to }) => [from, to - from]), e.size, 0, ''].join('\n')
   }
-  const pax = cat(...records, record('size', String(size)))
-  const head = [tarHeader('x', pax.length), blocks(pax), tarHeader(link ? '1' : 'x052634'[e.kind], size, e.mode, e.device), map]
-  const parts = chain(head, size > 0 ? cut(verified(e), e.extents ?? [[0, e.size]]) : [])
-  return size > 64 * MIB ? parts : [Buffer.concat([...parts])]
+  map = cat(map, filling(map.length))
+  const size = map.length + sizeOf(extents)
+  if (size >= 8 ** 11) records.push(['size', size])
+  if (map.length > 0) records.push(['GNU.sparse.major', 1], ['GNU.sparse.minor', 0], ['GNU.sparse.realsize', e.size])
+  const pax = cat(...records.map(record))
+  yield cat(tarHeader('x', pax.length), pax, filling(pax.length), tarHeader(link ? '1' : 'x052634'[e.kind], size, e.mode, e.device), map)
+  if (size > 0) yield* filled(content, e.extents)
 }
-/** Content in pieces that end where an extent ends, which is filled up to a whole block. */
-function* cut(content, extents) {
-  let [i, left] = [0, extents[0]?.[1]]
-  for (const bytes of content) {
-    for (let at = 0; at < bytes.length;) {
-      const piece = bytes.subarray(at, at + left)
+/** Content with each extent filled up to whole blocks: GNU tar begins the next one in a block of its own. */
+function* filled(content, extents) {
+  const source = content[Symbol.iterator]()
+  let bytes = Buffer.alloc(0)
+  for (const { from, to } of extents) {
+    for (let at = from; at < to;) {
+      while (bytes.length === 0) bytes = source.next().value
+      const piece = bytes.subarray(0, to - at)
       yield piece
+      bytes = bytes.subarray(piece.length)
       at += piece.length
-      left -= piece.length
-      if (left > 0) continue
-      yield Buffer.alloc(-extents[i][1] & 511)
-      left = extents[++i]?.[1]
     }
+    yield filling(to - from)
   }
-}
-function* chain(...parts) {
-  for (const part of parts) yield* part
 }
 /** The archive of a snapshot. Its entries are bounded by what the snapshot says. */
 function* archive({ tree, files, directories, bytes, about }, keepsTop) {
   const first = new Map() // of every linked file: where it is, and what
   const top = about.root ? readEntry(new Cursor(Buffer.from(about.root, 'base64'))) : null
-  if (top && !(keepsTop && top.flags & 64)) yield* member('.', top)
+  if (top && !(keepsTop && top.flags & 64)) yield* member('.', top, [])
   const left = { files, directories: directories - 1, bytes }
   for (const open = [[Buffer.from('.'), entriesOf(tree)]]; open.length > 0;) {
     const [directory, entries] = open.at(-1)
@@ -515,40 +497,50 @@ function* archive({ tree, files, directories, bytes, about }, keepsTop) {
     if (!entry) open.pop()
     else {
       const path = cat(directory, '/', entry.name)
-      left.files -= entry.kind === 1 ? 1 : 0
-      left.directories -= entry.kind === 2 ? 1 : 0
+      left.files -= entry.kind === 1
+      left.directories -= entry.kind === 2
       left.bytes -= entry.size ?? 0
-      if (Math.min(left.files, left.directories, left.bytes) < 0 || open.length > 4097)
-        stop(4, 'the tree has more in it than its snapshot says')
+      if (Math.min(...Object.values(left)) < 0 || open.length > 4097) stop(4, 'the tree has more in it than its snapshot says')
       const known = first.get(entry.linked)
-      const parts = attempt(path, () => {
+      const content = attempt(path, () => {
         must(!known || (known.entry.kind === entry.kind && known.entry.size === entry.size), 'it is a hard link of another thing')
-        return member(path, entry, known?.path)
+        return known ? [] : contentOf(entry)
       })
-      if (parts) yield* parts
-      if (parts && entry.linked && !known) first.set(entry.linked, { path, entry })
+      if (content) yield* member(path, entry, content, known?.path)
+      if (content && entry.linked && !known) first.set(entry.linked, { path, entry })
       if (entry.kind === 2) open.push([path, entriesOf(entry.child)])
     }
   }
   yield Buffer.alloc(1024)
 }
-/** Has GNU tar extract an archive; gives the number of complaints, each of which is told. */
+/** Has GNU tar extract an archive: true when it had nothing to say. Not all that it cannot restore makes its status an error. */
 async function extract(parts, target) {
-  const flags = ['-xpP', '--same-owner', '--numeric-owner', '--delay-directory-restore', '--xattrs', '--xattrs-include=*']
+  const flags = ['-xp', '--same-owner', '--numeric-owner', '--xattrs', '--xattrs-include=*']
   const quiet = ['--warning=no-timestamp', '--warning=no-unknown-keyword']
   const env = { PATH: process.env.PATH, LC_ALL: 'C' }
   const tar = spawn('tar', [...flags, ...quiet, '-C', target], { env, stdio: ['pipe', 'ignore', 'pipe'] })
-  let complaints = 0
-  createInterface({ input: tar.stderr }).on('line', (line) => {
-    complaints++
-    console.error(`not restored: ${line}`)
+  let isSilent = true
+  tar.stderr.on('data', (text) => {
+    isSilent = false
+    process.stderr.write(text)
   })
   const [[status]] = await Promise.all([once(tar, 'close'), pipeline(Readable.from(parts), tar.stdin)])
-  return complaints + status
+  return isSilent && status === 0
 }
 
 // ---- The command ----
 const USAGE = 'usage: node holdfast-reader.mjs REPOSITORY SNAPSHOT|latest [TARGET] [--keys DIR], or REPOSITORY --list [--keys DIR]'
+/** Finds the domain's keys and agents. */
+function unlock(folders, code, password) {
+  const keys = folders.flatMap((folder) => namesIn(folder, /^[0-9a-f]{32}$/))
+  if (keys.length === 0) stop(1, `there is no key object in ${folders.join(' or ')}; name the folder that holds it with --keys`)
+  for (const name of keys) if (!root) attempt(name, () => openKey(name, code, password))
+  if (!root) stop(told.size > 0 ? 4 : 12, 'no key object opens with this recovery code or passphrase')
+  ;[treeKey, idKey, rootWriter] = [derive('tree id'), derive('id'), signer('writer')]
+  const rosters = namesIn('rosters', PAIR).map((name) => attempt(name, readRoster))
+  const [roster] = rosters.filter(Boolean).sort((a, b) => b.number - a.number || b.made - a.made)
+  for (const agent of roster?.agents ?? []) agents.set(hex(agent.key), agent)
+}
 async function main() {
   const { values, positionals } = parseArgs({ options: { list: { type: 'boolean' }, keys: { type: 'string' } }, allowPositionals: true })
   const [repository, wanted, target] = positionals
@@ -559,37 +551,26 @@ async function main() {
   const code = text ? recoveryCode(text) : null
   if (!code && !password) stop(12, 'this is not a recovery code: 36 letters and digits, of which the last four check the others')
   directory = repository
-  const beside = values.keys ? fs.readdirSync(values.keys).map((name) => resolve(values.keys, name)) : []
-  const keys = [...namesIn('keys', /^[0-9a-f]{32}$/), ...beside.filter((path) => fs.statSync(path).isFile() && isKey(path))]
-  if (keys.length === 0) stop(1, `there is no key object in ${repository}/keys; name the folder that holds it with --keys`)
-  for (const name of keys) attempt(name, () => openKey(name, code, password))
-  if (!root) stop(told.size > 0 ? 4 : 12, 'no key object opens with this recovery code or passphrase')
-  ;[treeKey, idKey, rootWriter] = [derive('tree id'), derive('id'), signer('writer')]
-  const rosters = namesIn('rosters', PAIR).map((name) => attempt(name, readRoster)).filter(Boolean) // prettier-ignore
-  rosters.sort((a, b) => b.number - a.number || b.made - a.made)
-  for (const agent of rosters[0]?.agents ?? []) agents.set(hex(agent.key), agent)
+  unlock(values.keys ? ['keys', resolve(values.keys)] : ['keys'], code, password)
   const names = namesIn('snapshots', PAIR).filter((name) => values.list || wanted === 'latest' || name.slice(-32).startsWith(wanted))
   if (wanted !== 'latest' && !values.list && names.length > 1) stop(1, `${show(wanted)} begins the ids of ${names.length} snapshots`)
   const snapshots = names.map((name) => attempt(name, readSnapshot)).filter(Boolean)
-  snapshots.sort((a, b) => a.started - b.started || (a.hexId < b.hexId ? -1 : 1))
-  for (const { hexId, started, about } of values.list ? snapshots : []) {
+  snapshots.sort((a, b) => a.started - b.started || (a.id < b.id ? -1 : 1))
+  for (const { id, started, about } of values.list ? snapshots : []) {
     const paths = about.paths.map((path) => show(Buffer.from(path, 'base64')))
-    console.log([hexId, new Date(started).toISOString(), show(about.host), show(about.source), ...paths].join('  '))
+    console.log([id, new Date(started).toISOString(), show(about.host), show(about.source), ...paths].join('  '))
   }
   if (values.list) return told.size > 0 ? 4 : 0
   const snapshot = snapshots.at(-1) ?? stop(told.size > 0 ? 4 : 1, `there is no such snapshot: ${show(wanted)}`)
   for (const folder of namesIn('packs', /^[0-9a-f]{2}$/)) for (const path of namesIn(folder, PAIR)) attempt(path, readPack)
   for (const { path, code } of snapshot.about.problems)
     console.error(`note: the backup had a problem: ${show(Buffer.from(path, 'base64'))}: ${show(code)}`)
-  let complaints = 0
-  if (!target) await pipeline(Readable.from(archive(snapshot)), process.stdout)
-  else {
-    const isThere = fs.existsSync(target)
-    if (isThere && fs.readdirSync(target).length > 0) stop(1, `${target} is not empty`)
-    fs.mkdirSync(target, { recursive: true, mode: 0o700 })
-    complaints = await extract(archive(snapshot, isThere), target)
-  }
-  return told.size > 0 ? 4 : complaints > 0 ? 3 : 0
+  const isThere = target && fs.existsSync(target)
+  if (isThere && fs.readdirSync(target).length > 0) stop(1, `${target} is not empty`)
+  if (target) fs.mkdirSync(target, { recursive: true, mode: 0o700 })
+  const parts = archive(snapshot, isThere)
+  const isWhole = target ? await extract(parts, target) : await pipeline(Readable.from(parts), process.stdout).then(() => true)
+  return told.size > 0 ? 4 : isWhole ? 0 : 3
 }
 if (import.meta.main) {
   try {

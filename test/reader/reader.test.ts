@@ -174,6 +174,20 @@ test('a wrong secret ends with 12, a target in use with 1, wrong words with 2', 
   expect(await runReader(directory, 'latest', target, { recoveryCode })).toMatchObject({ code: 1 })
 })
 
+test('what this machine cannot make is named, all else is restored, and the end is 3', async () => {
+  const writer = new TinyWriter()
+  const directory = join(base, 'repository')
+  const name = 'long'.repeat(60)
+  const file = entry('f', 1, 8, 0o600, cat(varint(1), bytes('f')))
+  let node = writer.node(1, cat(varint(1), file), [])
+  for (let depth = 0; depth < 20; depth++) node = writer.node(1, cat(varint(2), file, entry(name, 2, 0, 0o700, cat())), [[1, node]])
+  writer.write(directory, node, [21, 21, 21])
+  const target = join(base, 'target')
+  const run = await runReader(directory, 'latest', target, { recoveryCode: code(writer.recoveryCode) })
+  expect(run).toMatchObject({ code: 3, stderr: expect.stringContaining('File name too long') })
+  expect(readFileSync(join(target, name, name, 'f'), 'latin1')).toBe('f')
+})
+
 test('a name that would lead out of the target is refused', async () => {
   for (const name of ['..', 'a/b', '.', 'x\0']) {
     const writer = new TinyWriter()
