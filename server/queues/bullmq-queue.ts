@@ -28,7 +28,8 @@ const REVIVE_STEP = 500
 const COMMAND_MS = 10_000
 const CLOSE_MS = 8_000
 const RECONNECT_MS_MAX = 2_000
-const CONCURRENCY: { readonly [Q in QueueName]: number } = { transmissions: 4, recoveries: 4, restores: 4, watch: 1 }
+/** Jobs at work together share a commit; a record in memory is at most 8 MiB. */
+const CONCURRENCY: { readonly [Q in QueueName]: number } = { transmissions: 16, recoveries: 16, restores: 8, watch: 1 }
 const DAY_S = 86_400
 
 const JOB_OPTIONS = {
