@@ -13,7 +13,7 @@ import { freePorts } from '../test/_support/ports.ts'
 
 const run = promisify(execFile)
 /** What a Debian 12 host without Redis lacks; unpacked side by side when there is no right to install. */
-const UNPACK = ['redis-server', 'redis-tools', 'libatomic1', 'libjemalloc2', 'liblzf1']
+const UNPACK = ['redis-server', 'redis-tools', 'libatomic1', 'libjemalloc2', 'liblzf1', 'libssl3']
 const START_LIMIT_MS = 30_000
 /** One installation at a time, also of several test processes. */
 const INSTALL_LOCK = join(tmpdir(), 'holdfast-redis-install.lock')
