@@ -3,14 +3,13 @@
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { buildAwkwardTree } from '../_support/awkward-tree.ts'
 import { runProgram } from '../_support/processes.ts'
 import { compareTrees, seesAttributes } from '../_support/tree-manifest.ts'
 import { runReader, runReaderList } from './reader-support.ts'
 
-const HOLDFAST = fileURLToPath(new URL('../../node_modules/.bin/holdfast', import.meta.url))
+const HOLDFAST = join(import.meta.dirname, '../../node_modules/.bin/holdfast')
 const password = 'correct horse battery staple'
 
 let base = ''
