@@ -161,7 +161,10 @@ class Redis {
     }
     const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value])
     const { path, root } = this.#program
-    const libraries = root === undefined ? [] : ['env', `LD_LIBRARY_PATH=${join(root, 'usr/lib/x86_64-linux-gnu')}`]
+    const libraries =
+      root === undefined
+        ? []
+        : ['env', `LD_LIBRARY_PATH=${join(root, 'usr/lib', process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu')}`]
     const log = await open(join(this.#folder, 'redis.out'), 'a')
     try {
       // The kernel ends the child if this process is killed and can clean up nothing.
