@@ -73,6 +73,8 @@ export async function makeEngine(
     limits?: BackupOptions['limits']
     /** Sources, state and spool are on this one instead of the simulated one. */
     fileSystem?: FileSystem
+    /** A bucket that has a repository of this fixture's domain already. */
+    bucket?: SimulatedBucket
     /** Shares bucket, clock and keys: another machine of the same domain. */
     beside?: Engine
   } = {},
@@ -81,12 +83,12 @@ export async function makeEngine(
   const random = fixtureRandom(seed)
   const clock =
     beside?.clock ?? simulatedClock({ autoMs: Infinity, ...(options.startMs === undefined ? {} : { startMs: options.startMs }) })
-  const bucket = beside?.bucket ?? new SimulatedBucket({ clock })
+  const bucket = beside?.bucket ?? options.bucket?.clone({ clock }) ?? new SimulatedBucket({ clock })
   const fs = simulatedFileSystem({ clock })
   const domain = fixtureRandom('domain')
   const keys = beside?.keys ?? rootKeys({ root: domain.bytes(32), domainId: domain.bytes(16) })
   const writeKeys = options.writeKeys?.(keys) ?? keys.write
-  if (beside === undefined)
+  if (beside === undefined && options.bucket === undefined)
     await createRepository({
       store: bucket.store(),
       keys: keys.write,

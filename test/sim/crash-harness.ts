@@ -10,9 +10,13 @@ import type { Tree } from '../_support/plain-reader.ts'
 import { atCall, type Fault, noFaults, SimulatedCrash } from '../_support/simulated-store.ts'
 import { atFileCall, type FileCall, fromFileCall } from '../_support/simulated-file-system.ts'
 
+type EngineOptions = NonNullable<Parameters<typeof makeEngine>[0]>
+
 export type Scenario = {
   readonly name: string
-  readonly limits?: NonNullable<Parameters<typeof makeEngine>[0]>['limits']
+  readonly limits?: EngineOptions['limits']
+  /** A history that is the same for all points and costly to make. */
+  readonly history?: () => Promise<Pick<EngineOptions, 'bucket' | 'startMs'>>
   /** What stands before the run under test: source, earlier snapshots, cache. Files told of by then are added to `told`. */
   readonly prepare: (engine: Engine, told: TransmittedFile[]) => Promise<void>
 }
@@ -44,7 +48,7 @@ export function pointName(point: Point): string {
 
 /** What a run without faults asks of the store and the file system, in order. */
 export async function countCalls(scenario: Scenario): Promise<{ store: number; files: readonly FileCall[] }> {
-  const engine = await makeEngine({ seed: 'count', limits: scenario.limits })
+  const engine = await makeEngine({ seed: 'count', limits: scenario.limits, ...(await scenario.history?.()) })
   await scenario.prepare(engine, [])
   const before = engine.bucket.trace.length
   engine.fs.clearCalls()
@@ -88,7 +92,7 @@ function same(a: Tree, b: Tree, what: string): void {
 /** Runs one point; throws where anything that was promised does not hold. */
 export async function runPoint(point: Point): Promise<'resolved' | 'rejected' | 'crashed'> {
   const { scenario, mode } = point
-  const engine = await makeEngine({ seed: point.seed, limits: scenario.limits })
+  const engine = await makeEngine({ seed: point.seed, limits: scenario.limits, ...(await scenario.history?.()) })
   const told: TransmittedFile[] = []
   await scenario.prepare(engine, told)
   const wanted = engine.source()

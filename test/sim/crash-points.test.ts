@@ -19,8 +19,9 @@ async function pointsOf(scenario: (typeof SCENARIOS)[number]): Promise<Point[]> 
     points.push({ scenario, mode, call, seed: `seed-${seed}` })
   }
   for (let seed = 0; seed < Math.max(1, seeds); seed++) {
-    for (const mode of STORE_MODES) for (let call = 1; call <= calls.store; call++) add(mode, call, seed)
-    if (seeds === 0 && replayed === undefined && STORE_SCENARIOS.includes(scenario)) continue
+    const writesAlone = seeds === 0 && replayed === undefined && STORE_SCENARIOS.includes(scenario)
+    for (const mode of STORE_MODES) for (let call = writesAlone ? calls.store - 8 : 1; call <= calls.store; call++) add(mode, call, seed)
+    if (writesAlone) continue
     for (const mode of FILE_MODES)
       for (const [i, { index, operation, changes, path }] of calls.files.entries()) {
         // What was only read is closed without an error by every kernel.
@@ -52,8 +53,8 @@ describe('a backup interrupted anywhere', () => {
       }
       expect(failures.slice(0, 5).join('\n'), `${failures.length} of ${points.length} points failed`).toBe('')
       if (replayed === undefined) {
-        expect(ends.crashed, 'points at which the machine died').toBeGreaterThan(10)
-        expect(ends.rejected, 'points at which the run failed').toBeGreaterThan(10)
+        expect(ends.crashed, 'points at which the machine died').toBeGreaterThan(8)
+        expect(ends.rejected, 'points at which the run failed').toBeGreaterThan(8)
       }
     },
   )

@@ -1,6 +1,7 @@
 // The sources and histories that the crash suite runs on: small, so that every call can be a point, with several packs and owners in them.
 import { CWD } from '../../agent/file-system/file-system.ts'
-import { change, type Engine, fixtureRandom, writeFile } from '../_support/engine-fixture.ts'
+import { change, type Engine, fixtureRandom, makeEngine, writeFile } from '../_support/engine-fixture.ts'
+import type { SimulatedBucket } from '../_support/simulated-store.ts'
 import type { Scenario } from './crash-harness.ts'
 
 /** Packs close after a few segments, so that a run has several of them. */
@@ -92,21 +93,29 @@ export const RESUMED: Scenario = {
   },
 }
 
-/** A run that merges index files: the seventeenth of its size. */
+let history: Promise<{ bucket: SimulatedBucket; startMs: number }> | undefined
+
+async function seventeenRuns(): Promise<{ bucket: SimulatedBucket; startMs: number }> {
+  const engine = await makeEngine({ seed: 'history', limits: LIMITS })
+  for (let i = 0; i < 17; i++) {
+    writeFile(engine, `/src/file-${i % 3}`, fixtureRandom(`merging ${i}`).bytes(2000))
+    engine.pass()
+    await engine.backup()
+  }
+  return { bucket: engine.bucket, startMs: engine.clock.now() + 10_000 }
+}
+
+/** A run that merges index files: the seventeenth of its size and more, with its state lost. */
 export const MERGING: Scenario = {
   name: 'merging',
   limits: LIMITS,
+  history: () => (history ??= seventeenRuns()),
   prepare: async (engine) => {
-    for (let i = 0; i < 17; i++) {
-      writeFile(engine, `/src/file-${i % 3}`, fixtureRandom(`merging ${i}`).bytes(2000))
-      engine.pass()
-      await engine.backup()
-    }
-    writeFile(engine, '/src/file-0', fixtureRandom('merging last').bytes(2000))
+    for (let i = 0; i < 3; i++) writeFile(engine, `/src/file-${i}`, fixtureRandom(`merging last ${i}`).bytes(2000))
     engine.pass()
   },
 }
 
 export const SCENARIOS: readonly Scenario[] = [FIRST, INCREMENTAL, UNCHANGED, RESUMED]
-/** Costly to prepare, so its calls of the store alone are points, and the file system's only where more seeds are asked for. */
+/** Costly to look at, so that only the writes of the store at the end are points, unless more seeds are asked for. */
 export const STORE_SCENARIOS: readonly Scenario[] = [MERGING]
