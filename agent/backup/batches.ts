@@ -23,7 +23,8 @@ export type FileResult =
       /** Bytes of each id's chunk, for paging long lists. */
       readonly lengths: readonly number[]
       readonly extents: readonly Extent[] | undefined
-      readonly attributes: readonly Attribute[]
+      /** Undefined where they could not be read. */
+      readonly attributes: readonly Attribute[] | undefined
       /** Set where the file is no longer as the walk saw it. */
       readonly stat: FileStat | undefined
       readonly changed: boolean
@@ -100,7 +101,7 @@ export function writeResult(out: ByteWriter, result: FileResult): void {
         (result.extents === undefined ? 0 : 2) |
         (result.stat === undefined ? 0 : 4) |
         (result.changed ? 8 : 0) |
-        (result.attributes.length === 0 ? 0 : 16),
+        (result.attributes === undefined ? 32 : result.attributes.length === 0 ? 0 : 16),
     )
   out.varint(result.bytesRead).varint(result.newBytes).varint(result.ids.length)
   for (const id of result.ids) out.hex(id)
@@ -113,7 +114,7 @@ export function writeResult(out: ByteWriter, result: FileResult): void {
     for (const extent of result.extents) out.varint(extent.offset).varint(extent.bytes)
   }
   if (result.stat !== undefined) writeStat(out, result.stat)
-  if (result.attributes.length > 0) {
+  if (result.attributes !== undefined && result.attributes.length > 0) {
     out.varint(result.attributes.length)
     for (const attribute of result.attributes) out.bytes(attribute.name).bytes(attribute.value)
   }
@@ -138,8 +139,13 @@ function readResult(reader: ByteReader): FileResult {
     (flags & 2) === 0 ? undefined : Array.from({ length: reader.varint() }, () => ({ offset: reader.varint(), bytes: reader.varint() }))
   const stat = (flags & 4) === 0 ? undefined : readStat(reader)
   const attributes =
-    (flags & 16) === 0
-      ? []
-      : Array.from({ length: reader.varint() }, () => ({ name: Buffer.from(reader.bytes(255)), value: Buffer.from(reader.bytes(65_536)) }))
+    (flags & 32) !== 0
+      ? undefined
+      : (flags & 16) === 0
+        ? []
+        : Array.from({ length: reader.varint() }, () => ({
+            name: Buffer.from(reader.bytes(255)),
+            value: Buffer.from(reader.bytes(65_536)),
+          }))
   return { outcome: 'read', inline, ids, lengths, extents, attributes, stat, changed: (flags & 8) !== 0, bytesRead, newBytes, segments }
 }

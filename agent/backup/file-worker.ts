@@ -8,10 +8,11 @@ import { ByteWriter } from '../repository/bytes.ts'
 import { LIMITS } from '../repository/layout.ts'
 import type { Chunking } from '../repository/repository.ts'
 import { createSealer, requireOpens, SEGMENT_KIND, type SegmentSealer } from '../repository/segment.ts'
-import type { Extent } from '../repository/tree.ts'
+import type { Attribute, Extent } from '../repository/tree.ts'
 import { createCompressor } from '../repository/zstd.ts'
 import { decodeTasks, type FileResult, type FileTask, writeResult } from './batches.ts'
 import { DURABLE, FIRST_SEGMENT, type KnownIds, UNKNOWN } from './known-ids.ts'
+import { readAttributesWithin } from './entry-attributes.ts'
 import { type FinishedSegment, finishSegment } from './finished-segment.ts'
 
 /** Small files of one owner share segments of about this size; chunks of this size and more have their own. */
@@ -174,6 +175,16 @@ export function createFileWorker(
     }
   }
 
+  /** Undefined where they cannot be had: the content counts all the same, and the main thread names what is missing. */
+  const attributesOf = (fd: Descriptor): readonly Attribute[] | undefined => {
+    try {
+      return readAttributesWithin(fileSystem, fd, EMPTY)
+    } catch (error) {
+      if (error instanceof FileError) return undefined
+      throw error
+    }
+  }
+
   const readFile = (task: FileTask): FileResult => {
     const stream = task.stat === undefined
     const fd = stream ? task.directory : fileSystem.open(task.directory, task.name, 'read')
@@ -190,7 +201,7 @@ export function createFileWorker(
           before = after
           continue
         }
-        const attributes = stream ? [] : fileSystem.readAttributes(fd, EMPTY)
+        const attributes = stream ? [] : attributesOf(fd)
         const logical = content.extents === undefined ? content.bytes : before!.size
         const stat = steady && attempt === 0 ? undefined : { ...after!, size: logical }
         return {

@@ -12,6 +12,7 @@ import type { FileResult, FileTask } from './batches.ts'
 import { compileExcludes } from './excludes.ts'
 import type { KnownIds } from './known-ids.ts'
 import { UNKNOWN } from './known-ids.ts'
+import { readAttributesWithin } from './entry-attributes.ts'
 import { createTreeBuilder, type OpenDirectory, type PendingEntry } from './tree-builder.ts'
 import { type CachedContent, type CacheReader, type CacheWriter, type RecordPlace, STAT_ROW_BYTES, statRow } from './unchanged-cache.ts'
 import { joinPath, walk, type WalkStep } from './walk.ts'
@@ -106,7 +107,7 @@ export async function readSource(options: {
 
   const attributesOfOpen = (directory: OpenDirectory): readonly Attribute[] => {
     try {
-      return fileSystem.readAttributes(directory.fd, EMPTY)
+      return readAttributesWithin(fileSystem, directory.fd, EMPTY)
     } catch (error) {
       if (!(error instanceof FileError)) throw error
       problem(directory.path, `attributes-${error.errno}`)
@@ -136,9 +137,23 @@ export async function readSource(options: {
   })
 
   /** One pending thing of a directory is known. The last one completes it, after small files that turn out to be needed were read. */
+  const ready: OpenDirectory[] = []
+  let completing = false
   const settle = (directory: OpenDirectory): void => {
     directory.pending -= 1
     if (directory.pending > 0) return
+    ready.push(directory)
+    // Completing one may make its parent ready, and so on up: a loop, since a tree may be deeper than the stack.
+    if (completing) return
+    completing = true
+    try {
+      for (let next = ready.pop(); next !== undefined; next = ready.pop()) completeOne(next)
+    } finally {
+      completing = false
+    }
+  }
+
+  const completeOne = (directory: OpenDirectory): void => {
     if (directory.late.length > 0 && !builder.isAsBefore(directory)) {
       const late = directory.late.splice(0)
       directory.pending += late.length

@@ -19,6 +19,7 @@ import {
   writeEntry,
 } from '../repository/tree.ts'
 import type { TransmittedFile } from './backup-types.ts'
+import { readAttributesWithin } from './entry-attributes.ts'
 import type { CachedDirectory, CacheWriter, RecordPlace } from './unchanged-cache.ts'
 import { hashNames } from './unchanged-cache.ts'
 
@@ -96,7 +97,7 @@ export function createTreeBuilder(options: {
   const attributesOf = (directory: OpenDirectory, entry: PendingEntry): readonly Attribute[] => {
     if (entry.attributes !== undefined) return entry.attributes
     try {
-      return fileSystem.readAttributes(directory.fd, entry.name)
+      return readAttributesWithin(fileSystem, directory.fd, entry.name)
     } catch (error) {
       if (!(error instanceof FileError)) throw error
       // The entry itself was read; what is missing of it is named, and looked for again by the next run.

@@ -3,6 +3,7 @@
 // entered as a passage.
 import { HoldfastError, printable } from '@holdfast/shared/errors.ts'
 import { CWD, type Descriptor, FileError, type FileStat, type FileSystem } from '../file-system/file-system.ts'
+import { LIMITS } from '../repository/layout.ts'
 import { type Excludes, isCacheTag } from './excludes.ts'
 
 export type WalkStep =
@@ -113,7 +114,7 @@ function* walkSource(options: WalkOptions, fd: Descriptor, path: Buffer, device:
     if (!(error instanceof FileError)) throw error
     throw missing(path, error)
   }
-  yield* walkInside(options, fd, path, names, device)
+  yield* walkInside(options, fd, path, names, device, path.length === 1 ? 0 : path.filter((byte) => byte === 0x2f).length)
 }
 
 function statSource({ fileSystem }: WalkOptions, fd: Descriptor, name: Buffer, path: Buffer): FileStat {
@@ -141,21 +142,32 @@ function missing(path: Buffer, error: FileError): HoldfastError {
   })
 }
 
+type Level = { readonly fd: Descriptor; readonly path: Buffer; readonly names: readonly Buffer[]; readonly isCache: boolean; next: number }
+
+/** All below a directory that is entered already. A stack of its own, since a tree may be deeper than the engine's allows. */
 function* walkInside(
   options: WalkOptions,
   fd: Descriptor,
   path: Buffer,
   names: readonly Buffer[],
   top: bigint,
+  depth: number,
 ): Generator<WalkStep, void, void> {
   const { fileSystem, excludes, oneFileSystem } = options
-  const cache = excludes.isCache(fd)
-  for (const name of names) {
-    if (cache && !isCacheTag(name)) continue
-    const childPath = joinPath(path, name)
+  const levels: Level[] = [{ fd, path, names, isCache: excludes.isCache(fd), next: 0 }]
+  for (let at = levels.at(-1); at !== undefined; at = levels.at(-1)) {
+    const name = at.names[at.next++]
+    if (name === undefined) {
+      levels.pop()
+      // The directory that the caller entered is left by the caller.
+      if (levels.length > 0) yield { step: 'leave', path: at.path }
+      continue
+    }
+    if (at.isCache && !isCacheTag(name)) continue
+    const childPath = joinPath(at.path, name)
     let stat: FileStat
     try {
-      stat = fileSystem.stat(fd, name)
+      stat = fileSystem.stat(at.fd, name)
     } catch (error) {
       if (!(error instanceof FileError)) throw error
       yield { step: 'problem', path: childPath, code: error.errno === 'ENOENT' ? 'vanished' : error.errno }
@@ -166,10 +178,15 @@ function* walkInside(
       yield { step: 'entry', path: childPath, name, stat }
       continue
     }
+    // A reader goes no deeper either.
+    if (depth + levels.length > LIMITS.depth) {
+      yield { step: 'problem', path: childPath, code: 'too-deep' }
+      continue
+    }
     let childFd: Descriptor | undefined
     let opened: FileStat
     try {
-      childFd = fileSystem.open(fd, name, 'directory')
+      childFd = fileSystem.open(at.fd, name, 'directory')
       // The directory may have been replaced between the two calls: what was opened counts.
       opened = fileSystem.stat(childFd, EMPTY)
     } catch (error) {
@@ -179,16 +196,15 @@ function* walkInside(
       continue
     }
     yield { step: 'enter', path: childPath, name, stat: opened, fd: childFd, passage: false }
+    let below: readonly Buffer[] = []
     if (!oneFileSystem || opened.deviceId === top) {
-      let below: Buffer[] | undefined
       try {
         below = fileSystem.readDirectory(childFd)
       } catch (error) {
         if (!(error instanceof FileError)) throw error
         yield { step: 'problem', path: childPath, code: error.errno }
       }
-      if (below !== undefined) yield* walkInside(options, childFd, childPath, below, top)
     }
-    yield { step: 'leave', path: childPath }
+    levels.push({ fd: childFd, path: childPath, names: below, isCache: below.length > 0 && excludes.isCache(childFd), next: 0 })
   }
 }
