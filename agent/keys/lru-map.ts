@@ -21,6 +21,10 @@ export class LruMap<K, V> {
     return value
   }
 
+  delete(key: K): void {
+    this.#entries.delete(key)
+  }
+
   /** Stores and returns `value`. */
   set(key: K, value: V): V {
     this.#entries.delete(key)

@@ -15,8 +15,8 @@ export type StoreCapabilities = {
   readonly rangedRead: 'yes' | 'no' | 'unknown'
   /** `racy`: a second put is refused, but of several at once more than one was told that it won. */
   readonly conditionalPut: 'honoured' | 'ignored' | 'racy'
-  /** Whether an unconditional put with these credentials changes an existing object. */
-  readonly overwrite: 'refused' | 'accepted' | 'unknown'
+  /** Whether an unconditional put with these credentials changes what is read; `kept`: it makes a newer version, and the oldest is read. */
+  readonly overwrite: 'refused' | 'kept' | 'accepted' | 'unknown'
   readonly remove: 'allowed' | 'refused'
   /** `strong`: each listing showed every put (and removal) before it; `late` otherwise. */
   readonly listing: 'strong' | 'late'
@@ -72,15 +72,16 @@ class Probe {
     const options = this.#options
     const first = await this.#create('first', CONTENT)
     const readAfterWrite = await this.#reads(first, CONTENT)
+    const versioning = (await diagnostics?.versioning(options)) ?? 'unknown'
     return {
       location: this.#store.location,
       kind: diagnostics?.kind ?? 'unknown',
       readAfterWrite,
       rangedRead: readAfterWrite === 'refused' ? 'unknown' : await this.#readsRanges(first),
       conditionalPut: await this.#conditionalPut(first),
-      overwrite: await this.#overwrite(),
+      overwrite: await this.#overwrite(versioning === 'on' ? 'kept' : 'refused'),
       listing: await this.#listing(),
-      versioning: (await diagnostics?.versioning(options)) ?? 'unknown',
+      versioning,
       objectLock: (await diagnostics?.objectLock(options)) ?? 'unknown',
       clockDifferenceMs: await this.#clockDifference(),
       roundTripMs: await this.#roundTrip(first),
@@ -169,13 +170,13 @@ class Probe {
     return outcomes.filter((outcome) => outcome.status === 'fulfilled' && outcome.value.created).length <= 1 ? 'honoured' : 'racy'
   }
 
-  async #overwrite(): Promise<StoreCapabilities['overwrite']> {
+  async #overwrite(unchanged: 'kept' | 'refused'): Promise<StoreCapabilities['overwrite']> {
     const { diagnostics } = this.#store
     if (diagnostics === undefined) return 'unknown'
     const name = await this.#create('overwrite', 'before')
     if ((await diagnostics.overwrite(name, Buffer.from('after'), this.#options)) === 'refused') return 'refused'
     // An answer alone proves nothing: a store may say yes and keep what it has.
-    return (await this.#reads(name, 'before')) === 'yes' ? 'refused' : 'accepted'
+    return (await this.#reads(name, 'before')) === 'yes' ? unchanged : 'accepted'
   }
 
   async #listing(): Promise<StoreCapabilities['listing']> {
@@ -265,6 +266,8 @@ export function judgeCapabilities(caps: StoreCapabilities, options: { acceptOver
   else say('warn', 'listing', 'listings lag behind puts: use one writer only, and no collection beside it')
 
   if (caps.versioning === 'suspended') say('warn', 'versioning', 'versioning is suspended: what is overwritten now is lost')
+  else if (caps.versioning === 'unknown' && caps.kind === 's3')
+    say('warn', 'versioning', 'whether this bucket keeps versions is not told: the newest is read; allow s3:GetBucketVersioning')
   else say('ok', 'versioning', `versioning: ${caps.versioning}`)
   say('ok', 'object-lock', `object lock: ${caps.objectLock}`)
 
@@ -286,7 +289,8 @@ function judgeOverwrite(
   say: (level: Finding['level'], code: FindingCode, text: string) => void,
 ): void {
   if (caps.overwrite === 'refused') return say('ok', 'overwrite', 'an existing object cannot be overwritten with these credentials')
-  if (caps.versioning === 'on') return say('ok', 'overwrite', 'an overwritten object keeps its older version, which is the one that counts')
+  if (caps.overwrite === 'kept')
+    return say('ok', 'overwrite', 'an overwritten object keeps its oldest version, which is the one that is read')
   if (caps.kind === 'directory')
     return say('warn', 'overwrite', 'whoever can write to this directory can change what is in it; keep a second copy elsewhere')
   const what =
@@ -294,6 +298,8 @@ function judgeOverwrite(
       ? 'these credentials can overwrite existing objects'
       : 'whether these credentials can overwrite could not be found out'
   if (accepted) return say('warn', 'overwrite', `${what}: a thief of them can destroy the repository (accepted with --accept-overwrite)`)
+  if (caps.versioning === 'on')
+    return say('refuse', 'overwrite', `${what}, and not read the older version: allow s3:ListBucketVersions and s3:GetObjectVersion`)
   say(
     'refuse',
     'overwrite',

@@ -1,6 +1,7 @@
 // A store in an S3 bucket. Promises: bodies stream from the spool through three buffers and are hashed by nobody twice;
 // every request is retried here alone, by opening the file again; a stalled one is given up by progress, not by total
-// time; what a reply says is checked before it is believed; no error and no location holds a credential.
+// time; what a reply says is checked before it is believed; no error and no location holds a credential; where the bucket
+// keeps versions, the oldest is the object.
 import { createHash } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import type { Clock } from '@holdfast/shared/clock.ts'
@@ -18,12 +19,11 @@ import { judgeFailure, readFailure } from './s3-errors.ts'
 import { collectBody, destroyBody, parseContentRange } from './s3-replies.ts'
 import type { RequestSettings } from './s3-requests.ts'
 import { runRequest } from './s3-requests.ts'
+import { ObjectVersions } from './s3-versions.ts'
 import { openSpool, SPOOL_BUFFER_BYTES, SpoolBuffers, streamBytes } from './spool-stream.ts'
 import type { ObjectInfo, ObjectName, PutBody, Store, StoreDiagnostics } from './store.ts'
-import { isObjectName } from './store.ts'
 import type { TransferWatch } from './transfer-watch.ts'
 
-const PAGE_OBJECTS = 1000
 const DEFAULT_STALL_MS = 120_000
 
 type Options = { signal?: AbortSignal | undefined }
@@ -47,6 +47,7 @@ class S3Store implements Store {
   readonly #client: LazyS3Client
   readonly #settings: RequestSettings
   readonly #pace: RateLimit | undefined
+  readonly #versions: ObjectVersions
   readonly #buffers = new SpoolBuffers()
   /** What this store was seen to lack or want; learnt from its answers. */
   #conditional = true
@@ -67,6 +68,14 @@ class S3Store implements Store {
       (act, signal, once) => this.#request(act, '', signal, once),
       (name, bytes, options) => this.#overwrite(name, bytes, options ?? {}),
     )
+    this.#versions = new ObjectVersions({
+      location: this.location,
+      bucket: config.bucket,
+      base: this.#base,
+      client,
+      run: (act, name, signal, once) => this.#request(act, name, signal, once),
+      versioning: this.diagnostics.versioning,
+    })
   }
 
   /**
@@ -101,9 +110,9 @@ class S3Store implements Store {
   async get(name: ObjectName, options: { limitBytes: number; signal?: AbortSignal | undefined }): Promise<Buffer> {
     requireObjectName(name)
     checkLimit(options.limitBytes)
-    return this.#request('get', name, options.signal, async (watch) => {
+    return this.#read(name, options.signal, async (at, watch) => {
       const { sdk, client } = await this.#client.load()
-      const reply = await client.send(new sdk.GetObjectCommand(this.#at(name)), { abortSignal: watch.signal })
+      const reply = await client.send(new sdk.GetObjectCommand(at), { abortSignal: watch.signal })
       const body = await collectBody(reply.Body, options.limitBytes, reply.ContentLength, () => watch.tick())
       if (body === undefined) throw tooLarge(this.location, name, options.limitBytes)
       return body
@@ -118,13 +127,11 @@ class S3Store implements Store {
       return Buffer.alloc(0)
     }
     const Range = range.offset < 0 ? `bytes=${range.offset}` : `bytes=${range.offset}-${range.offset + range.length - 1}`
-    return this.#request('get', name, options.signal, async (watch) => {
+    return this.#read(name, options.signal, async (at, watch) => {
       const { sdk, client } = await this.#client.load()
-      const reply = await client
-        .send(new sdk.GetObjectCommand({ ...this.#at(name), Range }), { abortSignal: watch.signal })
-        .catch((error: unknown) => {
-          throw readFailure(error).status === 416 ? endsBefore(this.location, name, range, undefined) : error
-        })
+      const reply = await client.send(new sdk.GetObjectCommand({ ...at, Range }), { abortSignal: watch.signal }).catch((error: unknown) => {
+        throw readFailure(error).status === 416 ? endsBefore(this.location, name, range, undefined) : error
+      })
       const got = parseContentRange(reply.ContentRange)
       const wanted = range.offset < 0 ? (got?.total ?? 0) + range.offset : range.offset
       if (got === undefined || got.from !== Math.max(0, wanted) || got.to - got.from >= range.length) {
@@ -143,11 +150,15 @@ class S3Store implements Store {
 
   async head(name: ObjectName, options: Options = {}): Promise<ObjectInfo | undefined> {
     requireObjectName(name)
+    if (await this.#versions.kept(options.signal)) {
+      const found = await this.#versions.find(name, options.signal)
+      if (found !== 'unlisted') return found?.info
+    }
     try {
       return await this.#request('head', name, options.signal, async (watch) => {
         const { sdk, client } = await this.#client.load()
         const reply = await client.send(new sdk.HeadObjectCommand(this.#at(name)), { abortSignal: watch.signal })
-        return this.#info(name, reply.ContentLength, reply.LastModified)
+        return this.#versions.info(name, reply.ContentLength, reply.LastModified)
       })
     } catch (error) {
       if (!(error instanceof HoldfastError) || error.code !== 'not-found') throw error
@@ -156,45 +167,17 @@ class S3Store implements Store {
     }
   }
 
-  async *list(prefix: string, options: Options = {}): AsyncIterable<readonly ObjectInfo[]> {
-    requirePrefix(prefix)
-    let token: string | undefined
-    let last = ''
-    do {
-      const ContinuationToken = token
-      const reply = await this.#request('list', prefix, options.signal, async (watch) => {
-        const { sdk, client } = await this.#client.load()
-        const input = { Bucket: this.#bucket, Prefix: this.#base + prefix, MaxKeys: PAGE_OBJECTS }
-        return client.send(new sdk.ListObjectsV2Command(ContinuationToken === undefined ? input : { ...input, ContinuationToken }), {
-          abortSignal: watch.signal,
-        })
-      })
-      const page: ObjectInfo[] = []
-      for (const entry of reply.Contents ?? []) {
-        const name = entry.Key?.startsWith(this.#base + prefix) === true ? entry.Key.slice(this.#base.length) : ''
-        if (!isObjectName(name)) continue
-        if (name <= last)
-          throw new HoldfastError('store-unsuitable', `${printable(this.location)} lists names out of order; Holdfast cannot use it`)
-        last = name
-        page.push(this.#info(name, entry.Size, entry.LastModified))
-      }
-      if (reply.IsTruncated === true && (reply.NextContinuationToken ?? '') === '')
-        throw new HoldfastError(
-          'store-refused',
-          `${printable(this.location)} says that a listing goes on, but not how; nothing was decided on it`,
-        )
-      token = reply.IsTruncated === true ? reply.NextContinuationToken : undefined
-      if (token !== undefined && token === ContinuationToken)
-        throw new HoldfastError(
-          'store-refused',
-          `${printable(this.location)} lists the same page again and again; nothing was decided on it`,
-        )
-      if (page.length > 0) yield page
-    } while (token !== undefined)
+  list(prefix: string, options: Options = {}): AsyncIterable<readonly ObjectInfo[]> {
+    const versions = this.#versions
+    return (async function* () {
+      requirePrefix(prefix)
+      yield* versions.list(prefix, options.signal)
+    })()
   }
 
   async remove(name: ObjectName, options: Options = {}): Promise<void> {
     requireObjectName(name)
+    if ((await this.#versions.kept(options.signal)) && (await this.#versions.remove(name, options.signal)) === 'done') return
     try {
       await this.#request('remove', name, options.signal, async (watch) => {
         const { sdk, client } = await this.#client.load()
@@ -213,12 +196,27 @@ class S3Store implements Store {
     return { Bucket: this.#bucket, Key: this.#base + name }
   }
 
-  #info(name: ObjectName, bytes: number | undefined, storedAt: Date | undefined): ObjectInfo {
-    const time = storedAt?.getTime()
-    if (bytes === undefined || !Number.isSafeInteger(bytes) || bytes < 0 || time === undefined || !Number.isSafeInteger(time))
-      throw new HoldfastError('store-refused', `${printable(this.location)} gives no sound size and time for ${name}; is it an S3 store?`)
-    // A listing has milliseconds where a head has none: one object, one time.
-    return { name, bytes, storedAt: Math.floor(time / 1000) * 1000 }
+  /** Reads the version of an object that counts; once more where the one that was known has been removed meanwhile. */
+  async #read<T>(
+    name: ObjectName,
+    signal: AbortSignal | undefined,
+    once: (at: { Bucket: string; Key: string; VersionId?: string }, watch: TransferWatch) => Promise<T>,
+  ): Promise<T> {
+    for (let again = false; ; again = true) {
+      const VersionId = await this.#versions.idOf(name, signal)
+      const at = VersionId === undefined ? this.#at(name) : { ...this.#at(name), VersionId }
+      try {
+        return await this.#request('get', name, signal, (watch) => once(at, watch))
+      } catch (error) {
+        if (VersionId === undefined || !(error instanceof HoldfastError)) throw error
+        if (error.code === 'store-refused' && readFailure(error.cause).status === 403)
+          throw new HoldfastError('store-refused', `${error.message}; this bucket keeps versions: allow s3:GetObjectVersion`, {
+            cause: error,
+          })
+        if (error.code !== 'not-found' || again) throw error
+        this.#versions.forget(name)
+      }
+    }
   }
 
   /** Sends a put, once more where the answer shows what this store lacks or wants. Resolves with whether the name was taken. */

@@ -1,4 +1,5 @@
 // The seam to object storage. A store keeps immutable objects under names; nothing in here knows what a pack is.
+// Where a store keeps versions, the oldest version is the object: for reads, sizes, times and listings alike, also behind a delete marker.
 // Implementations: directory-store.ts, s3-store.ts, and simulated-store.ts for tests. test/contract/store.test.ts holds them to this text.
 
 /** An object's name: 1 to 200 bytes of `a-z 0-9 - . /`, no empty, `.` or `..` segment. */
@@ -79,7 +80,7 @@ export interface Store {
    */
   list(prefix: string, options?: { signal?: AbortSignal | undefined }): AsyncIterable<readonly ObjectInfo[]>
 
-  /** Removes the object; removing what is not there succeeds. Only maintenance and key removal call it. */
+  /** Removes the object with all its versions; removing what is not there succeeds. Only maintenance and key removal call it. */
   remove(name: ObjectName, options?: { signal?: AbortSignal | undefined }): Promise<void>
 
   close(): Promise<void>

@@ -8,7 +8,7 @@ import { createServer } from 'node:http'
 export type FakeRequest = {
   readonly index: number
   readonly method: string
-  /** `put`, `get`, `head`, `delete`, `list`, or `bucket` for anything about the bucket itself. */
+  /** `put`, `get`, `head`, `delete`, `list`, `list-versions`, or `bucket` for anything about the bucket itself. */
   readonly operation: string
   readonly key: string
   readonly headers: IncomingMessage['headers']
@@ -37,7 +37,14 @@ export type FakeFault =
 export type FakeS3Options = {
   readonly bucket?: string
   readonly conditional?: 'honoured' | 'ignored' | 'not-implemented'
+  /** Enabled: every put makes a version, a delete without an id only a mark. */
   readonly versioning?: 'Enabled' | 'Suspended'
+  /** Whether versions may be listed, and read by their id; and whether it is told that there are any. */
+  readonly denyListVersions?: boolean
+  readonly denyGetVersion?: boolean
+  readonly denyVersioning?: boolean
+  /** Names on one page of versions, where not a thousand. */
+  readonly versionPage?: number
   readonly lock?: boolean
   /** Refuses puts without a condition, as a bucket policy can. */
   readonly demandCondition?: boolean
@@ -61,19 +68,28 @@ export type FakeS3 = {
   stop(): Promise<void>
 }
 
+/** A version, newest first in its list; without bytes it is a delete marker. */
+type FakeVersion = { readonly id: string; readonly bytes: Buffer | undefined; readonly at: number }
+type FakeState = {
+  readonly objects: Map<string, { bytes: Buffer; at: number }>
+  readonly versions: Map<string, FakeVersion[]>
+  made: number
+}
+
 const noFault = (): undefined => undefined
 const SKEW_MS = 15 * 60 * 1000
 
 export async function startFakeS3(options: FakeS3Options): Promise<FakeS3> {
   const bucket = options.bucket ?? 'bucket'
   const objects = new Map<string, { bytes: Buffer; at: number }>()
+  const state: FakeState = { objects, versions: new Map(), made: 0 }
   const requests: FakeRequest[] = []
   let plan: (request: FakeRequest) => FakeFault | undefined = noFault
   const server: Server = createServer((incoming, outgoing) => {
     const request = readRequest(incoming, bucket, requests.length + 1)
     requests.push(request)
     const { socket } = incoming
-    const exchange = new Exchange(options, objects, request, incoming, outgoing, plan(request))
+    const exchange = new Exchange(options, state, request, incoming, outgoing, plan(request))
     exchange.run().catch(() => socket.destroy())
   })
   await new Promise<void>((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve))
@@ -101,13 +117,15 @@ function readRequest(incoming: IncomingMessage, bucket: string, index: number): 
   const path = decodeURIComponent(url.pathname).slice(1)
   const key = virtual ? path : path.startsWith(`${bucket}/`) ? path.slice(bucket.length + 1) : ''
   const isList = key === '' && method === 'GET' && url.searchParams.get('list-type') === '2'
-  const operation = isList ? 'list' : key === '' ? 'bucket' : method.toLowerCase()
+  const isVersions = key === '' && method === 'GET' && url.searchParams.has('versions')
+  const operation = isVersions ? 'list-versions' : isList ? 'list' : key === '' ? 'bucket' : method.toLowerCase()
   return { index, method, operation, key, headers: incoming.headers }
 }
 
 /** One request and its answer. */
 class Exchange {
   readonly #options: FakeS3Options
+  readonly #state: FakeState
   readonly #objects: Map<string, { bytes: Buffer; at: number }>
   readonly #request: FakeRequest
   readonly #incoming: IncomingMessage
@@ -116,14 +134,15 @@ class Exchange {
 
   constructor(
     options: FakeS3Options,
-    objects: Map<string, { bytes: Buffer; at: number }>,
+    state: FakeState,
     request: FakeRequest,
     incoming: IncomingMessage,
     outgoing: ServerResponse,
     fault: FakeFault | undefined,
   ) {
     this.#options = options
-    this.#objects = objects
+    this.#state = state
+    this.#objects = state.objects
     this.#request = request
     this.#incoming = incoming
     this.#outgoing = outgoing
@@ -146,10 +165,12 @@ class Exchange {
         return this.#get()
       case 'delete':
         if (this.#options.denyDelete === true) return this.#error(403, 'AccessDenied')
-        this.#objects.delete(this.#request.key)
+        this.#delete()
         return this.#end(204)
       case 'list':
         return this.#list()
+      case 'list-versions':
+        return this.#options.denyListVersions === true ? this.#error(403, 'AccessDenied') : this.#listVersions()
       default:
         return this.#bucket()
     }
@@ -197,15 +218,70 @@ class Exchange {
     if (condition && options.conditional !== 'ignored' && this.#objects.has(key)) return this.#error(412, 'PreconditionFailed')
     const used = [...this.#objects.values()].reduce((sum, object) => sum + object.bytes.length, 0)
     if (used + body.length > (options.quotaBytes ?? Infinity)) return this.#error(403, 'QuotaExceeded')
+    this.#addVersion(key, body)
     this.#objects.set(key, { bytes: body, at: options.now() })
     if (this.#fault?.kind === 'lost-answer') this.#incoming.socket.destroy()
     else this.#end(200)
   }
 
+  get #query(): URLSearchParams {
+    return new URL(this.#incoming.url ?? '/', 'http://s3').searchParams
+  }
+
+  #addVersion(key: string, bytes: Buffer | undefined): void {
+    if (this.#options.versioning !== 'Enabled') return
+    const { versions } = this.#state
+    this.#state.made += 1
+    versions.set(key, [{ id: `v${this.#state.made}`, bytes, at: this.#options.now() }, ...(versions.get(key) ?? [])])
+  }
+
+  #delete(): void {
+    const { key } = this.#request
+    const id = this.#query.get('versionId')
+    if (id === null) {
+      this.#addVersion(key, undefined)
+      this.#objects.delete(key)
+      return
+    }
+    const left = (this.#state.versions.get(key) ?? []).filter((version) => version.id !== id)
+    const newest = left[0]
+    if (left.length === 0) this.#state.versions.delete(key)
+    else this.#state.versions.set(key, left)
+    if (newest?.bytes === undefined) this.#objects.delete(key)
+    else this.#objects.set(key, { bytes: newest.bytes, at: newest.at })
+  }
+
+  #listVersions(): void {
+    const query = this.#query
+    const prefix = query.get('prefix') ?? ''
+    const all = [...this.#state.versions.keys()]
+      .filter((key) => key.startsWith(prefix))
+      .sort()
+      .flatMap((key) => (this.#state.versions.get(key) ?? []).map((version) => ({ key, version })))
+    const marker = all.findIndex(({ key, version }) => key === query.get('key-marker') && version.id === query.get('version-id-marker'))
+    const page = all.slice(marker + 1, marker + 1 + (this.#options.versionPage ?? Number(query.get('max-keys') ?? '1000')))
+    const entries = page.map(({ key, version }) => {
+      const common = `<Key>${escape(key)}</Key><VersionId>${version.id}</VersionId><LastModified>${new Date(version.at).toISOString()}</LastModified>`
+      return version.bytes === undefined
+        ? `<DeleteMarker>${common}</DeleteMarker>`
+        : `<Version>${common}<Size>${version.bytes.length}</Size></Version>`
+    })
+    const last = page.at(-1)
+    const more = last !== undefined && marker + 1 + page.length < all.length
+    const next = more
+      ? `<NextKeyMarker>${escape(last.key)}</NextKeyMarker><NextVersionIdMarker>${last.version.id}</NextVersionIdMarker>`
+      : ''
+    this.#xml(200, `<ListVersionsResult><IsTruncated>${more}</IsTruncated>${next}${entries.join('')}</ListVersionsResult>`)
+  }
+
   #get(): void {
     const { headers, key, method } = this.#request
-    const object = this.#objects.get(key)
-    if (object === undefined) return this.#error(404, 'NoSuchKey')
+    const id = this.#query.get('versionId')
+    if (id !== null && this.#options.denyGetVersion === true) return this.#error(403, 'AccessDenied')
+    const version = id === null ? undefined : this.#state.versions.get(key)?.find((each) => each.id === id)
+    const object =
+      id === null ? this.#objects.get(key) : version?.bytes === undefined ? undefined : { bytes: version.bytes, at: version.at }
+    if (object === undefined) return this.#error(404, id === null ? 'NoSuchKey' : 'NoSuchVersion')
     this.#outgoing.setHeader('last-modified', new Date(object.at).toUTCString())
     let { bytes } = object
     const range = /^bytes=(\d*)-(\d*)$/.exec(headers.range ?? '')
@@ -247,6 +323,7 @@ class Exchange {
     const query = new URL(this.#incoming.url ?? '/', 'http://s3').searchParams
     const { versioning, lock } = this.#options
     if (query.has('versioning')) {
+      if (this.#options.denyVersioning === true) return this.#error(403, 'AccessDenied')
       const status = versioning === undefined ? '' : `<Status>${versioning}</Status>`
       return this.#xml(200, `<VersioningConfiguration>${status}</VersioningConfiguration>`)
     }

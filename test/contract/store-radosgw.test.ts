@@ -10,7 +10,9 @@ import type { S3Server } from '../../demo/s3-server.ts'
 import { systemClock } from '@holdfast/shared/clock.ts'
 import { systemRandom } from '@holdfast/shared/random.ts'
 import { judgeCapabilities, probeStore } from '../../agent/store/capabilities.ts'
+import { LazyS3Client } from '../../agent/store/s3-client.ts'
 import { openS3Store } from '../../agent/store/s3-store.ts'
+import type { Store } from '../../agent/store/store.ts'
 import { assumeRole, startRadosgw } from '../_support/radosgw.ts'
 import { bytesBody, describeStore, expectCode, fileBody, listAll } from './store-contract.ts'
 
@@ -138,8 +140,8 @@ test('versioning and lock of a bucket are found out', async () => {
     await store.close()
     return { versioning, objectLock, overwrite }
   }
-  expect(await lookAt('locked')).toEqual({ versioning: 'on', objectLock: 'on', overwrite: 'accepted' })
-  expect(await lookAt('versioned')).toMatchObject({ versioning: 'on', overwrite: 'accepted' })
+  expect(await lookAt('locked')).toEqual({ versioning: 'on', objectLock: 'on', overwrite: 'kept' })
+  expect(await lookAt('versioned')).toMatchObject({ versioning: 'on', overwrite: 'kept' })
   expect(await lookAt('plain')).toMatchObject({ versioning: 'off', overwrite: 'accepted' })
 })
 
@@ -152,3 +154,45 @@ test('a large body of a taken name is answered as taken, and one with a false ha
   expect(await store.head('packs/b')).toBeUndefined()
   await store.close()
 })
+
+test.each(['versions', 'locks'])(
+  'where a bucket %s, what was put first is what is read, listed and sized, whatever is laid over it',
+  async (kind) => {
+    await server.createBucket(`oldest-${kind}`, { versioning: true, lock: kind === 'locks' })
+    const open = (): Promise<Store> =>
+      openS3Store({ endpoint: server.endpoint, bucket: `oldest-${kind}`, prefix: 'repo', credentials: keys() })
+    const owner = await open()
+    for (const name of ['a/one', 'a/one-more', 'a/two', 'a/untouched']) await owner.put(name, bytesBody(`original ${name}`))
+    const before = await listAll(owner)
+    // The thief may put, which some servers do whatever the condition says, and delete, which lays a mark over the name.
+    const thief = new LazyS3Client({ endpoint: server.endpoint, bucket: `oldest-${kind}`, credentials: keys() })
+    const { sdk, client } = await thief.load()
+    const at = (name: string): { Bucket: string; Key: string } => ({ Bucket: `oldest-${kind}`, Key: `repo/${name}` })
+    await client.send(new sdk.PutObjectCommand({ ...at('a/one'), Body: 'forged, and longer than the original' }))
+    await client.send(new sdk.PutObjectCommand({ ...at('a/one'), Body: 'forged again' }))
+    await client.send(new sdk.DeleteObjectCommand(at('a/two')))
+    await client.send(new sdk.DeleteObjectCommand(at('never-put')))
+    await thief.destroy()
+    // A store that has listed before and one that has not.
+    for (const store of [owner, await open(), await open()]) {
+      if (store !== owner) expect(await listAll(store)).toEqual(before)
+      for (const name of ['a/one', 'a/one-more', 'a/two', 'a/untouched']) {
+        const text = `original ${name}`
+        expect((await store.get(name, { limitBytes: text.length })).toString()).toBe(text)
+        expect((await store.getRange(name, { offset: -5, length: 5 })).toString()).toBe(text.slice(-5))
+        expect(await store.head(name)).toEqual(before.find((object) => object.name === name))
+      }
+      expect(await store.head('never-put')).toBeUndefined()
+      await expectCode(store.get('never-put', { limitBytes: 9 }), 'not-found')
+    }
+    const fresh = await open()
+    expect((await fresh.get('a/one', { limitBytes: 50 })).toString()).toBe('original a/one')
+    // Removing an object for good removes what lay over it as well.
+    await fresh.remove('a/one')
+    await fresh.remove('a/two')
+    expect((await listAll(owner)).map((object) => object.name)).toEqual(['a/one-more', 'a/untouched'])
+    await expectCode(owner.get('a/one', { limitBytes: 50 }), 'not-found')
+    await owner.close()
+    await fresh.close()
+  },
+)

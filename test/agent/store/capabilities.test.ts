@@ -69,10 +69,20 @@ describe('probing a store', () => {
 
   test('is content with versioning, also where conditions are ignored, but not with suspended versioning', async () => {
     const on = await probeFake({ versioning: 'Enabled', conditional: 'ignored', lock: true })
-    expect(on.caps).toMatchObject({ conditionalPut: 'ignored', overwrite: 'accepted', versioning: 'on', objectLock: 'on' })
+    expect(on.caps).toMatchObject({ conditionalPut: 'ignored', overwrite: 'kept', versioning: 'on', objectLock: 'on' })
+    expect(on.objects).toBe(0)
     expect(levels(on.caps)).toMatchObject({ overwrite: 'ok', 'conditional-put': 'warn' })
     const suspended = await probeFake({ versioning: 'Suspended' })
     expect(levels(suspended.caps)).toMatchObject({ overwrite: 'refuse', versioning: 'warn' })
+  })
+
+  test('is not content with versions that these credentials cannot list, and says which right is missing', async () => {
+    const { caps } = await probeFake({ versioning: 'Enabled', conditional: 'ignored', denyListVersions: true })
+    expect(caps).toMatchObject({ versioning: 'on', overwrite: 'accepted' })
+    expect(levels(caps)).toMatchObject({ overwrite: 'refuse' })
+    expect(() => requireSuitable(judgeCapabilities(caps, { acceptOverwrite: false }))).toThrow('s3:ListBucketVersions')
+    const untold = await probeFake({ versioning: 'Enabled', denyVersioning: true, demandCondition: true })
+    expect(levels(untold.caps)).toMatchObject({ overwrite: 'ok', versioning: 'warn' })
   })
 
   test('sees that a clock is wrong', async () => {

@@ -264,6 +264,69 @@ describe('an S3 store', () => {
     await expectCode(listAll(store), 'store-refused')
   })
 
+  test('asks once whether there are versions; what was listed is then read by its version with one request, the rest with two', async () => {
+    const { server, store } = await start({ versioning: 'Enabled', conditional: 'ignored' })
+    for (const name of ['a', 'b']) await store.put(name, bytesBody(`first ${name}`))
+    for (const name of ['a', 'b']) await store.put(name, bytesBody('second, longer'))
+    const spent = async (act: () => Promise<unknown>): Promise<string[]> => {
+      const before = server.requests.length
+      await act()
+      return server.requests.slice(before).map((request) => request.operation)
+    }
+    const read = async (name: string): Promise<void> => expect((await store.get(name, { limitBytes: 7 })).toString()).toBe(`first ${name}`)
+    expect(await spent(() => read('a'))).toEqual(['bucket', 'list-versions', 'get'])
+    expect(await spent(() => read('a'))).toEqual(['get'])
+    expect(await spent(() => store.head('b'))).toEqual(['list-versions'])
+    expect(await spent(() => store.getRange('b', { offset: 0, length: 1 }))).toEqual(['get'])
+    expect(await spent(() => listAll(store))).toEqual(['list-versions'])
+    expect(await spent(() => store.put('c', bytesBody('first c')))).toEqual(['put'])
+    expect(await spent(() => read('c'))).toEqual(['list-versions', 'get'])
+    const plain = await start()
+    await plain.store.put('a', bytesBody('x'))
+    await plain.store.get('a', { limitBytes: 1 })
+    await plain.store.head('a')
+    expect(plain.server.requests.map((request) => request.operation)).toEqual(['put', 'bucket', 'get', 'head'])
+  })
+
+  test('finds the oldest of many versions over several pages, for one name and in a listing', async () => {
+    const { store } = await start({ versioning: 'Enabled', conditional: 'ignored', versionPage: 3 })
+    for (const name of ['a', 'a-b', 'b', 'c']) for (let i = 0; i < 7; i++) await store.put(name, bytesBody(`${i}`.repeat(i + 1)))
+    await store.put('d', bytesBody('0'))
+    expect((await listAll(store)).map(({ name, bytes }) => [name, bytes])).toEqual(['a', 'a-b', 'b', 'c', 'd'].map((name) => [name, 1]))
+    const other = await start({ versioning: 'Enabled', conditional: 'ignored', versionPage: 2 })
+    for (let i = 0; i < 7; i++) await other.store.put('a', bytesBody(`${i}`.repeat(i + 1)))
+    expect((await other.store.get('a', { limitBytes: 1 })).toString()).toBe('0')
+    await other.store.remove('a')
+    expect(other.server.objects.size).toBe(0)
+    expect(await other.store.head('a')).toBeUndefined()
+  })
+
+  test('looks again where a version that it knew has been removed by another', async () => {
+    const { server, store } = await start({ versioning: 'Enabled' })
+    await store.put('a', bytesBody('old'))
+    expect(await listAll(store)).toHaveLength(1)
+    const other = await openS3Store({ endpoint: server.endpoint, bucket: server.bucket, credentials, prefix: 'repo' })
+    await other.remove('a')
+    await expectCode(store.get('a', { limitBytes: 9 }), 'not-found')
+    await other.put('a', bytesBody('new'))
+    expect((await store.get('a', { limitBytes: 9 })).toString()).toBe('new')
+    await other.close()
+  })
+
+  test('reads and lists the newest where versions may not be listed, and names the right that is missing where they may not be read', async () => {
+    const { server, store } = await start({ versioning: 'Enabled', denyListVersions: true })
+    await store.put('a', bytesBody('1'))
+    expect((await listAll(store)).map((object) => object.name)).toEqual(['a'])
+    expect((await store.get('a', { limitBytes: 9 })).toString()).toBe('1')
+    expect(count(server, 'list-versions')).toBe(1)
+    const unreadable = await start({ versioning: 'Enabled', denyGetVersion: true })
+    await unreadable.store.put('a', bytesBody('1'))
+    await expect(unreadable.store.get('a', { limitBytes: 9 })).rejects.toThrow('s3:GetObjectVersion')
+    const untold = await start({ versioning: 'Enabled', denyVersioning: true })
+    await untold.store.put('a', bytesBody('1'))
+    expect((await untold.store.get('a', { limitBytes: 9 })).toString()).toBe('1')
+  })
+
   test('refuses a store that ignores ranges', async () => {
     const { server, store } = await start()
     await store.put('a', bytesBody('0123456789'))
