@@ -81,6 +81,7 @@ const code = await runCommandLine({
   stdout,
   stderr: writer(process.stderr),
   signal: abort.signal,
+  // With a listener of ours, Node opens no debugger on this signal.
   onShowProgress: (show) => void process.on('SIGUSR1', show),
   terminal: openTerminal,
   clock: systemClock,

@@ -20,7 +20,8 @@ export function textOfBytes(bytes: Buffer): string {
 /** The bytes that `text` stands for. */
 export function bytesOfText(text: string): Buffer {
   if (text.isWellFormed()) return Buffer.from(text, 'utf8')
-  const parts = text.split(/([\udc80-\udcff])/)
+  // Lone ones only: the same units are the second half of ordinary pairs.
+  const parts = text.split(/((?<![\ud800-\udbff])[\udc80-\udcff])/)
   return Buffer.concat(
     parts.map((part) => (/^[\udc80-\udcff]$/.test(part) ? Buffer.from([part.charCodeAt(0) - ESCAPE_BASE]) : Buffer.from(part, 'utf8'))),
   )

@@ -1,14 +1,16 @@
 // From what was named to what a command works with: the store, its description, the keys of whoever calls, the repository. Who may do what is
 // decided by what can be opened: an enrolled agent has write keys and structure, whoever can open a wrap of the root has everything.
-import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { existsSync } from 'node:fs'
+import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { rootKeys, type RootKeys } from '../keys/domain.ts'
 import { type NamedObject, type UnlockedRoot, unlockRoot } from '../keys/key-object.ts'
 import type { StructureKeys, WriteKeys } from '../keys/keys.ts'
 import { readSecret } from '../keys/secret-source.ts'
 import { type Description, openRepository, readDescription, type Repository } from '../repository/repository.ts'
-import { openStore, storeConfigFromEnv } from '../store/location.ts'
+import { openStore, parseLocation, storeConfigFromEnv } from '../store/location.ts'
 import type { Store } from '../store/store.ts'
 import { type AgentIdentity, findAgent } from './agent-identity.ts'
+import { shownText } from './byte-text.ts'
 import type { Context } from './context.ts'
 import { domainDirectoryPath, KEY_BYTES_MAX, keyFilesOf } from './domain-directory.ts'
 
@@ -25,11 +27,25 @@ export async function openNamedStore(
     )
   const config = storeConfigFromEnv(context.env)
   const { uploadBytesPerSecond } = options
-  return openStore(
-    named,
-    { ...config, ...(uploadBytesPerSecond === undefined ? {} : { uploadBytesPerSecond }) },
-    { clock: context.clock, random: context.random, create: options.create === true },
-  )
+  try {
+    return await openStore(
+      named,
+      { ...config, ...(uploadBytesPerSecond === undefined ? {} : { uploadBytesPerSecond }) },
+      { clock: context.clock, random: context.random, create: options.create === true },
+    )
+  } catch (error) {
+    if (!isHoldfastError(error, 'store-unreachable') || !isMissingDirectory(named)) throw error
+    throw new HoldfastError(
+      'no-repository',
+      `there is no repository at ${shownText(named)}: nothing is there. Is the disk or share mounted? 'holdfast init' makes one`,
+      { cause: error },
+    )
+  }
+}
+
+function isMissingDirectory(named: string): boolean {
+  const location = parseLocation(named)
+  return location.kind === 'directory' && !existsSync(location.path)
 }
 
 /** Opens the store, gives it to `work`, and closes it whatever happens. */

@@ -4,15 +4,14 @@ import { formatBytes, formatCount, formatDuration, formatMany } from './format.t
 import type { Style } from './style.ts'
 
 const BAR = 20
-/** With the escapes of colour. */
-const LINE_MAX = 200
 
 /** At most `columns - 1` characters wide: parts that do not fit are left out, the least important first. */
 export function liveLine(status: Status, columns: number, style: Style): string {
   const { phase, totalBytes, bytes } = status
   const share = totalBytes === undefined || totalBytes === 0 ? undefined : Math.min(1, bytes / totalBytes)
   // Nothing to count yet: only what is going on, and for how long.
-  if (status.files === 0 && bytes === 0) return `${style.bold(phase)}  ${style.dim(formatDuration(status.elapsedMs))}`.slice(0, LINE_MAX)
+  const elapsed = formatDuration(status.elapsedMs)
+  if (status.files === 0 && bytes === 0 && phase.length + elapsed.length + 2 < columns) return `${style.bold(phase)}  ${style.dim(elapsed)}`
   const parts: { text: string; rank: number; paint?: (text: string) => string }[] = [
     { text: phase, rank: 0, paint: style.bold },
     ...(share === undefined ? [] : [{ text: `${bar(share)} ${String(Math.floor(share * 100)).padStart(3)} %`, rank: 3 }]),

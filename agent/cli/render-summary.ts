@@ -36,9 +36,9 @@ const short = (id: string | undefined): string => (id ?? '').slice(0, 8)
 
 const LINES: Readonly<Record<string, (summary: Summary, counts: Counts) => string[]>> = {
   init: (summary) => [
-    `${summary.dryRun ? 'Would create' : 'Created'} repository ${short(summary.domainId)} at ${shownText(summary.repository ?? '')}`,
+    `${summary.dryRun ? 'Would create a repository' : `Created repository ${short(summary.domainId)}`} at ${shownText(summary.repository ?? '')}`,
     ...(summary.place === undefined ? [] : [`  keys         ${shownText(summary.place)}`]),
-    `  fingerprint  ${summary.domainFingerprint ?? ''}`,
+    ...(summary.dryRun ? [] : [`  fingerprint  ${summary.domainFingerprint ?? ''}`]),
     ...(summary.dryRun ? [] : ['', summary.details?.['enrolled'] === true ? NEXT_DOMAIN : 'Next: holdfast backup PATH…']),
   ],
   backup: (summary, counts) => {

@@ -1,5 +1,5 @@
 // `holdfast dump SNAPSHOT PATH`: the content of one file to standard output or into a file.
-import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, rmSync, writeSync } from 'node:fs'
 import { HoldfastError, messageOf } from '@holdfast/shared/errors.ts'
 import type { Command } from 'commander'
 import { dumpFile } from '../../restore/dump.ts'
@@ -77,7 +77,7 @@ function standardOutput(context: Context): Sink {
   }
 }
 
-/** A file that must not be there yet, so that no typing error costs one. */
+/** A file that must not be there yet, so that no typing error costs one. It is made with the first byte, and taken away where the rest fails. */
 function newFile(path: Buffer): Sink {
   const failed = (cause: unknown): HoldfastError =>
     new HoldfastError(
@@ -85,25 +85,28 @@ function newFile(path: Buffer): Sink {
       `cannot write ${shownBytes(path)} (${messageOf(cause)}); name a new file in a directory that can be written`,
       { cause },
     )
-  let fd: number
-  try {
-    fd = openSync(path, 'wx', 0o600)
-  } catch (cause) {
-    throw failed(cause)
-  }
-  const guarded = (act: () => void): void => {
+  let fd: number | undefined
+  let isWhole = false
+  const guarded = (act: (fd: number) => void): void => {
     try {
-      act()
+      act((fd ??= openSync(path, 'wx', 0o600)))
     } catch (cause) {
       throw failed(cause)
     }
   }
   return {
     write: async (bytes) =>
-      guarded(() => {
-        for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at)
+      guarded((file) => {
+        for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at)
       }),
-    finish: () => guarded(() => fsyncSync(fd)),
-    close: () => closeSync(fd),
+    finish: () => {
+      guarded(fsyncSync)
+      isWhole = true
+    },
+    close: () => {
+      if (fd === undefined) return
+      closeSync(fd)
+      if (!isWhole) rmSync(path)
+    },
   }
 }

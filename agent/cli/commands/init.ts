@@ -13,7 +13,7 @@ import type { Store } from '../../store/store.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { domainDirectoryPath, openDomainDirectory, withKeyFiles, writeDomainFile } from '../domain-directory.ts'
 import { parseSize } from '../format.ts'
-import { withStore } from '../open.ts'
+import { openNamedStore, withStore } from '../open.ts'
 
 type InitFlags = {
   readonly domain?: boolean
@@ -53,6 +53,10 @@ without the recovery code nothing can be read.`,
 
 async function init(context: Context, flags: InitFlags): Promise<Outcome> {
   const chunking = parseChunking(flags)
+  if (context.dryRun && (await isToBeMade(context))) {
+    context.report.say({ event: 'notice', level: 'note', message: 'the directory would be made; it is tried out when it is there' })
+    return { result: 'done', repository: context.options.repo ?? context.settings.repo ?? '', details: { chunking: { ...chunking } } }
+  }
   return withStore(context, { create: !context.dryRun }, async (store) => {
     await refuseExisting(context, store)
     const capabilities = await probeStore(store, context)
@@ -109,6 +113,17 @@ async function init(context: Context, flags: InitFlags): Promise<Outcome> {
     context.report.say({ event: 'recovery-code', code: printRecoveryCode(code) })
     return outcome
   })
+}
+
+/** A directory that is not there yet is no mistake of `init`. */
+async function isToBeMade(context: Context): Promise<boolean> {
+  try {
+    await (await openNamedStore(context)).close()
+    return false
+  } catch (error) {
+    if (isHoldfastError(error, 'no-repository')) return true
+    throw error
+  }
 }
 
 /** True where a removed key is gone: wraps of the root never live in versioned or locked storage (design, section 3). */
