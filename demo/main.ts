@@ -206,7 +206,6 @@ async function main(): Promise<number> {
       instructionId: customer.instructionId,
     }
     const { id: policyId } = await api.post<{ id: string }>('/v1/policies', policy)
-    await api.post(`/v1/agents/${agentId}/backup-now`, { policyId })
     const first = await untilRun(api, 'backup', new Set())
     say(`     ${first.recordedFiles} files transmitted and recorded, ${bytes(first.recordedBytes)} of them`)
 

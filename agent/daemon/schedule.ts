@@ -2,7 +2,7 @@
 // makes it run without end; a run that made no snapshot is tried again sooner than its next time.
 import { parseTime } from '@holdfast/shared/clock.ts'
 import type { AgentPolicy } from '@holdfast/shared/protocol/agent.ts'
-import { nextDue } from '@holdfast/shared/protocol/schedule.ts'
+import { firstDue, nextDue } from '@holdfast/shared/protocol/schedule.ts'
 import type { RunState, RunStates } from './agent-state.ts'
 
 /** A start that lies further ahead than this came from a clock that was set back since. */
@@ -16,7 +16,8 @@ export type Due = { readonly policy: AgentPolicy; readonly dueMs: number }
 export function dueMs(policy: AgentPolicy, run: RunState | undefined): number | undefined {
   if (run?.askedMs !== undefined) return run.askedMs
   if (!policy.enabled) return undefined
-  const regular = nextDue(policy.schedule, run?.lastStartMs ?? parseTime(policy.since))
+  const regular =
+    run?.lastStartMs === undefined ? firstDue(policy.schedule, parseTime(policy.since)) : nextDue(policy.schedule, run.lastStartMs)
   if (run?.lastEndMs === undefined || run.failures === 0) return regular
   return Math.min(regular, run.lastEndMs + Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** Math.min(10, run.failures - 1)))
 }

@@ -6,7 +6,7 @@ import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { makeId } from '@holdfast/shared/ids.ts'
 import * as c from '@holdfast/shared/protocol/common.ts'
 import * as wire from '@holdfast/shared/protocol/resources.ts'
-import { nextDue } from '@holdfast/shared/protocol/schedule.ts'
+import { firstDue, nextDue } from '@holdfast/shared/protocol/schedule.ts'
 import type { App, Context } from '../context.ts'
 import { boundController, visible } from '../principal.ts'
 import type { PolicyRow } from '../records/rows.ts'
@@ -50,7 +50,7 @@ export function policyRoutes(app: App, { records, clock, random, waker }: Contex
         ...body,
         lastRunAt: null,
         lastGoodAt: null,
-        nextDueAt: nextDue(body.schedule, now),
+        nextDueAt: firstDue(body.schedule, now),
       }
       await records.savePolicy({ row }, auditOf(request, now, 'policy.add', row.id, row.controllerId))
       waker.wake(agent.id)

@@ -40,6 +40,11 @@ function isStep(text: string): boolean {
   return ms >= 5 * UNIT_MS.m && ms <= 31 * UNIT_MS.d
 }
 
+/** When a policy that never ran is due: at once where it goes by steps, so that nothing stays unprotected for a first step; else at its time of day. */
+export function firstDue(of: Schedule, sinceMs: number): number {
+  return 'every' in of ? sinceMs : nextDue(of, sinceMs)
+}
+
 function everyMs(text: string): number {
   const match = EVERY.exec(text)
   return match === null ? UNIT_MS.d : Number(match[1]) * UNIT_MS[match[2] as keyof typeof UNIT_MS]

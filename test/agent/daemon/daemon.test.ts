@@ -92,7 +92,7 @@ describe('a backup by policy', () => {
   it('that failed is recorded as failed and tried again, and raises an alarm until it is well', async () => {
     await customer.collect()
     const fail: Engines['backup'] = () => Promise.reject(new HoldfastError('source-empty', 'the source is suddenly empty'))
-    const { id: policyId } = await customer.makePolicy({ schedule: { every: '5m' } })
+    const { id: policyId } = await customer.makePolicy()
     await customer.made(`/v1/agents/${customer.ids.agentId}/backup-now`, { policyId })
     daemon = customer.start({ engines: { backup: fail } })
     await until(() => {

@@ -35,8 +35,9 @@ const reply = (version: number, ...policies: AgentPolicy[]): PoliciesReply => ({
 })
 
 describe('a policy', () => {
-  it('is due a step after it began, then a step after each start', () => {
-    expect(dueMs(policy(), undefined)).toBe(START + 6 * HOUR)
+  it('that goes by steps is due at once, then a step after each start', () => {
+    expect(dueMs(policy(), undefined)).toBe(START)
+    expect(dueMs(policy({ schedule: { dailyAt: '02:30', timeZone: 'UTC' } }), undefined)).toBeGreaterThan(START)
     expect(dueMs(policy(), { lastStartMs: START + 7 * HOUR, failures: 0 })).toBe(START + 13 * HOUR)
   })
 

@@ -157,7 +157,7 @@ export async function makeCustomer(files: Readonly<Record<string, string>>) {
     collect: (more: Partial<Parameters<typeof collectBundle>[0]> = {}) =>
       collectBundle({ state, client, clock: systemClock, domain: fingerprint, wait: false, ...more }),
     makePolicy: (changes: Record<string, unknown> = {}) =>
-      made('/v1/policies', { agentId: agent.agentId, source: 'documents', schedule: { every: '6h' }, storeId, instructionId, ...changes }),
+      made('/v1/policies', { agentId: agent.agentId, source: 'documents', schedule: { dailyAt: '02:30', timeZone: 'UTC' }, storeId, instructionId, ...changes }),
     askRestore: (changes: Record<string, unknown>, key: string) =>
       made(
         '/v1/restores',
