@@ -91,11 +91,14 @@ export function createUploader(options: {
       info?.bytes === pack.bytes
         ? await store.getRange(packName(pack.ref), { offset: -TRAILER_BYTES, length: TRAILER_BYTES }, { signal })
         : undefined
-    if (stored === undefined || !stored.equals(local))
+    if (stored === undefined || !stored.equals(local)) {
+      // A store that keeps half a put: this name is spoilt for good, so the pack goes, and the next run stores its blobs under another.
+      if (pack.resumed) fileSystem.remove(directory, pack.name, 'file')
       throw new HoldfastError(
         'store-unsuitable',
-        `the store holds another object under the new name ${packName(pack.ref)}: something else writes there`,
+        `the store holds another object under the new name ${packName(pack.ref)}: it kept a broken upload, or something else writes there; no snapshot was made, and the next run stores this anew`,
       )
+    }
   }
 
   const start = (): void => {

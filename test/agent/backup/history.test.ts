@@ -5,7 +5,7 @@ import { agentWriter } from '../../../agent/keys/domain.ts'
 import { encodeRoster } from './roster-object.ts'
 import { SEGMENT_KIND } from '../../../agent/repository/segment.ts'
 import { change, type Engine, fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
-import { onNames } from '../../_support/simulated-store.ts'
+import { atOperation, onNames } from '../../_support/simulated-store.ts'
 
 const b = (text: string): Buffer => Buffer.from(text, 'latin1')
 
@@ -190,6 +190,19 @@ describe('after a run was killed', () => {
       .filter(({ operation, name, outcome }) => operation === 'put' && name.startsWith('packs/') && outcome !== 'taken')
       .map(({ name }) => name)
     expect(new Set(names).size).toBe(names.length)
+    expect(engine.newest()).toEqual(engine.source())
+  })
+
+  test('a store that kept half of an upload costs one more run, not all to come', async () => {
+    const engine = await makeEngine()
+    writeFile(engine, '/src/file', fixtureRandom('torn').bytes(50_000))
+    engine.pass()
+    engine.setStoreFaults(onNames('packs/', atOperation('put', { kind: 'torn', keepBytes: 1000, reported: 'failure' })))
+    await expect(engine.backup()).rejects.toMatchObject({ code: 'store-unreachable' })
+    engine.setStoreFaults(() => [])
+    await expect(engine.backup()).rejects.toMatchObject({ code: 'store-unsuitable' })
+    expect(engine.bucket.names('snapshots/')).toEqual([])
+    expect((await engine.backup()).outcome).toBe('done')
     expect(engine.newest()).toEqual(engine.source())
   })
 })
