@@ -34,7 +34,7 @@ export function isoTime(ms: number): string {
   return new Date(ms).toISOString()
 }
 
-/** Milliseconds since 1970 of a time in the form of `isoTime`; NaN where the text is none. */
+/** Milliseconds since 1970 of a time in the form of `isoTime`, or of an HTTP date; NaN where the text is none. */
 export function parseTime(iso: string): number {
   return Date.parse(iso)
 }

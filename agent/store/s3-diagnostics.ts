@@ -1,4 +1,5 @@
 // What `doctor` asks of a bucket beyond the store's contract: overwriting, clock, versioning, lock.
+import { parseTime } from '@holdfast/shared/clock.ts'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { LazyS3Client, LoadedSdk } from './s3-client.ts'
 import { readFailure } from './s3-errors.ts'
@@ -36,7 +37,7 @@ export function s3Diagnostics(bucket: string, client: LazyS3Client, run: Run, pu
         // A refusal carries the date as well.
         if (!isRefusal(error)) throw error
       }
-      const time = Date.parse(client.lastDate ?? '')
+      const time = parseTime(client.lastDate ?? '')
       return Number.isSafeInteger(time) ? time : undefined
     },
     async versioning(options) {

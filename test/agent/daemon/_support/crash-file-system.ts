@@ -126,7 +126,8 @@ export function crashFileSystem(): CrashFileSystem {
     readDirectory: (fd) => [...directoryOf(fd, 'readdir').entries.keys()].sort().map((name) => Buffer.from(name, 'latin1')),
     read: (fd, into, offset, length, position) => {
       const { data } = fileOf(fd, 'read')
-      const part = data.subarray(position, position + length)
+      const from = position ?? 0
+      const part = data.subarray(from, from + length)
       into.set(part, offset)
       return part.length
     },
