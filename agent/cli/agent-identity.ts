@@ -1,20 +1,16 @@
-// The enrolled agent on this machine, if there is one: its state directory, identity, and the keys that its domain bundle gives it.
+// Whether this machine is an enrolled agent of a domain. Most calls of the command line are not one, and pay for one look at the disk.
 import { existsSync } from 'node:fs'
-import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
-import { type Agent, agentState, type AgentState, loadAgent, loadBundle } from '../daemon/agent-state.ts'
-import { openStateDirectory, type StateDirectory } from '../daemon/state-directory.ts'
-import { posixFileSystem } from '../file-system/posix-file-system.ts'
-import type { Bundle } from '../keys/bundle.ts'
+import type { Agent } from '../daemon/agent-state.ts'
+import type { StateDirectory } from '../daemon/state-directory.ts'
 import type { WriteKeys } from '../keys/keys.ts'
 import type { Context } from './context.ts'
 
 const SYSTEM_DIRECTORY = '/var/lib/holdfast'
 
 export type AgentIdentity = {
+  /** Open; whoever takes the identity closes it. */
   readonly directory: StateDirectory
-  readonly state: AgentState
   readonly agent: Agent
-  readonly bundle: Bundle
   readonly keys: WriteKeys
 }
 
@@ -27,45 +23,9 @@ export function agentDirectoryPath(context: Context): string {
     : `${settings.stateHome}/holdfast/agent`
 }
 
-export function openAgentDirectory(context: Context, create: boolean): StateDirectory {
-  return openStateDirectory({
-    fileSystem: posixFileSystem,
-    path: Buffer.from(agentDirectoryPath(context)),
-    random: context.random,
-    create,
-    ...(context.uid === undefined ? {} : { uid: context.uid }),
-  })
-}
-
 /** The agent of this machine with its bundle, or undefined where there is none for the domain. */
-export function findAgent(context: Context, domainId: Buffer): AgentIdentity | undefined {
-  let directory: StateDirectory
-  try {
-    directory = openAgentDirectory(context, false)
-  } catch (error) {
-    if (isHoldfastError(error, 'not-found')) return undefined
-    // Somebody else's agent (a service's, seen by a user): not ours to act as, unless it was named.
-    if (isHoldfastError(error, 'bad-config', 'local-disk') && context.settings.agentDirectory === undefined) return undefined
-    throw error
-  }
-  const state = agentState(directory)
-  const found = state.identity.load() === undefined ? undefined : loadAgent(state)
-  const opened = found === undefined ? undefined : loadBundle(state, found)
-  if (found === undefined || opened === undefined || !opened.bundle.domainId.equals(domainId)) {
-    directory.close()
-    return undefined
-  }
-  return { directory, state, agent: found, ...opened }
-}
-
-/** The enrolled agent of this machine. Throws `not-found` where it is not enrolled. */
-export function requireAgent(context: Context): { directory: StateDirectory; state: AgentState; agent: Agent } {
-  const directory = openAgentDirectory(context, false)
-  const state = agentState(directory)
-  try {
-    return { directory, state, agent: loadAgent(state) }
-  } catch (error) {
-    directory.close()
-    throw error instanceof HoldfastError ? error : new HoldfastError('failed', 'the agent state cannot be read', { cause: error })
-  }
+export async function findAgent(context: Context, domainId: Buffer): Promise<AgentIdentity | undefined> {
+  if (!existsSync(`${agentDirectoryPath(context)}/identity.json`)) return undefined
+  const { openEnrolledAgent } = await import('./enrolled-agent.ts')
+  return openEnrolledAgent(context, domainId)
 }

@@ -2,11 +2,8 @@
 // of its root. Private (0700) and replaced file by file; it holds no key that opens anything without passphrase or recovery code.
 import { isoTime } from '@holdfast/shared/clock.ts'
 import { HoldfastError, printable } from '@holdfast/shared/errors.ts'
-import * as c from '@holdfast/shared/protocol/common.ts'
-import { z } from 'zod'
 import { openStateDirectory, type StateDirectory } from '../daemon/state-directory.ts'
 import { posixFileSystem } from '../file-system/posix-file-system.ts'
-import { domainFingerprint } from '../keys/bundle.ts'
 import type { NamedObject } from '../keys/key-object.ts'
 import type { Context } from './context.ts'
 
@@ -14,15 +11,6 @@ const DOMAIN_FILE = 'domain.json'
 const DOMAIN_FILE_BYTES_MAX = 64 * 1024
 export const KEY_BYTES_MAX = 4096
 const KEY_NAME = /^[0-9a-f]{32}$/
-
-const domainJson = z.strictObject({
-  v: z.literal(1),
-  domainId: c.domainId,
-  signPublicKey: c.ed25519PublicKey,
-  fingerprint: z.string(),
-  repository: z.string().max(2048),
-  createdAt: c.time,
-})
 
 /** Where the domain's directory is: `--domain-dir`, `HOLDFAST_DOMAIN_DIR`, or by its id below the user's configuration. */
 export function domainDirectoryPath(context: Context, domainId: Buffer): string {
@@ -51,7 +39,7 @@ export function openDomainDirectory(context: Context, path: string, create: bool
 /** Says what the domain is; refuses a directory that holds another one. */
 export function writeDomainFile(
   directory: StateDirectory,
-  domain: { domainId: Buffer; signPublicKey: Buffer; repository: string; createdAt: number },
+  domain: { domainId: Buffer; signPublicKey: Buffer; fingerprint: string; repository: string; createdAt: number },
 ): void {
   const bytes = directory.read(DOMAIN_FILE, DOMAIN_FILE_BYTES_MAX)
   if (bytes !== undefined)
@@ -59,11 +47,11 @@ export function writeDomainFile(
       'already-exists',
       `${printable(directory.path.toString())} holds a domain already; name another directory with --domain-dir`,
     )
-  const value: z.infer<typeof domainJson> = {
+  const value = {
     v: 1,
     domainId: domain.domainId.toString('hex'),
     signPublicKey: domain.signPublicKey.toString('base64url'),
-    fingerprint: domainFingerprint(domain.domainId, domain.signPublicKey),
+    fingerprint: domain.fingerprint,
     repository: domain.repository,
     createdAt: isoTime(domain.createdAt),
   }

@@ -130,7 +130,7 @@ export async function withRepository<T>(
 }
 
 async function findHolder(context: Context, store: Store, description: Description, need: 'write' | 'read'): Promise<Holder> {
-  const agent = need === 'write' ? findAgent(context, description.domainId) : undefined
+  const agent = need === 'write' ? await findAgent(context, description.domainId) : undefined
   if (agent !== undefined) return { kind: 'agent', structure: agent.keys.structure, write: agent.keys, agent }
   const { keys } = await unlock(context, store, description)
   return { kind: 'root', structure: keys.write.structure, write: keys.write, root: keys }

@@ -6,11 +6,9 @@ import { HoldfastError, isHoldfastError, messageOf, printable } from '@holdfast/
 import type { Command } from 'commander'
 import type { BackupLimits, BackupOptions, BackupResult, BackupSource } from '../../backup/backup-types.ts'
 import { runBackup } from '../../backup/run.ts'
-import { journalLocalRun } from '../../daemon/local-run.ts'
 import { posixFileSystem } from '../../file-system/posix-file-system.ts'
 import { createTokens } from '../../repository/snapshot.ts'
 import { isEntryName } from '../../repository/tree.ts'
-import { readAgentConfig } from '../agent-config-file.ts'
 import type { AgentIdentity } from '../agent-identity.ts'
 import { bytesOfText, pathFields, shownBytes } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
@@ -134,6 +132,8 @@ async function runJournalled(context: Context, agent: AgentIdentity, options: Ba
   context.report.say({ event: 'notice', level: 'note', message: `backing up as enrolled agent ${agent.agent.agentId}` })
   const stateDirectory = agent.directory.path
   agent.directory.close()
+  const { journalLocalRun } = await import('../../daemon/local-run.ts')
+  const { readAgentConfig } = await import('../agent-config-file.ts')
   const run = journalLocalRun({
     fileSystem: posixFileSystem,
     clock: context.clock,

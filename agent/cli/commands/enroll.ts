@@ -10,7 +10,7 @@ import { storeOpener } from '../../daemon/parts.ts'
 import { serverClient } from '../../daemon/server-client.ts'
 import { judgeCapabilities, probeStore, requireSuitable } from '../../store/capabilities.ts'
 import { readAgentConfig } from '../agent-config-file.ts'
-import { openAgentDirectory } from '../agent-identity.ts'
+import { openAgentDirectory } from '../enrolled-agent.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { VERSION } from '../version.ts'
 

@@ -96,6 +96,7 @@ async function init(context: Context, flags: InitFlags): Promise<Outcome> {
     const forget = await storeKeys(context, store, place, directory, objects, {
       domainId: domain.domainId,
       signPublicKey: structure.signPublicKey,
+      fingerprint,
       createdAt,
     })
     try {
@@ -148,7 +149,7 @@ async function storeKeys(
   place: 'store' | 'directory',
   directory: string,
   objects: readonly NamedObject[],
-  domain: { domainId: Buffer; signPublicKey: Buffer; createdAt: number },
+  domain: { domainId: Buffer; signPublicKey: Buffer; fingerprint: string; createdAt: number },
 ): Promise<() => Promise<void>> {
   if (place === 'store') {
     for (const { name, bytes } of objects) await store.put(`keys/${name}`, { kind: 'bytes', bytes }, { signal: context.signal })

@@ -2,7 +2,6 @@
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { type Command, Option } from 'commander'
 import { type Overwrite, type RestoreReport, restoreSnapshot } from '../../restore/restore.ts'
-import { batched, fileActOf } from '../../daemon/engines.ts'
 import { bytesOfText, pathFields } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { parseWhole } from '../format.ts'
@@ -56,35 +55,29 @@ async function restore(context: Context, name: string, flags: RestoreFlags): Pro
     const snapshot = await chooseSnapshot(context, repository, name)
     const { view, refused } = await repository.loadView(context.signal)
     for (const { error } of refused) report.say({ event: 'notice', level: 'warning', message: error.message })
-    const work = async (recovery: Recovery): Promise<RestoreReport> => {
-      const files = batched(recovery.files)
-      try {
-        return await restoreSnapshot({
-          repository,
-          view,
-          keys: keys.read,
-          snapshot,
-          target,
-          selection: paths.length === 0 ? { kind: 'whole' } : { kind: 'paths', paths },
-          overwrite: flags.overwrite,
-          signal: context.signal,
-          dryRun,
-          ...(flags.workers === undefined ? {} : { workers: parseWhole(flags.workers, '--workers', 1, 64) }),
-          onEntry: (entry) => files.add(fileActOf(entry)),
-          onProgress: ({ files: count, bytes, totalFiles, totalBytes }) =>
-            report.progress({
-              phase: 'restoring',
-              files: count,
-              bytes,
-              problems: 0,
-              ...(totalFiles === undefined ? {} : { totalFiles }),
-              ...(totalBytes === undefined ? {} : { totalBytes }),
-            }),
-        })
-      } finally {
-        files.flush()
-      }
-    }
+    const work = (recovery: Recovery): Promise<RestoreReport> =>
+      restoreSnapshot({
+        repository,
+        view,
+        keys: keys.read,
+        snapshot,
+        target,
+        selection: paths.length === 0 ? { kind: 'whole' } : { kind: 'paths', paths },
+        overwrite: flags.overwrite,
+        signal: context.signal,
+        dryRun,
+        ...(flags.workers === undefined ? {} : { workers: parseWhole(flags.workers, '--workers', 1, 64) }),
+        onEntry: recovery.entry,
+        onProgress: ({ files, bytes, totalFiles, totalBytes }) =>
+          report.progress({
+            phase: 'restoring',
+            files,
+            bytes,
+            problems: 0,
+            ...(totalFiles === undefined ? {} : { totalFiles }),
+            ...(totalBytes === undefined ? {} : { totalBytes }),
+          }),
+      })
     const done = await withRecovery(context, { repository, snapshot, dryRun }, work, ({ problemCount }) => problemCount > 0)
     refuseNothingFound(done, paths)
     for (const { path, code, errno } of done.problems)

@@ -3,7 +3,7 @@ import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { Command } from 'commander'
 import { enrolmentFingerprintOf } from '../../daemon/enroll.ts'
 import { readStatus } from '../../daemon/status.ts'
-import { requireAgent } from '../agent-identity.ts'
+import { requireAgent } from '../enrolled-agent.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 
 export function define(command: Command, start: Start): void {

@@ -124,6 +124,14 @@ describe('a repository of one person', () => {
     expect(readFileSync(file)).toEqual(readFileSync(join(source, 'two.bin')))
   })
 
+  it('names what was asked for and is not there, restores the rest and ends with 3', async () => {
+    const args = ['restore', 'latest', '--target', place.path('partly'), '--path', join(source, 'two.bin'), '--path', '/not/there']
+    const { summary, events } = await place.json(args)
+    expect(summary).toMatchObject({ result: 'incomplete', exitCode: 3, counts: { files: 1, problems: 1 } })
+    expect(only(events, 'problem')).toMatchObject([{ path: '/not/there', code: 'not-in-snapshot' }])
+    expect((await place.run(args)).stderr).toContain('problem: /not/there: is not in this snapshot')
+  })
+
   it('gives one file to standard output, also one whose name is not UTF-8', async () => {
     const ran = await place.run(['dump', 'latest', join(source, 'two.bin')])
     expect(ran).toMatchObject({ code: 0, stderr: '' })
