@@ -23,3 +23,10 @@ export const onPath =
   (operation: FileOperation, prefix: string, fault: string): FileFaultPlan =>
   (call) =>
     call.operation === operation && call.path.startsWith(prefix) ? fault : undefined
+
+/** Operations that change something; an open that creates does too. */
+export const CHANGING: ReadonlySet<string> = new Set(
+  'write truncate sync syncFileSystem makeDirectory makeSymlink makeHardLink makeNode rename remove setOwner setMode setTimes setAttribute removeAttribute'.split(
+    ' ',
+  ),
+)

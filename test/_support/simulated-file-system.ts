@@ -13,7 +13,7 @@ import {
   type OpenFor,
 } from '../../agent/file-system/file-system.ts'
 import { SimulatedCrash } from './simulated-faults.ts'
-import { type FileCall, type FileFaultPlan, type FileOperation, noFileFaults } from './simulated-file-faults.ts'
+import { CHANGING, type FileCall, type FileFaultPlan, type FileOperation, noFileFaults } from './simulated-file-faults.ts'
 import {
   afterCrash,
   copyContent,
@@ -53,12 +53,6 @@ export type SimulatedFileSystem = FileSystem & {
 type Handle = { readonly inode: Inode; readonly purpose: OpenFor; readonly path: string; position: number }
 
 const EXT4 = 0xef53
-const CHANGING: ReadonlySet<string> = new Set(
-  'write truncate sync syncFileSystem makeDirectory makeSymlink makeHardLink makeNode rename remove setOwner setMode setTimes setAttribute removeAttribute'.split(
-    ' ',
-  ),
-)
-
 export function simulatedFileSystem(options: { clock: Clock }): SimulatedFileSystem {
   const calls: FileCall[] = []
   const handles = new Map<Descriptor, Handle>()

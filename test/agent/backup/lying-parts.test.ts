@@ -1,13 +1,15 @@
 // Parts of the engine that lie, planted one at a time: the run notices before it reports anything good.
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { afterEach, describe, expect, test, vi } from 'vitest'
+import type * as packSpool from '../../../agent/backup/pack-spool.ts'
+import type * as zstd from '../../../agent/repository/zstd.ts'
 import { CWD } from '../../../agent/file-system/file-system.ts'
 import { change, type Engine, fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
 
 const lies = vi.hoisted(() => ({ dropSegment: -1, flipCompressed: -1, segments: 0, compressions: 0 }))
 
 vi.mock('../../../agent/backup/pack-spool.ts', async (original) => {
-  const real = await original<typeof import('../../../agent/backup/pack-spool.ts')>()
+  const real = await original<typeof packSpool>()
   return {
     ...real,
     createPackSpool: (options: Parameters<typeof real.createPackSpool>[0]): ReturnType<typeof real.createPackSpool> => {
@@ -22,7 +24,7 @@ vi.mock('../../../agent/backup/pack-spool.ts', async (original) => {
   }
 })
 vi.mock('../../../agent/repository/zstd.ts', async (original) => {
-  const real = await original<typeof import('../../../agent/repository/zstd.ts')>()
+  const real = await original<typeof zstd>()
   return {
     ...real,
     createCompressor: (level: number): ReturnType<typeof real.createCompressor> => {
