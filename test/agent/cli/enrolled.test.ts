@@ -1,6 +1,6 @@
 // The whole way of an enrolled appliance by commands alone: a domain, a roster, a bundle, write-only backups, a request by tokens, a grant, records.
 import { EventEmitter, once } from 'node:events'
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -9,7 +9,8 @@ import type { Job } from 'holdfast-server/queue.ts'
 import type { Plugin } from 'holdfast-server/app.ts'
 import { MemoryQueue } from '../../_support/memory-queue.ts'
 import { startTestServer, type TestServer } from '../../_support/test-server.ts'
-import { only, Workplace } from './_support/cli.ts'
+import type { CliEvent } from '../../../agent/cli/events.ts'
+import { eventsOf, linesOf, only, Workplace } from './_support/cli.ts'
 
 /** Carries out jobs as soon as they come. */
 class PromptQueue extends MemoryQueue {
@@ -226,6 +227,27 @@ describe('an enrolled appliance, by commands', () => {
     expect(only(exported.events, 'exported-record').length).toBeGreaterThan(0)
     expect((await place.json(['records', '/nobody/knows'], { env: domain.env })).summary).toMatchObject({ exitCode: 1, code: 'not-found' })
     expect((await place.json(['status'], { env: agent.env })).summary).toMatchObject({ exitCode: 0, state: 'running' })
+
+    // A watch grants what was named here, and nothing else that the server may put before it.
+    const watching = place.start(['grant', '--watch', '--instruction', ids.instructionId, '--to', 'desk', '--every', '1', '--json'], {
+      env: domain.env,
+    })
+    const said = linesOf(watching.stdout)
+    await said.next()
+    const second = place.path('source', 'second.txt')
+    const bold = await place.json(['request', 'latest', ...terms, '--path', second, '--conflict', 'always'], { env: domain.env })
+    const mild = await place.json(['request', 'latest', ...terms, '--path', second], { env: domain.env })
+    await settled(async () => (await restoreState(mild.summary.restoreId!)) === 'completed')
+    const heard: CliEvent[] = []
+    for await (const line of said) {
+      heard.push(...eventsOf(line))
+      if (only(heard, 'problem').some(({ path }) => path === bold.summary.restoreId)) watching.kill('SIGINT')
+    }
+    expect(only(heard, 'problem')).toMatchObject([{ path: bold.summary.restoreId, code: 'policy' }])
+    expect(heard.at(-1)).toMatchObject({ event: 'summary', result: 'done', exitCode: 0, counts: { granted: 1 } })
+    expect(await restoreState(bold.summary.restoreId!)).toBe('awaiting_grant')
+    expect(readFileSync(join(restored, 'second.txt'))).toEqual(readFileSync(second))
+
     // Nothing of the names reached the server.
     expect(readFileSync(server.databasePath).includes('first.txt')).toBe(false)
 
@@ -245,7 +267,12 @@ describe('an enrolled appliance, by commands', () => {
   it('on whose machine the root is given records a recovery before its first byte', async () => {
     const env = { ...agent.env, HOLDFAST_DOMAIN_DIR: place.path('domain'), HOLDFAST_PASSWORD: 'correct horse' }
     const target = place.path('local')
+    const journalBytes = (): number =>
+      readdirSync(place.path('agent', 'journal')).reduce((sum, name) => sum + statSync(place.path('agent', 'journal', name)).size, 0)
+    const before = journalBytes()
     const { summary } = await place.json(['restore', 'latest', '--target', target, '--path', place.path('source', 'second.txt')], { env })
     expect(summary).toMatchObject({ exitCode: 0, counts: { files: 1 } })
+    // Its beginning, its one file and its end.
+    expect(journalBytes()).toBeGreaterThan(before + 3 * 200)
   })
 }, 120_000)
