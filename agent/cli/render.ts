@@ -112,11 +112,27 @@ function shownPaths(paths: readonly { path: string; pathBase64?: string | undefi
   return paths.slice(0, 2).map(shownPath).join(', ') + more
 }
 
-function recordLine(record: Said<'record'>): string {
-  const snapshot = record.header['snapshotId']
-  const run = record.header['runId']
-  const of = typeof snapshot === 'string' ? `snapshot ${snapshot.slice(0, 8)}` : typeof run === 'string' ? printable(run) : ''
-  return `${formatTime(parseTime(record.at))}  ${record.kind.padEnd(12)}  ${record.outcome.padEnd(7)}  ${formatBytes(record.size).padStart(10)}  ${record.agentId} #${record.seq}.${record.index}  ${of}`
+/** What, when and how much in the first line; whence, whither and on whose word in the second. */
+function recordLine({ header, ...record }: Said<'record'>): string {
+  const word = (name: string): string => (typeof header[name] === 'string' ? printable(header[name]) : '')
+  const of = word('snapshotId') === '' ? word('runId') : `snapshot ${word('snapshotId').slice(0, 8)}`
+  const root = word('restoreRoot') === '' ? '' : `, restore root '${word('restoreRoot')}'`
+  const order = word('instructionId') === '' ? 'without an instruction' : `on instruction ${word('instructionId')}`
+  const asked =
+    word('requestedBy') === ''
+      ? ''
+      : `, asked by ${word('requestedBy')}${word('approvedBy') === '' ? '' : `, approved by ${word('approvedBy')}`}`
+  return [
+    `${formatTime(parseTime(record.at))}  ${record.kind.padEnd(12)}  ${record.outcome.padEnd(7)}  ${formatBytes(record.size).padStart(10)}  ${record.agentId} #${record.seq}.${record.index}  ${of}`,
+    `  from ${shownPlace(header['from'])} to ${shownPlace(header['to'])}${root}; ${word('purpose')} ${order}, by ${word('actor')}${asked}`,
+  ].join('\n')
+}
+
+/** One end of a transfer in a record's header. */
+function shownPlace(place: unknown): string {
+  if (place === null || typeof place !== 'object') return '?'
+  const { region, storeId } = place as { region?: unknown; storeId?: unknown }
+  return `${printable(String(region))}${typeof storeId === 'string' ? ` (${printable(storeId)})` : ''}`
 }
 
 function grantText(terms: Said<'grant-terms'>, style: Style): string {

@@ -234,6 +234,38 @@ describe('text from events', () => {
     }
   })
 
+  it('of a record says whence, whither, why, on whose instruction and by whom', () => {
+    const rendered = renderEvent(
+      {
+        event: 'record',
+        agentId: `ag_${'1'.repeat(32)}`,
+        seq: 7,
+        index: 2,
+        kind: 'recovery',
+        outcome: 'ok',
+        at: '2026-01-01T00:00:00.000Z',
+        size: 2048,
+        bytesNew: 2048,
+        token: 'a'.repeat(64),
+        header: {
+          snapshotId: 'b'.repeat(32),
+          from: { region: 'CA-ON', storeId: 'store_1' },
+          to: { region: 'CA-QC' },
+          purpose: 'restore',
+          instructionId: 'ins_1',
+          actor: 'user:usr_1',
+          requestedBy: 'user:usr_1',
+          approvedBy: 'user:usr_2',
+          restoreRoot: 'desk',
+        },
+      },
+      { quiet: false, style },
+    )
+    expect(rendered?.stdout).toContain(
+      "\n  from CA-ON (store_1) to CA-QC, restore root 'desk'; restore on instruction ins_1, by user:usr_1, asked by user:usr_1, approved by user:usr_2\n",
+    )
+  })
+
   it('is coloured on a terminal only, and not where NO_COLOR is set', () => {
     expect(styleFor({ isTerminal: true }, {}).bold('x')).toBe('\u001b[1mx\u001b[22m')
     expect(styleFor({ isTerminal: true }, { NO_COLOR: '1' }).bold('x')).toBe('x')
