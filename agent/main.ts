@@ -70,6 +70,10 @@ for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     )
   })
 
+const crashed = new Promise<never>((_, reject) => process.once('uncaughtException', reject))
+// Nobody may be waiting yet when it happens.
+crashed.catch(() => undefined)
+
 const stdout = writer(process.stdout)
 const code = await runCommandLine({
   argv: rawArguments(),
@@ -81,6 +85,7 @@ const code = await runCommandLine({
   stdout,
   stderr: writer(process.stderr),
   signal: abort.signal,
+  crashed,
   // With a listener of ours, Node opens no debugger on this signal.
   onShowProgress: (show) => void process.on('SIGUSR1', show),
   terminal: openTerminal,

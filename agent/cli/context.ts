@@ -19,6 +19,8 @@ export type Surroundings = {
   readonly stderr: Writer
   /** Aborts with the error to end with, at SIGINT, SIGTERM and SIGHUP. */
   readonly signal: AbortSignal
+  /** Rejects where something throws that nobody waits for; then the program ends, but not without its summary. */
+  readonly crashed: Promise<never>
   readonly onShowProgress: (show: () => void) => void
   readonly terminal: (show: (text: string) => void) => Terminal | undefined
   readonly clock: Clock

@@ -99,10 +99,27 @@ export async function unlock(context: Context, store: Store, description: Descri
         ? `the keys of this domain are with its controller: restores here need a grant (holdfast request, holdfast grant), or run this where the domain's directory is (--domain-dir)`
         : `no key of this repository is in it or in ${domainDirectoryPath(context, description.domainId)}; name the directory that holds one with --domain-dir`,
     )
-  const secret = await readSecret({ env: context.env, terminal: context.terminal(), purpose: 'open' })
-  const root = await unlockRoot(candidates, secret, description.domainId)
+  const root = await openWithSecret(context, candidates, description.domainId)
   return { keys: rootKeys(root), root, places }
 }
+
+/** A person at a terminal may mistype; what the environment gives is given once. */
+async function openWithSecret(context: Context, candidates: readonly NamedObject[], domainId: Buffer): Promise<UnlockedRoot> {
+  const terminal = context.terminal()
+  for (let asked = 1; ; asked++) {
+    const secret = await readSecret({ env: context.env, terminal, purpose: 'open' })
+    try {
+      return await unlockRoot(candidates, secret, domainId)
+    } catch (error) {
+      const isTyped = terminal !== undefined && !SECRET_VARIABLES.some((name) => context.env[name] !== undefined)
+      if (!isHoldfastError(error, 'wrong-passphrase') || !isTyped || asked === QUESTIONS_MAX) throw error
+      terminal.say('That passphrase opens nothing here.')
+    }
+  }
+}
+
+const QUESTIONS_MAX = 3
+const SECRET_VARIABLES = ['HOLDFAST_PASSWORD', 'HOLDFAST_PASSWORD_FILE', 'HOLDFAST_PASSWORD_COMMAND', 'HOLDFAST_RECOVERY_CODE'] as const
 
 export type Opened<K> = { readonly store: Store; readonly repository: Repository; readonly keys: K }
 

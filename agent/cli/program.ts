@@ -49,7 +49,7 @@ export async function runCommandLine(surroundings: Surroundings): Promise<number
     const { options } = planned
     dryRun = options.dryRun === true
     const context = makeContext(surroundings, report, options)
-    const { result, ...members } = await planned.work(context)
+    const { result, ...members } = await Promise.race([planned.work(context), surroundings.crashed])
     return summarise(result, EXIT_OF[result], members)
   } catch (error) {
     report.close()
