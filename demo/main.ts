@@ -60,7 +60,15 @@ async function startStore(place: Place): Promise<Store> {
       {
         Effect: 'Allow',
         Principal: { AWS: ['arn:aws:iam:::user/appliance'] },
-        Action: ['s3:PutObject', 's3:GetObject', 's3:ListBucket', 's3:GetBucketVersioning', 's3:GetBucketObjectLockConfiguration'],
+        Action: [
+          's3:PutObject',
+          's3:GetObject',
+          's3:GetObjectVersion',
+          's3:ListBucket',
+          's3:ListBucketVersions',
+          's3:GetBucketVersioning',
+          's3:GetBucketObjectLockConfiguration',
+        ],
         Resource: [`arn:aws:s3:::${BUCKET}`, `arn:aws:s3:::${BUCKET}/*`],
       },
     ],
