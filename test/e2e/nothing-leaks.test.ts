@@ -5,16 +5,17 @@ import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { systemRandom } from '@holdfast/shared/random.ts'
-import { decodeSessionEntry, type RootKeys, rootKeys, SESSION_ENTRY_LENGTH } from '../../agent/keys/domain.ts'
-import { unlockRoot } from '../../agent/keys/key-object.ts'
+import { decodeSessionEntry, rootKeys, SESSION_ENTRY_LENGTH } from '../../agent/keys/domain.ts'
 import { hkdf } from '../../agent/keys/primitives.ts'
 import { createTokens } from '../../agent/repository/snapshot.ts'
 import { openBox } from '../../agent/repository/structure-box.ts'
 import { compareTrees } from '../_support/tree-manifest.ts'
-import { type Installation, PASSPHRASE, startInstallation } from './_support/installation.ts'
+import { rootOfDomain } from './_support/domain-root.ts'
+import { type Installation, startInstallation } from './_support/installation.ts'
 import { filesBelow, formsOf, type LeakSearch, leakSearch } from './_support/leak-search.ts'
 import { BYTE_MARKS, makeMarkedTree, markedContent, markedFile, markedNoise, MARKS } from './_support/marked-tree.ts'
 import { type RecordingProxy, startRecordingProxy } from './_support/recording-proxy.ts'
+import { lookIntoSpool } from './_support/spool.ts'
 import { until } from './_support/until.ts'
 
 let one: Installation
@@ -112,7 +113,9 @@ describe('no name, path or content of what was backed up', () => {
     expect(held.map(({ name }) => name)).toContain('holdfast.db')
     expect(held.flatMap(({ name, bytes }) => search(`server ${name}`, bytes))).toEqual([])
     // The search looks at the right place: what stands for a name is there.
-    const token = createTokens((await keysOfDomain()).write.structure.recordKey).path(Buffer.from(join(one.source, wanted[0]!)))
+    const token = createTokens(rootKeys(await rootOfDomain(one.place.path('controller', 'domain'))).write.structure.recordKey).path(
+      Buffer.from(join(one.source, wanted[0]!)),
+    )
     expect(held.some(({ bytes }) => bytes.includes(Buffer.from(token, 'hex')))).toBe(true)
   })
 
@@ -159,9 +162,10 @@ describe('a copy of the disk of the appliance', () => {
     const noise = join(one.source, `${MARKS.name}-large`)
     for (let i = 0; i < 6; i++) appendFileSync(noise, markedNoise(100 + i, 16 * 1024 * 1024))
     await one.askForBackup()
-    const spool = one.place.path('agent', 'engine', 'spool')
-    const spooled = (): number => (existsSync(spool) ? filesBelow(spool).reduce((sum, { bytes }) => sum + bytes.length, 0) : 0)
-    await until('something is in the spool', () => spooled() > 1_000_000, { everyMs: 2 })
+    const state = one.place.path('agent', 'engine')
+    await until('something is in the spool', () => [...lookIntoSpool(state).open.values()].some((bytes) => bytes > 1_000_000), {
+      everyMs: 2,
+    })
     await one.killDaemon()
     expect(
       (await one.runs()).filter(({ snapshotId }) => snapshotId !== null),
@@ -185,7 +189,7 @@ describe('a copy of the disk of the appliance', () => {
   })
 
   it('holds no key that opens anything: neither root nor content keys, no session key, no key of a restore', async () => {
-    const { root, domainId } = await rootOfDomain()
+    const { root, domainId } = await rootOfDomain(one.place.path('controller', 'domain'))
     const keys = rootKeys({ root, domainId })
     // One session for each backup, also for the one that was killed: its key was in memory alone.
     const sessions = filesBelow(one.place.repo).filter(({ name }) => name.startsWith('sessions/'))
@@ -237,17 +241,6 @@ describe('a copy of the disk of the appliance', () => {
     expect(readdirSync(one.place.path('loot'))).toEqual([])
   })
 })
-
-async function rootOfDomain(): Promise<{ root: Buffer; domainId: Buffer }> {
-  const folder = one.place.path('controller', 'domain')
-  const { domainId } = JSON.parse(readFileSync(join(folder, 'domain.json'), 'utf8')) as { domainId: string }
-  const keys = readdirSync(join(folder, 'keys')).map((name) => ({ name, bytes: readFileSync(join(folder, 'keys', name)) }))
-  return unlockRoot(keys, { passphrase: PASSPHRASE }, Buffer.from(domainId, 'hex'))
-}
-
-async function keysOfDomain(): Promise<RootKeys> {
-  return rootKeys(await rootOfDomain())
-}
 
 /** Everything that Redis holds at this moment, each value as its bytes; `data` is what a job was given. */
 async function everyKey(): Promise<{ key: string; value: Buffer; data: string | undefined }[]> {
