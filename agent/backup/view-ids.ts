@@ -2,10 +2,11 @@
 // signed, because a hostile agent of the same domain could store rubbish under a valid id (design section 4).
 import { INDEX_BLOB_BYTES } from '../repository/index-file.ts'
 import { SEGMENT_KIND } from '../repository/segment.ts'
-import type { View } from '../repository/view.ts'
+import { createView, type View } from '../repository/view.ts'
 import { DURABLE, type KnownIds } from './known-ids.ts'
 
 export function fillKnownIds(known: KnownIds, view: View, writerKey: Buffer): void {
+  const mine = createView(view.files.filter((file) => file.writerKey.equals(writerKey)))
   for (const file of view.files) {
     const own = file.writerKey.equals(writerKey)
     const kinds = new Uint8Array(file.segmentCount)
@@ -14,8 +15,8 @@ export function fillKnownIds(known: KnownIds, view: View, writerKey: Buffer): vo
     for (let row = 0; row < file.blobCount; row++, at += INDEX_BLOB_BYTES) {
       const kind = kinds[file.blobs.readUInt32LE(at + 32)]
       const id = file.blobs.subarray(at, at + 32)
-      // A node needs both of its parts; the private part stands for it once the reference part is seen to exist too.
-      const counts = kind === SEGMENT_KIND.chunk || (kind === SEGMENT_KIND.private && own && view.has(id.toString('hex'), 'references'))
+      // A node needs both of its parts; the private part stands for it once a reference part of one's own is seen to exist too.
+      const counts = kind === SEGMENT_KIND.chunk || (kind === SEGMENT_KIND.private && own && mine.has(id.toString('hex'), 'references'))
       if (counts) known.claim(id, DURABLE)
     }
   }

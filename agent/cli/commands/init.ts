@@ -185,7 +185,7 @@ function parseChunking(flags: InitFlags): Chunking {
     if (flags.minSize !== undefined || flags.maxSize !== undefined)
       throw new HoldfastError('usage', '--min-size and --max-size go with --chunking gear; fixed chunks have one size, --mean-size')
     const mean = size(flags.meanSize, '--mean-size', 512 * 1024)
-    if (mean < 64 * 1024 || mean > 16 * 2 ** 20) throw new HoldfastError('usage', '--mean-size is from 64K to 16M')
+    if (mean < 256 * 1024 || mean > 2 ** 20) throw new HoldfastError('usage', 'with --chunking fixed, --mean-size is from 256K to 1M')
     return { mode: 'fixed', min: mean, mean, max: mean }
   }
   const min = size(flags.minSize, '--min-size', DEFAULT_CHUNKING.min)
