@@ -2,11 +2,14 @@
 
 export class ByteCache<V> {
   readonly #limit: number
+  readonly #onDropped: (value: V) => void
   readonly #entries = new Map<string, { value: V; bytes: number }>()
   #held = 0
 
-  constructor(limitBytes: number) {
+  /** `onDropped` is told of each value that is no longer held, also of one that never was. */
+  constructor(limitBytes: number, onDropped: (value: V) => void = () => undefined) {
     this.#limit = limitBytes
+    this.#onDropped = onDropped
   }
 
   get heldBytes(): number {
@@ -24,7 +27,7 @@ export class ByteCache<V> {
 
   set(key: string, value: V, bytes: number): void {
     this.delete(key)
-    if (bytes > this.#limit) return
+    if (bytes > this.#limit) return this.#onDropped(value)
     this.#entries.set(key, { value, bytes })
     this.#held += bytes
     for (const oldest of this.#entries.keys()) {
@@ -38,5 +41,6 @@ export class ByteCache<V> {
     if (entry === undefined) return
     this.#held -= entry.bytes
     this.#entries.delete(key)
+    this.#onDropped(entry.value)
   }
 }

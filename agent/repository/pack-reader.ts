@@ -9,6 +9,7 @@ import { blake3 } from './blake3.ts'
 import { ByteCache } from './byte-cache.ts'
 import type { PackRow } from './index-file.ts'
 import { packName } from './layout.ts'
+import { release } from './release.ts'
 import { openSegment, SEGMENT_KIND } from './segment.ts'
 import { type DecodedNode, type DecodedReferences, decodeNode, decodeReferences, nodeHasher } from './tree.ts'
 import type { BlobLocation, BlobPart, View } from './view.ts'
@@ -20,7 +21,7 @@ const READ_BYTES = 1 * 2 ** 20
 /** Reads that are this close to each other become one. */
 const GAP_BYTES = 2 * BLOCK_BYTES
 const READS_IN_FLIGHT = 2
-const WINDOW_CACHE_BYTES = 4 * 2 ** 20
+const WINDOW_CACHE_BYTES = 8 * 2 ** 20
 const SEGMENT_CACHE_BYTES = 8 * 2 ** 20
 
 export type PackReader = {
@@ -34,7 +35,7 @@ export type PackReader = {
   readonly readReferences: (id: string, signal?: AbortSignal) => Promise<DecodedReferences>
   /**
    * The sealed bytes of segments in few reads, in the order asked for; where one could not be had, the error in its place (`damaged`,
-   * `not-found`, or that of the store). Rejects only with `cancelled`.
+   * `not-found`, or that of the store). The bytes are the caller's alone, to hand over or release. Rejects only with `cancelled`.
    */
   readonly fetchSealed: (places: readonly BlobLocation[], signal?: AbortSignal) => Promise<(Buffer | HoldfastError)[]>
   /** The key of the segment of a place. Throws `grant-required` where these keys do not reach it. */
@@ -80,7 +81,7 @@ const segmentName = (place: BlobLocation): string => `${place.pack.random}/${pla
 
 /**
  * A reader over one view. Without `keys` it reads references alone; chunks and private parts are then refused with `grant-required`.
- * Holds at most about 12 MiB.
+ * Holds at most about 16 MiB.
  */
 export function createPackReader(options: {
   store: Store
@@ -92,7 +93,7 @@ export function createPackReader(options: {
   const { store, structure, view, keys } = options
   const nodes = nodeHasher(structure.treeIdKey)
   const chunks = blake3.keyed(structure.idKey)
-  const windows = new ByteCache<{ offset: number; bytes: Buffer }>(WINDOW_CACHE_BYTES)
+  const windows = new ByteCache<{ offset: number; bytes: Buffer }>(WINDOW_CACHE_BYTES, ({ bytes }) => release(bytes))
   const opened = new ByteCache<Buffer>(options.cacheBytes ?? SEGMENT_CACHE_BYTES)
   const opening = new Map<string, Promise<Buffer>>()
 
@@ -119,7 +120,7 @@ export function createPackReader(options: {
     if (window === undefined) return undefined
     const from = place.segment.offset - window.offset
     if (from < 0 || from + place.segment.sealedBytes > window.bytes.length) return undefined
-    return window.bytes.subarray(from, from + place.segment.sealedBytes)
+    return ownCopy(window.bytes, from, place.segment.sealedBytes)
   }
 
   const tasksFor = (
@@ -131,17 +132,17 @@ export function createPackReader(options: {
     const segments = places.map(({ place }) => place.segment)
     return planReads(segments, pack.bytes).map((read) => async () => {
       const bytes = await rangeOf(store, pack, read, signal)
-      if (Buffer.isBuffer(bytes)) windows.set(pack.random, { offset: read.offset, bytes }, bytes.length)
       for (const member of read.members) {
         const { at } = places[member]!
         const segment = segments[member]!
-        if (Buffer.isBuffer(bytes))
-          results[at] = bytes.subarray(segment.offset - read.offset, segment.offset - read.offset + segment.sealedBytes)
+        if (Buffer.isBuffer(bytes)) results[at] = ownCopy(bytes, segment.offset - read.offset, segment.sealedBytes)
         // A pack that was cut short still has what stands before the cut: ask for the segment itself before it is called damaged.
         else if (bytes.code === 'damaged')
           results[at] = await rangeOf(store, pack, { offset: segment.offset, length: segment.sealedBytes }, signal)
         else results[at] = bytes
       }
+      // Last: a window is released when another takes its place.
+      if (Buffer.isBuffer(bytes)) windows.set(pack.random, { offset: read.offset, bytes }, bytes.length)
     })
   }
 
@@ -179,6 +180,7 @@ export function createPackReader(options: {
       const [sealed] = await fetchSealed([place], signal)
       if (!Buffer.isBuffer(sealed)) throw sealed ?? new HoldfastError('failed', 'a read gave no result')
       const plain = openSegment({ domainId: structure.domainId, segment: place.segment, key, sealed, what: `pack ${place.pack.random}` })
+      release(sealed)
       opened.set(name, plain, plain.length)
       return plain
     })().finally(() => opening.delete(name))
@@ -232,6 +234,13 @@ export function createPackReader(options: {
       return readBlob(id, 'private', (bytes) => decodeNode(id, { references, private: bytes }, nodes), signal)
     },
   }
+}
+
+/** A copy with memory of its own: windows are released, and what is handed to another thread is gone here. */
+function ownCopy(bytes: Buffer, from: number, length: number): Buffer {
+  const copy = Buffer.allocUnsafeSlow(length)
+  bytes.copy(copy, 0, from, from + length)
+  return copy
 }
 
 /** A ranged read whose failure is a value; only `cancelled` and what is no error of the family are thrown. */

@@ -5,6 +5,7 @@ import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { segmentIdKey, segmentKeyOf } from '../keys/domain.ts'
 import { blake3, type Hasher } from './blake3.ts'
 import { FORMAT_VERSION, LIMITS } from './layout.ts'
+import { release } from './release.ts'
 import { type Compressor, compressBound, createDecompressor, type Decompressor } from './zstd.ts'
 
 export const SEGMENT_KIND = { chunk: 1, private: 2, references: 3, snapshot: 4 } as const
@@ -142,5 +143,6 @@ function openParts(options: OpenOptions, body: Uint8Array, tag: Uint8Array): Buf
   const plain = into.subarray(0, segment.plainBytes)
   threadDecompressor ??= createDecompressor()
   threadDecompressor.decompress(payload, plain, what)
+  release(payload)
   return plain
 }

@@ -104,7 +104,10 @@ export class Applier {
       case 'entries': {
         const directory = this.#targets.get(walk)!
         if (!(await this.#materialize(directory))) return
-        for (const entry of step.entries) await this.#entry(directory, entry)
+        for (const entry of step.entries) {
+          const begun = this.#entry(directory, entry)
+          if (begun !== undefined) await begun
+        }
         return
       }
       case 'failed':
@@ -201,18 +204,26 @@ export class Applier {
     }
   }
 
-  async #entry(directory: TargetDirectory, entry: Entry): Promise<void> {
+  #entry(directory: TargetDirectory, entry: Entry): Promise<void> | undefined {
     if (entry.link !== undefined) {
       const group = this.#groups.join(entry.link)
       if (group.state === 'pending') {
         // The directory stays unfinished until the first name of the group is there.
         directory.holds += 1
         group.waiting.push({ directory, entry })
-        return
+        return undefined
       }
       if (group.state === 'ready') return this.#link(directory, entry, group.leader)
     }
-    return this.#place(directory, entry)
+    if (directory.existed) return this.#place(directory, entry)
+    // Nothing can stand in a directory that was just made: there is nothing to look for and mostly nothing to wait for.
+    try {
+      const begun = this.#files.write({ directory, entry, name: entry.name, replace: false, beside: false, ids: [] })
+      return begun?.catch((error: unknown) => this.#failed(directory, entry, error))
+    } catch (error) {
+      this.#failed(directory, entry, error)
+      return undefined
+    }
   }
 
   /** Finds the name for an entry and brings it on its way. `existing` is looked for where it could be. */

@@ -5,6 +5,7 @@ import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { type Descriptor, FileError, type FileSystem } from '../file-system/file-system.ts'
 import { blake3 } from '../repository/blake3.ts'
 import { ByteReader, ByteWriter } from '../repository/bytes.ts'
+import { release } from '../repository/release.ts'
 import { openSegment, type SegmentDescription } from '../repository/segment.ts'
 import { type Entry, type Extent, readEntry, writeEntry } from '../repository/tree.ts'
 import { isFatal, type MetadataProblem } from './metadata.ts'
@@ -154,6 +155,8 @@ export function createBatchRunner(fs: FileSystem, keys: { domainId: Buffer; idKe
         return []
       }),
     )
+    // The sealed bytes came for this batch alone.
+    for (const { sealed } of batch.segments) release(sealed)
     // One large segment must not keep the room of the largest for ever in every slot.
     pool.length = Math.min(pool.length, 32)
     return { files, parts }

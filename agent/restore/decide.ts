@@ -7,7 +7,7 @@
 //
 // "The same content" is proven by reading the existing file and comparing it with the chunk ids of the snapshot, which needs nothing from
 // the store; size and time alone are not believed. A directory is never replaced by something else: that would remove what is in it.
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { FileStat } from '../file-system/file-system.ts'
 import { LIMITS } from '../repository/layout.ts'
 import { type Entry, totalBytes } from '../repository/tree.ts'
@@ -73,7 +73,7 @@ export const TEMPORARY_PREFIX = '.holdfast-restore-'
 
 /** The name under which an entry is made before it is renamed: the same at every try, so that what a crash left is found and removed. */
 export function temporaryName(name: Buffer): Buffer {
-  return Buffer.from(TEMPORARY_PREFIX + createHash('sha256').update(name).digest('hex').slice(0, 16))
+  return Buffer.from(TEMPORARY_PREFIX + hash('sha256', name, 'hex').slice(0, 16))
 }
 
 /** The file in the target that stands while a restore runs and says, after a crash, that one was interrupted. */

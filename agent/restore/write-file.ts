@@ -36,8 +36,7 @@ export function removeTemporary(fs: FileSystem, at: Descriptor, temporary: Buffe
   }
 }
 
-export function createTemporary(fs: FileSystem, place: Place): Descriptor {
-  const temporary = temporaryName(place.name)
+export function createTemporary(fs: FileSystem, place: Place, temporary = temporaryName(place.name)): Descriptor {
   return underTemporaryName(fs, place.at, temporary, () => fs.open(place.at, temporary, 'create'))
 }
 
@@ -63,8 +62,14 @@ export function writeContent(
 }
 
 /** Gives the written temporary file its length, metadata and name. Closes `fd` in any case; after an error the temporary file is gone. */
-export function finishFile(fs: FileSystem, fd: Descriptor, place: Place, entry: Entry, truncate: boolean): MetadataProblem[] {
-  const temporary = temporaryName(place.name)
+export function finishFile(
+  fs: FileSystem,
+  fd: Descriptor,
+  place: Place,
+  entry: Entry,
+  truncate: boolean,
+  temporary = temporaryName(place.name),
+): MetadataProblem[] {
   let open = true
   try {
     if (truncate) fs.truncate(fd, entry.size ?? 0)
@@ -82,7 +87,8 @@ export function finishFile(fs: FileSystem, fd: Descriptor, place: Place, entry: 
 
 /** Writes a whole file from the pieces of its content, in order. */
 export function writeFile(fs: FileSystem, place: Place, entry: Entry, pieces: readonly Uint8Array[]): MetadataProblem[] {
-  const fd = createTemporary(fs, place)
+  const temporary = temporaryName(place.name)
+  const fd = createTemporary(fs, place, temporary)
   try {
     let position = 0
     for (const piece of pieces) {
@@ -91,10 +97,10 @@ export function writeFile(fs: FileSystem, place: Place, entry: Entry, pieces: re
     }
   } catch (error) {
     fs.close(fd)
-    removeTemporary(fs, place.at, temporaryName(place.name))
+    removeTemporary(fs, place.at, temporary)
     throw error
   }
-  return finishFile(fs, fd, place, entry, entry.extents !== undefined)
+  return finishFile(fs, fd, place, entry, entry.extents !== undefined, temporary)
 }
 
 /** Makes a symbolic link, FIFO or device. */

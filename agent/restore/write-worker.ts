@@ -2,7 +2,6 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { posixFileSystem } from '../file-system/posix-file-system.ts'
 import { type Batch, createBatchRunner } from './batch.ts'
-import { collectGarbage } from './collect-garbage.ts'
 
 // No schema library here: it would cost every thread several megabytes for two buffers that this program made itself.
 const { domainId, idKey } = workerData as { domainId: Uint8Array; idKey: Uint8Array }
@@ -11,5 +10,4 @@ const run = createBatchRunner(posixFileSystem, { domainId: Buffer.from(domainId)
 parentPort?.on('message', (batch: Batch) => {
   // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a port of a thread, not a window
   parentPort?.postMessage(run(batch))
-  collectGarbage(batch.segments.reduce((total, segment) => total + 2 * segment.sealedBytes, 0))
 })
