@@ -175,6 +175,8 @@ export class Applier {
       return
     }
     if (decision === 'replace') fs.remove(at, name, 'file')
+    // Before it is made: one that stands there without a note would keep the mode it was made with.
+    if (leadsOnly) interruption.note(path)
     try {
       fs.makeDirectory(at, name, 0o700)
     } catch (error) {
@@ -183,7 +185,6 @@ export class Applier {
       parent.existed = true
       return this.#tryDirectory(directory, parent, entry, name, beside)
     }
-    if (leadsOnly) interruption.note(path)
     const fd = fs.open(at, name, 'directory')
     if (parent.existed) removeInheritedAcls(fs, fd)
     directory.name = name
