@@ -73,7 +73,7 @@ export function* walk(options: {
 }): Generator<WalkStep, void, void> {
   const root = sourceTree(options.paths)
   const stat = statSource(options, CWD, SLASH, SLASH)
-  const fd = openSource(options, CWD, SLASH, SLASH)
+  const fd = openSource(options, CWD, SLASH, SLASH, root)
   yield { step: 'enter', path: SLASH, name: EMPTY, stat, fd, passage: !root.source }
   if (root.source) yield* walkSource(options, fd, SLASH, stat.deviceId)
   else yield* walkPassage(options, fd, SLASH, root)
@@ -97,7 +97,7 @@ function* walkPassage(options: WalkOptions, fd: Descriptor, path: Buffer, tree: 
       yield { step: 'entry', path: childPath, name, stat }
       continue
     }
-    const childFd = openSource(options, fd, name, childPath)
+    const childFd = openSource(options, fd, name, childPath, child)
     yield { step: 'enter', path: childPath, name, stat, fd: childFd, passage: !child.source }
     if (child.source) yield* walkSource(options, childFd, childPath, stat.deviceId)
     else yield* walkPassage(options, childFd, childPath, child)
@@ -126,9 +126,15 @@ function statSource({ fileSystem }: WalkOptions, fd: Descriptor, name: Buffer, p
   }
 }
 
-function openSource({ fileSystem }: WalkOptions, fd: Descriptor, name: Buffer, path: Buffer): Descriptor {
+/** What only leads to a source need not be listed: a directory of mode 0711 may be passed through, and its metadata read, without being opened. */
+function openSource({ fileSystem }: WalkOptions, fd: Descriptor, name: Buffer, path: Buffer, { source }: SourceTree): Descriptor {
   try {
-    return fileSystem.open(fd, name, 'directory')
+    try {
+      return fileSystem.open(fd, name, 'directory')
+    } catch (error) {
+      if (source || !(error instanceof FileError) || error.errno !== 'EACCES') throw error
+      return fileSystem.open(fd, name, 'handle')
+    }
   } catch (error) {
     if (!(error instanceof FileError)) throw error
     throw missing(path, error)
