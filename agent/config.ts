@@ -44,6 +44,8 @@ export type Settings = {
   readonly agentConfig: string | undefined
   /** `$XDG_STATE_HOME`, or `~/.local/state`. */
   readonly stateHome: string
+  /** `$XDG_CACHE_HOME`, or `~/.cache`. */
+  readonly cacheHome: string
   /** `$XDG_CONFIG_HOME`, or `~/.config`. */
   readonly configHome: string
 }
@@ -68,6 +70,7 @@ export function readSettings(env: Environment, home: string): Settings {
     agentDirectory: value('HOLDFAST_AGENT_DIR'),
     agentConfig: value('HOLDFAST_AGENT_CONFIG'),
     stateHome: base('XDG_STATE_HOME', '.local/state'),
+    cacheHome: base('XDG_CACHE_HOME', '.cache'),
     configHome: base('XDG_CONFIG_HOME', '.config'),
   }
 }

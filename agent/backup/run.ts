@@ -337,6 +337,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
     const { created } = await store.put(name, { kind: 'bytes', bytes: object }, { signal })
     if (!created && !(await store.get(name, { limitBytes: object.length, signal })).equals(object))
       throw new HoldfastError('store-unsuitable', `the store holds another object under the new name ${name}: something else writes there`)
+    repository.remember(name, object)
     await refuseUnknownLists(options)
     return structure
   }
@@ -395,6 +396,7 @@ async function storeIndexFiles(options: BackupOptions, session: Session, packs: 
     const ref = { session: session.id, random: random.bytes(16).toString('hex') }
     const object = encodeIndexFile({ ref, replaces, packs: members }, keys.structure, keys.writer)
     await repository.store.put(objectName('index', ref), { kind: 'bytes', bytes: object }, { signal })
+    repository.remember(objectName('index', ref), object)
     written.push(ref)
   }
   let group: DurablePack[] = []

@@ -2,10 +2,13 @@
 // decided by what can be opened: an enrolled agent has write keys and structure, whoever can open a wrap of the root has everything.
 import { existsSync } from 'node:fs'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
+import { openStateDirectory } from '../backup/state-lock.ts'
+import { posixFileSystem } from '../file-system/posix-file-system.ts'
 import { rootKeys, type RootKeys } from '../keys/domain.ts'
 import { type NamedObject, type UnlockedRoot, unlockRoot } from '../keys/key-object.ts'
 import type { StructureKeys, WriteKeys } from '../keys/keys.ts'
 import { readSecret } from '../keys/secret-source.ts'
+import { directoryObjectCache, type ObjectCache } from '../repository/object-cache.ts'
 import { type Description, openRepository, readDescription, type Repository } from '../repository/repository.ts'
 import { openStore, parseLocation, storeConfigFromEnv } from '../store/location.ts'
 import type { Store } from '../store/store.ts'
@@ -141,9 +144,21 @@ export async function withRepository<T>(
   return withStore(context, options, async (store) => {
     const description = await readDescription(store, context.signal)
     const holder = await findHolder(context, store, description, need)
-    const repository = await openRepository({ store, keys: holder.structure, description, signal: context.signal })
-    return work({ store, repository, holder })
+    // Only a run that writes uses copies: whoever reads or checks wants to know what the store really has.
+    const copies = need === 'write' ? openCopies(context, description.domainId) : undefined
+    try {
+      const repository = await openRepository({ store, keys: holder.structure, description, cache: copies?.cache, signal: context.signal })
+      return await work({ store, repository, holder })
+    } finally {
+      copies?.close()
+    }
   })
+}
+
+function openCopies(context: Context, domainId: Buffer): { cache: ObjectCache; close: () => void } {
+  const path = `${context.settings.cacheHome}/holdfast/objects/${domainId.toString('hex')}`
+  const directory = openStateDirectory(posixFileSystem, Buffer.from(path))
+  return { cache: directoryObjectCache(posixFileSystem, directory), close: () => posixFileSystem.close(directory) }
 }
 
 async function findHolder(context: Context, store: Store, description: Description, need: 'write' | 'read'): Promise<Holder> {

@@ -114,8 +114,10 @@ async function carryOut(parts: BackupTaskParts, policy: AgentPolicy, act: RunAct
         changed: sent.changed + (changed ? 1 : 0),
       }
   }
+  const engineState = Buffer.concat([parts.state.directory.path, Buffer.from('/engine')])
+  const copies = { fileSystem, path: Buffer.concat([engineState, Buffer.from('/objects')]) }
   try {
-    const result = await withRepository({ engines, config, storeId: policy.storeId, keys, signal }, async (repository) => {
+    const result = await withRepository({ engines, config, storeId: policy.storeId, keys, signal, copies }, async (repository) => {
       await publishRoster(state, repository)
       return engines.backup({
         repository,
@@ -124,7 +126,7 @@ async function carryOut(parts: BackupTaskParts, policy: AgentPolicy, act: RunAct
         tags: policy.tags,
         force: false,
         dryRun: false,
-        state: Buffer.concat([parts.state.directory.path, Buffer.from('/engine')]),
+        state: engineState,
         program: parts.program,
         fileSystem,
         clock,

@@ -3,8 +3,10 @@ import type { Clock } from '@holdfast/shared/clock.ts'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import type { BackupOptions, BackupResult } from '../backup/backup-types.ts'
+import { openStateDirectory } from '../backup/state-lock.ts'
 import type { FileSystem } from '../file-system/file-system.ts'
 import type { ReadKeys, WriteKeys } from '../keys/keys.ts'
+import { directoryObjectCache } from '../repository/object-cache.ts'
 import { openRepository, type Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import type { View } from '../repository/view.ts'
@@ -62,14 +64,23 @@ export function storeAccess(config: AgentConfig, storeId: string): StoreAccess {
   return access
 }
 
+/** Where a run keeps copies of index files and snapshots, so that it fetches each once. */
+export type CopiesPlace = { readonly fileSystem: FileSystem; readonly path: Buffer }
+
 /** Opens store and repository, gives them to `work`, and closes the store whatever happens. */
 export async function withRepository<T>(
-  options: { engines: Engines; config: AgentConfig; storeId: string; keys: WriteKeys; signal: AbortSignal },
+  options: { engines: Engines; config: AgentConfig; storeId: string; keys: WriteKeys; signal: AbortSignal; copies?: CopiesPlace },
   work: (repository: Repository) => Promise<T>,
 ): Promise<T> {
   const store = await options.engines.openStore(storeAccess(options.config, options.storeId))
   try {
-    return await work(await openRepository({ store, keys: options.keys.structure, signal: options.signal }))
+    const directory = options.copies === undefined ? undefined : openStateDirectory(options.copies.fileSystem, options.copies.path)
+    try {
+      const cache = directory === undefined ? undefined : directoryObjectCache(options.copies!.fileSystem, directory)
+      return await work(await openRepository({ store, keys: options.keys.structure, cache, signal: options.signal }))
+    } finally {
+      if (directory !== undefined) options.copies!.fileSystem.close(directory)
+    }
   } finally {
     await store.close()
   }

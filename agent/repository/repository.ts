@@ -10,6 +10,7 @@ import { decodeIndexFile, type IndexFile } from './index-file.ts'
 import { encodeHeader, LIMITS, OBJECT_TYPE, type ObjectRef, objectName, parseObjectName, readHeader } from './layout.ts'
 import { decodeSnapshot, type OpenedSnapshot } from './snapshot.ts'
 import { openBox } from './structure-box.ts'
+import type { ObjectCache } from './object-cache.ts'
 import { createView, type View } from './view.ts'
 
 export const REPOSITORY_OBJECT = 'repository'
@@ -78,13 +79,6 @@ export async function readDescription(store: Store, signal?: AbortSignal): Promi
   }
 }
 
-/** A local copy of immutable objects, so that an unchanged index file is fetched once. Losing it costs the fetch. */
-export type ObjectCache = {
-  get(name: string): Buffer | undefined
-  put(name: string, object: Buffer): void
-  keep(names: ReadonlySet<string>): void
-}
-
 export type SnapshotListing = {
   readonly snapshots: readonly OpenedSnapshot[]
   /** Objects that are listed but damaged or signed by nobody we know: named, never taken for absent. */
@@ -99,6 +93,8 @@ export type Repository = {
    * `writerId` is the one that the object names: it must be the key's. */
   readonly requireWriter: (writerKey: Buffer, what: string, storedAt?: number, writerId?: Buffer) => void
   readonly roster: Roster | undefined
+  /** Keeps a copy of an object that this run has just stored, so that the next one need not fetch it. */
+  readonly remember: (name: string, object: Buffer) => void
   /** Index files that count, opened and checked; one that does not open is in `refused`. */
   readonly loadView: (signal?: AbortSignal) => Promise<{ view: View; refused: { name: string; error: HoldfastError }[] }>
   readonly loadIndexFile: (ref: ObjectRef & { info?: ObjectInfo }, signal?: AbortSignal) => Promise<{ file: IndexFile; writerKey: Buffer }>
@@ -152,23 +148,35 @@ export async function openRepository(options: {
       throw new HoldfastError('damaged', `${what} is signed by a writer that is not on the domain's roster; it is not used`)
   }
 
-  const fetch = async (name: string, limitBytes: number, signal?: AbortSignal): Promise<Buffer> => {
-    const cached = cache?.get(name)
-    if (cached !== undefined) return cached
-    const object = await store.get(name, { limitBytes, signal })
-    return object
-  }
-
-  const loadIndexFile = async (
-    ref: ObjectRef & { info?: ObjectInfo },
+  /** A copy that opens serves as well as the object; one that does not is as if it were not there. */
+  const load = async <T>(
+    name: string,
+    info: ObjectInfo | undefined,
+    limitBytes: number,
+    open: (object: Buffer) => T,
     signal?: AbortSignal,
-  ): Promise<{ file: IndexFile; writerKey: Buffer }> => {
-    const name = objectName('index', ref)
-    const object = await fetch(name, LIMITS.indexBytes, signal)
-    const opened = decodeIndexFile(object, ref, keys)
-    requireWriter(opened.writerKey, `index file ${ref.random}`, ref.info?.storedAt)
+  ): Promise<T> => {
+    const copy = info === undefined ? undefined : cache?.get(name, info.bytes)
+    if (copy !== undefined) {
+      try {
+        return open(copy)
+      } catch (error) {
+        if (!isHoldfastError(error, 'damaged', 'newer-format')) throw error
+      }
+    }
+    const object = await store.get(name, { limitBytes, signal })
+    const opened = open(object)
     cache?.put(name, object)
     return opened
+  }
+
+  const loadIndexFile = (ref: ObjectRef & { info?: ObjectInfo }, signal?: AbortSignal): Promise<{ file: IndexFile; writerKey: Buffer }> => {
+    const open = (object: Buffer): { file: IndexFile; writerKey: Buffer } => {
+      const opened = decodeIndexFile(object, ref, keys)
+      requireWriter(opened.writerKey, `index file ${ref.random}`, ref.info?.storedAt)
+      return opened
+    }
+    return load(objectName('index', ref), ref.info, LIMITS.indexBytes, open, signal)
   }
 
   return {
@@ -178,9 +186,10 @@ export async function openRepository(options: {
     roster,
     requireWriter,
     loadIndexFile,
+    remember: (name, object) => cache?.put(name, object),
     loadView: async (signal) => {
       const refs = await listRefs(store, 'index/', signal)
-      cache?.keep(new Set(refs.map((ref) => objectName('index', ref))))
+      cache?.keep('index/', new Set(refs.map((ref) => objectName('index', ref))))
       const refused: { name: string; error: HoldfastError }[] = []
       const files = await mapBounded(refs, 4, async (ref) => {
         try {
@@ -196,14 +205,16 @@ export async function openRepository(options: {
     },
     listSnapshots: async (signal) => {
       const refs = await listRefs(store, 'snapshots/', signal)
+      cache?.keep('snapshots/', new Set(refs.map((ref) => objectName('snapshot', ref))))
       const refused: { name: string; error: HoldfastError }[] = []
       const snapshots = await mapBounded(refs, 8, async (ref) => {
         try {
-          const name = objectName('snapshot', ref)
-          const object = await fetch(name, LIMITS.snapshotBytes, signal)
-          const snapshot = decodeSnapshot(object, ref, keys)
-          requireWriter(snapshot.writerKey, `snapshot ${ref.random.slice(0, 16)}`, ref.info.storedAt, snapshot.structure.writerId)
-          return snapshot
+          const open = (object: Buffer): OpenedSnapshot => {
+            const snapshot = decodeSnapshot(object, ref, keys)
+            requireWriter(snapshot.writerKey, `snapshot ${ref.random.slice(0, 16)}`, ref.info.storedAt, snapshot.structure.writerId)
+            return snapshot
+          }
+          return await load(objectName('snapshot', ref), ref.info, LIMITS.snapshotBytes, open, signal)
         } catch (error) {
           if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key', 'newer-format')) throw error
           refused.push({ name: ref.info.name, error })
