@@ -62,7 +62,7 @@ export function createSelector(selection: Selection, recordKey: Buffer): Selecto
         for (const other of missing) if (other === text || text === '/' || other.startsWith(`${text}/`)) missing.delete(other)
         return 'take'
       }
-      return isDirectory && above.has(text) ? 'look' : 'skip'
+      return isDirectory && above.has(text) ? 'lead' : 'skip'
     },
     unmatched: () => [...missing].map((path) => Buffer.from(path, 'latin1')),
   }

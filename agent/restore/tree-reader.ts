@@ -14,6 +14,8 @@ export type WalkDirectory = {
   readonly depth: number
   /** False where it only leads to what is selected. */
   readonly selected: boolean
+  /** What is selected is known to be in it, or below. */
+  readonly leads: boolean
 }
 
 export type WalkStep =
@@ -24,8 +26,10 @@ export type WalkStep =
   | { readonly step: 'failed'; readonly directory: WalkDirectory; readonly error: HoldfastError }
   | { readonly step: 'leave'; readonly directory: WalkDirectory }
 
-/** What to do with an entry: take it with all below, look for selected ones below it, or pass it over. */
-export type Choice = 'take' | 'look' | 'skip'
+/**
+ * What to do with an entry: take it with all below, look whether selected ones are below it, look for one that is named there, or pass it over.
+ */
+export type Choice = 'take' | 'look' | 'lead' | 'skip'
 export type Chooser = (path: Buffer, isDirectory: boolean) => Choice
 
 const SLASH = Buffer.from('/')
@@ -96,7 +100,7 @@ type Frame = { readonly directory: WalkDirectory; readonly pages: AsyncGenerator
 
 /**
  * Walks what `choose` takes below the root node `root`, depth first, names in byte order. Damage is yielded; what the store says is thrown.
- * Without the key of a directory: thrown (`grant-required`) where it is selected; where it would only have been searched it is passed over.
+ * Without the key of a directory: thrown (`grant-required`) where it is selected or leads there; where it would only have been searched it is passed over.
  */
 export async function* walkTree(options: {
   reader: PackReader
@@ -116,7 +120,10 @@ export async function* walkTree(options: {
     frames.push({ directory, pages, page: [], at: 0 })
     return { step: 'enter', directory }
   }
-  yield enter({ parent: undefined, entry: undefined, path: SLASH, depth: 0, selected: rootChoice === 'take' }, root)
+  yield enter(
+    { parent: undefined, entry: undefined, path: SLASH, depth: 0, selected: rootChoice === 'take', leads: rootChoice === 'lead' },
+    root,
+  )
   while (frames.length > 0) {
     const frame = frames.at(-1)!
     const { directory } = frame
@@ -132,7 +139,7 @@ export async function* walkTree(options: {
       } catch (error) {
         if (!isVerdict(error)) throw error
         if (!isHoldfastError(error, 'grant-required')) yield { step: 'failed', directory, error }
-        else if (directory.selected) throw error
+        else if (directory.selected || directory.leads) throw error
       }
       frames.pop()
       yield { step: 'leave', directory }
@@ -151,7 +158,14 @@ export async function* walkTree(options: {
         yield { step: 'failed', directory, error }
       } else
         descend = {
-          directory: { parent: directory, entry, path: path!, depth: directory.depth + 1, selected: choice === 'take' },
+          directory: {
+            parent: directory,
+            entry,
+            path: path!,
+            depth: directory.depth + 1,
+            selected: choice === 'take',
+            leads: choice === 'lead',
+          },
           id: entry.node!,
         }
     }

@@ -101,7 +101,8 @@ async function requireInSnapshot(
   const selector = createSelector({ kind: 'paths', paths }, repository.keys.recordKey)
   const look = (path: Buffer, isDirectory: boolean): ReturnType<typeof selector.choose> => {
     // Nothing below a selected directory needs to be read to know that it is there.
-    return selector.choose(path, isDirectory) === 'look' ? 'look' : 'skip'
+    const choice = selector.choose(path, isDirectory)
+    return choice === 'take' ? 'skip' : choice
   }
   const walk = walkTree({ reader, root: snapshot.structure.root, choose: look, signal: context.signal })
   while ((await walk.next()).done !== true) continue
