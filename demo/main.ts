@@ -99,7 +99,7 @@ async function startServer(place: Place, redis: RedisServer): Promise<{ url: str
   return { url, administrator, api: await logIn(url, administrator) }
 }
 
-/** The two halves of enrolment: the server's one-time code, and the domain's keys sealed to a key whose fingerprint a person compared. */
+/** The two halves of enrolment: the server's one-time code, and the domain's keys sealed to an appliance whose fingerprint a person compared. */
 async function enrol(
   place: Place,
   store: Store,
@@ -134,7 +134,9 @@ async function enrol(
   const { agentId, fingerprint } = (await events(['enroll', customer.enrolmentCode, '--server', url, '--no-wait'], atAppliance)).summary
   if (agentId === undefined || fingerprint === undefined || domain.domainFingerprint === undefined)
     throw new Error('enrolment did not name the agent')
-  say(`     The appliance ${agentId} shows its key ${fingerprint}; the controller compares it and seals the write keys to it.`)
+  say(
+    `     The appliance ${agentId} shows the fingerprint ${fingerprint} of its keys; the controller compares it and seals the write keys to it.`,
+  )
   await events(['domain', 'roster', 'add', agentId, '--fingerprint', fingerprint], atController)
   await events(['domain', 'bundle', agentId], atController)
   await events(['enroll', '--domain', domain.domainFingerprint], atAppliance)

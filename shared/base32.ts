@@ -22,6 +22,11 @@ export function base32(bytes: Uint8Array): string {
 
 /** What a person compares: the first 20 bytes of SHA-256 over a raw public key, in base32, in eight groups of four. */
 export function keyFingerprint(rawPublicKey: Uint8Array): string {
-  const text = base32(createHash('sha256').update(rawPublicKey).digest().subarray(0, 20))
+  return shownFingerprint(createHash('sha256').update(rawPublicKey).digest().subarray(0, 20))
+}
+
+/** The 20 bytes of a fingerprint as people see them: base32 in eight groups of four. */
+export function shownFingerprint(bytes: Uint8Array): string {
+  const text = base32(bytes)
   return text.match(/.{4}/g)?.join('-') ?? text
 }

@@ -14,7 +14,7 @@ export function statusLines(summary: Summary, style: Style): string[] {
   const now = Number(summary.details?.['now'] ?? 0)
   const head = `${style.bold('agent')}        ${summary.agentId ?? ''}`
   const keys = [
-    `enrolment key  ${summary.fingerprint ?? ''}`,
+    `fingerprint    ${summary.fingerprint ?? ''}`,
     `domain         ${summary.domainFingerprint ?? style.warn('no bundle yet: nothing can be backed up before the controller sends it')}`,
   ]
   if (status === undefined) return [head, ...keys, style.warn("the daemon has not run yet; start it with 'holdfast run'")]

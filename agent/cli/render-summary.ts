@@ -110,10 +110,10 @@ const LINES: Readonly<Record<string, (summary: Summary, counts: Counts) => strin
   doctor: (summary) => [summary.result === 'done' ? 'this store can hold a repository' : 'this store cannot hold a repository as it is'],
   enroll: (summary) => [
     `Enrolled as ${summary.agentId ?? ''}`,
-    `  enrolment key  ${summary.fingerprint ?? ''}`,
+    `  fingerprint    ${summary.fingerprint ?? ''}`,
     ...(summary.state === 'complete' ? [`  domain         ${summary.domainFingerprint ?? ''}`] : ['', NEXT_ENROLLED]),
   ],
 }
 
 const NEXT_DOMAIN = 'Next: enrol an agent, then holdfast domain roster add AGENT and holdfast domain bundle AGENT'
-const NEXT_ENROLLED = 'Next: the controller compares the enrolment key and sends the domain bundle (holdfast domain bundle).'
+const NEXT_ENROLLED = 'Next: the controller compares the fingerprint and sends the domain bundle (holdfast domain bundle).'

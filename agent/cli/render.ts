@@ -45,7 +45,7 @@ export function renderEvent(event: Said, options: RenderOptions): Rendered {
     }
     case 'agent':
       return {
-        stdout: `${event.agentId}  ${event.state === 'active' ? event.state : style.stdout.warn(event.state)}  since ${formatTime(parseTime(event.since))}  ${shownText(event.label)}\n  enrolment key ${event.fingerprint}\n`,
+        stdout: `${event.agentId}  ${event.state === 'active' ? event.state : style.stdout.warn(event.state)}  since ${formatTime(parseTime(event.since))}  ${shownText(event.label)}\n  fingerprint ${event.fingerprint}\n`,
       }
     case 'finding': {
       const word = { ok: style.stdout.good('ok    '), warn: style.stdout.warn('warn  '), refuse: style.stdout.bad('REFUSE') }[event.level]

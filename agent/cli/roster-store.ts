@@ -1,6 +1,6 @@
 // The roster of a domain in its repository: reading the one that counts, and putting the next one there, signed by the domain.
 import { createHash } from 'node:crypto'
-import { base32 } from '@holdfast/shared/base32.ts'
+import { shownFingerprint } from '@holdfast/shared/base32.ts'
 import { isoTime } from '@holdfast/shared/clock.ts'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { isId } from '@holdfast/shared/ids.ts'
@@ -69,7 +69,6 @@ export async function latestRosterObject(
 }
 
 export function rosterEvent(entry: RosterEntry): Said<'agent'> {
-  const fingerprint = base32(entry.enrolmentFingerprint)
   return {
     event: 'agent',
     agentId: `ag_${entry.writerId.toString('hex')}`,
@@ -77,6 +76,6 @@ export function rosterEvent(entry: RosterEntry): Said<'agent'> {
     state: entry.state,
     since: isoTime(entry.since),
     publicKey: entry.publicKey.toString('base64url'),
-    fingerprint: fingerprint.match(/.{4}/g)?.join('-') ?? fingerprint,
+    fingerprint: shownFingerprint(entry.fingerprint),
   }
 }

@@ -1,6 +1,6 @@
 // Enrolment, in its two halves: the one-time code pins the server's key at the agent, and the controller's domain bundle, sealed to this
 // agent's enrolment key, is accepted only for the domain whose fingerprint a person gave. A hostile server can substitute neither.
-import { keyFingerprint } from '@holdfast/shared/base32.ts'
+import { shownAgentFingerprint } from '@holdfast/shared/agent-fingerprint.ts'
 import { isoTime, type Clock } from '@holdfast/shared/clock.ts'
 import { HoldfastError, isHoldfastError, printable } from '@holdfast/shared/errors.ts'
 import { BUNDLE_BYTES_MAX, enrollReply, type EnrollReply } from '@holdfast/shared/protocol/agent.ts'
@@ -36,7 +36,7 @@ export type EnrollOptions = {
 
 export type Enrolled = {
   readonly agent: Agent
-  /** Of the enrolment key: to be carried to the controller, who compares it before the bundle is sealed. */
+  /** Of both of the agent's keys: to be carried to the controller, who compares it before the bundle is sealed. */
   readonly fingerprint: string
 }
 
@@ -92,11 +92,12 @@ export async function enroll(options: EnrollOptions): Promise<Enrolled> {
   }
   state.identity.save(identity)
   const agent = agentOf(identity)
-  return { agent, fingerprint: enrolmentFingerprintOf(agent) }
+  return { agent, fingerprint: agentFingerprintOf(agent) }
 }
 
-export function enrolmentFingerprintOf(agent: Agent): string {
-  return keyFingerprint(agent.enrolmentKeyPair.publicKey)
+/** What this appliance shows of its two keys, the signing key and the enrolment key. */
+export function agentFingerprintOf(agent: Agent): string {
+  return shownAgentFingerprint({ publicKey: agent.key.publicKey, enrolmentKey: agent.enrolmentKeyPair.publicKey })
 }
 
 function readEnrollReply(reply: HttpReply, nonce: string, pin: string): EnrollReply {

@@ -1,6 +1,6 @@
 // The roster of a domain's agents: the body of `rosters/S-R` (FORMAT.md section 9) and whose signature counts on what is stored.
 // Promise: only a roster signed with the domain signing key is read, and no key stands in it twice.
-import { createHash } from 'node:crypto'
+import { AGENT_FINGERPRINT_BYTES } from '@holdfast/shared/agent-fingerprint.ts'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { ByteReader, ByteWriter } from '../repository/bytes.ts'
 import { LIMITS } from '../repository/layout.ts'
@@ -10,16 +10,15 @@ import type { Signer } from './primitives.ts'
 import type { StructureKeys, Writer } from './keys.ts'
 
 const LABEL_BYTES_MAX = 64
-const FINGERPRINT_BYTES = 20
-const ENTRY_BYTES_MIN = 16 + 32 + FINGERPRINT_BYTES + 1 + 8 + 1
+const ENTRY_BYTES_MIN = 16 + 32 + AGENT_FINGERPRINT_BYTES + 1 + 8 + 1
 const STATES = { active: 1, revoked: 2 } as const
 
 export type RosterEntry = {
   readonly writerId: Buffer
   /** Ed25519, raw 32 bytes. */
   readonly publicKey: Buffer
-  /** 20 bytes; see `enrolmentFingerprint`. */
-  readonly enrolmentFingerprint: Buffer
+  /** 20 bytes over both of the agent's keys, as a person compared them; see `agentFingerprint`. */
+  readonly fingerprint: Buffer
   readonly state: keyof typeof STATES
   /** Milliseconds since 1970 of the last change of state. */
   readonly since: number
@@ -31,11 +30,6 @@ export type Roster = {
   readonly number: number
   readonly madeAt: number
   readonly entries: readonly RosterEntry[]
-}
-
-/** The 20 bytes of an X-Wing enrolment key that stand in a roster; `keyFingerprint` shows the same bytes to people. */
-export function enrolmentFingerprint(publicKey: Uint8Array): Buffer {
-  return createHash('sha256').update(publicKey).digest().subarray(0, FINGERPRINT_BYTES)
 }
 
 /** The domain signing key as the writer of a roster's box. */
@@ -55,8 +49,8 @@ export function rosterBody(roster: Roster): Buffer {
     }
     requireLength('writer id', entry.writerId, 16)
     requireLength('agent key', entry.publicKey, 32)
-    requireLength('enrolment key fingerprint', entry.enrolmentFingerprint, FINGERPRINT_BYTES)
-    writer.raw(entry.writerId).raw(entry.publicKey).raw(entry.enrolmentFingerprint).u8(STATES[entry.state]).u64(entry.since).bytes(label)
+    requireLength('agent fingerprint', entry.fingerprint, AGENT_FINGERPRINT_BYTES)
+    writer.raw(entry.writerId).raw(entry.publicKey).raw(entry.fingerprint).u8(STATES[entry.state]).u64(entry.since).bytes(label)
   }
   if (writer.length > LIMITS.objectBytes - 4096) throw new HoldfastError('usage', 'This roster has too many agents for one object.')
   return writer.finish()
@@ -103,7 +97,7 @@ export function acceptsWriter(roster: Roster | undefined, rootWriterKey: Buffer,
 function readEntry(reader: ByteReader): RosterEntry {
   const writerId = Buffer.from(reader.raw(16))
   const publicKey = Buffer.from(reader.raw(32))
-  const fingerprint = Buffer.from(reader.raw(FINGERPRINT_BYTES))
+  const fingerprint = Buffer.from(reader.raw(AGENT_FINGERPRINT_BYTES))
   const state = reader.u8()
   if (state !== STATES.active && state !== STATES.revoked) throw reader.refuse(`an agent has state ${state}, which does not exist`)
   const since = reader.u64()
@@ -111,7 +105,7 @@ function readEntry(reader: ByteReader): RosterEntry {
   return {
     writerId,
     publicKey,
-    enrolmentFingerprint: fingerprint,
+    fingerprint,
     state: state === STATES.active ? 'active' : 'revoked',
     since,
     label: decodeLabel(reader, label),

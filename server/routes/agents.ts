@@ -1,6 +1,6 @@
 // Agents as people see them: list, revoke, back up now, and the domain bundle that the controller seals to one agent.
 import { z } from 'zod'
-import { keyFingerprint } from '@holdfast/shared/base32.ts'
+import { shownAgentFingerprint } from '@holdfast/shared/agent-fingerprint.ts'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { makeId } from '@holdfast/shared/ids.ts'
 import { BUNDLE_BYTES_MAX } from '@holdfast/shared/protocol/agent.ts'
@@ -149,7 +149,7 @@ function wireAgent(row: AgentRow) {
     region: row.region,
     publicKey: row.publicKey.toString('base64url'),
     enrolmentKey: row.enrolmentKey.toString('base64url'),
-    fingerprint: keyFingerprint(row.enrolmentKey),
+    fingerprint: shownAgentFingerprint(row),
     agentVersion: row.agentVersion,
     sources: [...row.sources],
     restoreRoots: [...row.restoreRoots],

@@ -119,7 +119,7 @@ export const agent = z.strictObject({
   region: c.region,
   publicKey: c.ed25519PublicKey,
   enrolmentKey: c.xwingPublicKey,
-  /** What a person compares before the controller seals the bundle: of the enrolment key. */
+  /** What a person compares before the controller seals the bundle: of both keys (agent-fingerprint.ts). */
   fingerprint: z.string(),
   agentVersion: z.string(),
   sources: z.array(c.label),

@@ -7,8 +7,9 @@ import * as c from '@holdfast/shared/protocol/common.ts'
 import type { Command } from 'commander'
 import { z } from 'zod'
 import { domainFingerprint, isSameFingerprint, makeBundle, writerIdOf } from '../../keys/bundle.ts'
-import { enrolmentFingerprint, type RosterEntry } from '../../keys/roster.ts'
-import { keyFingerprint } from '@holdfast/shared/base32.ts'
+import type { RosterEntry } from '../../keys/roster.ts'
+import { agentFingerprint, type AgentPublicKeys } from '@holdfast/shared/agent-fingerprint.ts'
+import { shownFingerprint } from '@holdfast/shared/base32.ts'
 import { type Repository, readDescription } from '../../repository/repository.ts'
 import { bytesOfText } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
@@ -26,7 +27,7 @@ export function define(command: Command, start: Start): void {
   command.description("The controller's side of enrolment: which agents belong to the domain, and what they are given.").addHelpText(
     'after',
     `
-To take up an appliance that ran 'holdfast enroll' and showed its enrolment key:
+To take up an appliance that ran 'holdfast enroll' and showed its fingerprint:
   $ holdfast domain roster add ag_… --fingerprint abcd-efgh-…    compare, list and publish it
   $ holdfast domain bundle ag_…                                  seal its keys to it, through the server
 
@@ -40,16 +41,16 @@ HOLDFAST_SERVER and HOLDFAST_TOKEN name the server and the controller's token; H
     .command('bundle')
     .description('Seals what an agent needs to write, and nothing that reads, to its enrolment key.')
     .argument('<agent>', "the agent's id")
-    .option('--fingerprint <fp>', 'of the enrolment key, as the appliance showed it (else as it stands on the roster)')
+    .option('--fingerprint <fp>', 'of the agent, as the appliance showed it (else as it stands on the roster)')
     .option('--out <file>', 'write the bundle to a file instead of sending it through the server')
     .option('--location <location>', 'where the agent reaches the repository, if not as --repo says')
     .action((agent: string, flags: BundleFlags) => start('domain bundle', (context) => bundle(context, agent, flags)))
   const roster = command.command('roster').description('The signed list of the agents of the domain.')
   roster
     .command('add')
-    .description('Adds an agent, after its enrolment key was compared, and publishes the roster.')
+    .description('Adds an agent, after the fingerprint of its keys was compared, and publishes the roster.')
     .argument('<agent>', "the agent's id")
-    .requiredOption('--fingerprint <fp>', 'of the enrolment key, as the appliance showed it')
+    .requiredOption('--fingerprint <fp>', 'of the agent, as the appliance showed it')
     .option('--label <text>', 'a name to know it by (else its host)')
     .action((agent: string, flags: AddFlags) => start('domain roster add', (context) => rosterAdd(context, agent, flags)))
   roster
@@ -75,17 +76,20 @@ async function fingerprint(context: Context): Promise<Outcome> {
   })
 }
 
-/** What the server says of an agent, held against the fingerprint that a person carried. */
-async function fetchAgent(api: ServerApi, agentId: string, expected: string): Promise<z.infer<typeof agentResource>> {
+type FetchedAgent = z.infer<typeof agentResource> & { readonly keys: AgentPublicKeys & { publicKey: Buffer; enrolmentKey: Buffer } }
+
+/** What the server says of an agent, both of whose keys are held against the fingerprint that a person carried. */
+async function fetchAgent(api: ServerApi, agentId: string, expected: string): Promise<FetchedAgent> {
   const agent = await api.get(agentResource, `/v1/agents/${agentId}`)
-  const found = keyFingerprint(Buffer.from(agent.enrolmentKey, 'base64url'))
+  const keys = { publicKey: Buffer.from(agent.publicKey, 'base64url'), enrolmentKey: Buffer.from(agent.enrolmentKey, 'base64url') }
+  const found = shownFingerprint(agentFingerprint(keys))
   if (agent.id !== agentId || !isSameFingerprint(found, expected))
     throw new HoldfastError(
       'wrong-key',
-      `the server shows another enrolment key for ${agentId} (${found}) than the appliance (${printable(expected)}): nothing was sealed. Read it at the appliance again ('holdfast status'); if it stays, do not trust this server`,
+      `the server shows other keys for ${agentId} (${found}) than the appliance (${printable(expected)}): nothing was listed or sealed. Read it at the appliance again ('holdfast status'); if it stays, do not trust this server`,
     )
   if (agent.state !== 'active') throw new HoldfastError('conflict', `agent ${agentId} is revoked at the server; enrol the appliance anew`)
-  return agent
+  return { ...agent, keys }
 }
 
 async function rosterAdd(context: Context, text: string, flags: AddFlags): Promise<Outcome> {
@@ -97,15 +101,15 @@ async function rosterAdd(context: Context, text: string, flags: AddFlags): Promi
       const now = Math.floor(context.clock.now())
       const entry: RosterEntry = {
         writerId: writerIdOf(agentId),
-        publicKey: Buffer.from(agent.publicKey, 'base64url'),
-        enrolmentFingerprint: enrolmentFingerprint(Buffer.from(agent.enrolmentKey, 'base64url')),
+        publicKey: agent.keys.publicKey,
+        fingerprint: agentFingerprint(agent.keys),
         state: 'active',
         since: now,
         label: flags.label ?? agent.host,
       }
       const before = repository.roster?.entries ?? []
       const same = before.find((other) => other.writerId.equals(entry.writerId) && other.state === 'active')
-      if (same !== undefined && same.publicKey.equals(entry.publicKey) && same.enrolmentFingerprint.equals(entry.enrolmentFingerprint)) {
+      if (same !== undefined && same.fingerprint.equals(entry.fingerprint)) {
         if (!context.dryRun) await publish(context, api, repository, agent.controllerId)
         return { result: 'unchanged', repository: repository.store.location, agentId, counts: { number: repository.roster?.number ?? 0 } }
       }
@@ -198,17 +202,14 @@ async function bundle(context: Context, text: string, flags: BundleFlags): Promi
       const entry = activeEntry(repository.roster, agentId)
       const { fingerprint: compared } = rosterEvent(entry)
       if (flags.fingerprint !== undefined && !isSameFingerprint(flags.fingerprint, compared))
-        throw new HoldfastError(
-          'wrong-key',
-          `the roster has another enrolment key for ${agentId} (${compared}); revoke it and add the agent anew`,
-        )
+        throw new HoldfastError('wrong-key', `the roster has other keys for ${agentId} (${compared}); revoke it and add the agent anew`)
       const agent = await fetchAgent(api, agentId, compared)
       // The roster's keys, not the server's: what a person compared is what the bundle is made for.
       const object = makeBundle({
         keys,
         agentId,
         agentKey: entry.publicKey,
-        enrolmentPublicKey: Buffer.from(agent.enrolmentKey, 'base64url'),
+        enrolmentPublicKey: agent.keys.enrolmentKey,
         repository: flags.location ?? repository.store.location,
         madeAt: context.clock.now(),
         random: context.random,

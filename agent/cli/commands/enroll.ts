@@ -4,7 +4,7 @@ import { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { Command } from 'commander'
 import { AGENT_CONFIG_EXAMPLE, type AgentConfig } from '../../daemon/agent-config.ts'
 import { agentState, loadAgent } from '../../daemon/agent-state.ts'
-import { collectBundle, enroll, enrolmentFingerprintOf } from '../../daemon/enroll.ts'
+import { collectBundle, enroll, agentFingerprintOf } from '../../daemon/enroll.ts'
 import { httpTransport, parseServerUrl } from '../../daemon/http-transport.ts'
 import { storeOpener } from '../../daemon/parts.ts'
 import { serverClient } from '../../daemon/server-client.ts'
@@ -54,14 +54,14 @@ async function run(context: Context, code: string | undefined, flags: EnrollFlag
       if (code !== undefined)
         await enroll({ state, config, code, serverUrl, serverCaFile, agentVersion: VERSION, transport, clock, random, signal })
       const agent = loadAgent(state)
-      const fingerprint = enrolmentFingerprintOf(agent)
+      const fingerprint = agentFingerprintOf(agent)
       const enrolled = { result: 'done', agentId: agent.agentId, fingerprint } as const
       if (!flags.wait && code !== undefined) return { ...enrolled, state: 'waiting' }
       if (code !== undefined)
         report.say({
           event: 'notice',
           level: 'note',
-          message: `enrolled as ${agent.agentId}; enrolment key ${fingerprint}. Waiting for the domain bundle`,
+          message: `enrolled as ${agent.agentId}; fingerprint ${fingerprint}. Waiting for the domain bundle`,
         })
       const client = serverClient({ transport, agentId: agent.agentId, key: agent.key, serverKey: agent.serverKey, clock, random })
       const bundle = await collectBundle({

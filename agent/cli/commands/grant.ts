@@ -161,8 +161,8 @@ async function snapshotOf(context: Context, repository: Repository, restore: Res
 }
 
 /**
- * An agent that stored a snapshot has opened its bundle, and that was sealed to the enrolment key that a person compared; so its signing key is
- * the right one too. Before that, the signing key on the roster is only what the server said.
+ * A person compared both keys on the roster, the signing key too. That the agent opened its bundle, which is sealed to the other one, and stored
+ * a snapshot shows beside it that the appliance that a person saw is the one that asks; before that, a person should look once more.
  */
 async function requireProvenWriter(
   context: Context,
@@ -172,7 +172,7 @@ async function requireProvenWriter(
 ): Promise<void> {
   const { snapshots } = await repository.listSnapshots(context.signal)
   if (snapshots.some(({ writerKey }) => writerKey.equals(entry.publicKey))) return
-  const message = `agent ${shownText(entry.label)} has not stored a snapshot yet, so its signing key is not proven: compare the key at the appliance before you grant`
+  const message = `agent ${shownText(entry.label)} has not stored a snapshot yet, so it has not shown that its keys work: compare its fingerprint at the appliance before you grant`
   if (how.unattended) throw new HoldfastError('policy', `${message}; grant this one by its id`)
   context.report.say({ event: 'notice', level: 'warning', message })
 }

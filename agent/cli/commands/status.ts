@@ -1,7 +1,7 @@
 // `holdfast status`: how this appliance stands, from what its daemon wrote last: is it protected, is the server in reach, what is wrong.
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { Command } from 'commander'
-import { enrolmentFingerprintOf } from '../../daemon/enroll.ts'
+import { agentFingerprintOf } from '../../daemon/enroll.ts'
 import { readStatus } from '../../daemon/status.ts'
 import { requireAgent } from '../enrolled-agent.ts'
 import type { Context, Outcome, Start } from '../context.ts'
@@ -16,7 +16,7 @@ export function define(command: Command, start: Start): void {
 async function status(context: Context): Promise<Outcome> {
   const { directory, agent } = requireAgent(context)
   try {
-    const fingerprint = enrolmentFingerprintOf(agent)
+    const fingerprint = agentFingerprintOf(agent)
     const base = {
       result: 'done',
       agentId: agent.agentId,

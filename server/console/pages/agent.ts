@@ -62,7 +62,7 @@ export const agentPage: PageOf = async (context) => {
       ['Restore roots', agent.restoreRoots.length === 0 ? html`<span class="none">none configured</span>` : agent.restoreRoots.join(', ')],
       ['Domain bundle', agent.bundleVersion === 0 ? badge('warn', 'Not received') : `version ${agent.bundleVersion}`],
       [
-        "Key's fingerprint",
+        "Keys' fingerprint",
         html`<code>${agent.fingerprint}</code><span class="sub">compare it with the appliance before the bundle is sealed</span>`,
       ],
       ['Version', agent.agentVersion],

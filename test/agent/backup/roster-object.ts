@@ -14,7 +14,7 @@ export function encodeRoster(keys: RootKeys, writers: readonly Writer[], now: nu
     entries: writers.map((writer, i) => ({
       writerId: writer.id,
       publicKey: writer.publicKey,
-      enrolmentFingerprint: Buffer.alloc(20, i),
+      fingerprint: Buffer.alloc(20, i),
       state: 'active',
       since: now,
       label: `agent ${i}`,

@@ -6,7 +6,7 @@ import { HEADER, makeEnrolmentCode, requestBytes } from '@holdfast/shared/protoc
 import { makeSigningKey, verifySignature } from '@holdfast/shared/signing.ts'
 import { parseAgentConfig } from '../../../agent/daemon/agent-config.ts'
 import { agentState, holdAlone, loadAgent } from '../../../agent/daemon/agent-state.ts'
-import { enroll, enrolmentFingerprintOf } from '../../../agent/daemon/enroll.ts'
+import { enroll, agentFingerprintOf } from '../../../agent/daemon/enroll.ts'
 import { openStateDirectory } from '../../../agent/daemon/state-directory.ts'
 import { posixFileSystem } from '../../../agent/file-system/posix-file-system.ts'
 import { seededRandom } from '../../_support/seeded-random.ts'
@@ -68,7 +68,7 @@ describe('enrolment', () => {
     expect(verifySignature(Buffer.from(body.publicKey, 'base64url'), signed, Buffer.from(headers[signature]!, 'base64url'))).toBe(true)
     expect(headers[HEADER.agent]).toBe('new')
     expect(loadAgent(open())).toMatchObject({ agentId: agent.agentId, region: 'CA-QC', serverUrl: 'https://backup.example' })
-    expect(enrolmentFingerprintOf(loadAgent(open()))).toBe(fingerprint)
+    expect(agentFingerprintOf(loadAgent(open()))).toBe(fingerprint)
     expect(fingerprint).toMatch(/^([a-z2-7]{4}-){7}[a-z2-7]{4}$/)
     // Nothing of the appliance's paths went out.
     expect(request.body.includes('/srv')).toBe(false)

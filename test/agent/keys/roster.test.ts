@@ -1,18 +1,8 @@
 // The roster of agents: only the domain's own, without ambiguity, and revocation that counts from its time on.
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { systemRandom } from '@holdfast/shared/random.ts'
-import { keyFingerprint } from '@holdfast/shared/base32.ts'
 import { agentWriter, rootKeys } from '../../../agent/keys/domain.ts'
-import {
-  acceptsWriter,
-  enrolmentFingerprint,
-  entryOf,
-  latestRoster,
-  parseRosterBody,
-  rosterBody,
-  rosterWriter,
-} from '../../../agent/keys/roster.ts'
+import { acceptsWriter, entryOf, latestRoster, parseRosterBody, rosterBody, rosterWriter } from '../../../agent/keys/roster.ts'
 import type { Roster, RosterEntry } from '../../../agent/keys/roster.ts'
 import { openBox, sealBox } from '../../../agent/repository/structure-box.ts'
 
@@ -27,7 +17,7 @@ function entry(n: number, more: Partial<RosterEntry> = {}): RosterEntry {
   return {
     writerId: writer.id,
     publicKey: writer.publicKey,
-    enrolmentFingerprint: Buffer.alloc(20, n),
+    fingerprint: Buffer.alloc(20, n),
     state: 'active',
     since: 1000,
     label: `agent ${n}`,
@@ -102,12 +92,6 @@ describe('a roster', () => {
     const later = { ...roster, number: 4 }
     expect(latestRoster([roster, later, { ...roster, number: 1 }])).toBe(later)
     expect(latestRoster([])).toBeUndefined()
-  })
-
-  it('holds the same fingerprint that people compare', () => {
-    const publicKey = systemRandom.bytes(1216)
-    expect(enrolmentFingerprint(publicKey).length).toBe(20)
-    expect(keyFingerprint(publicKey)).toMatch(/^([a-z2-7]{4}-){7}[a-z2-7]{4}$/)
   })
 })
 

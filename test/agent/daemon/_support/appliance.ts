@@ -3,6 +3,7 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { agentFingerprint } from '@holdfast/shared/agent-fingerprint.ts'
 import { systemClock } from '@holdfast/shared/clock.ts'
 import { systemRandom } from '@holdfast/shared/random.ts'
 import { parseAgentConfig, type AgentConfig } from '../../../../agent/daemon/agent-config.ts'
@@ -21,7 +22,7 @@ import { newDomainRoot, rootKeys, type RootKeys } from '../../../../agent/keys/d
 import { makeGrant, selectionHash } from '../../../../agent/keys/grant.ts'
 import type { SessionEntry } from '../../../../agent/keys/keys.ts'
 import { hkdf } from '../../../../agent/keys/primitives.ts'
-import { enrolmentFingerprint, rosterBody, rosterWriter } from '../../../../agent/keys/roster.ts'
+import { rosterBody, rosterWriter } from '../../../../agent/keys/roster.ts'
 import { openSealed, xwingKeyPair } from '../../../../agent/keys/xwing.ts'
 import { createRepository, DEFAULT_CHUNKING, openRepository } from '../../../../agent/repository/repository.ts'
 import { sealBox } from '../../../../agent/repository/structure-box.ts'
@@ -112,7 +113,7 @@ export async function makeCustomer(files: Readonly<Record<string, string>>) {
   const entry = {
     writerId: writerIdOf(agent.agentId),
     publicKey: agent.key.publicKey,
-    enrolmentFingerprint: enrolmentFingerprint(agent.enrolmentKeyPair.publicKey),
+    fingerprint: agentFingerprint({ publicKey: agent.key.publicKey, enrolmentKey: agent.enrolmentKeyPair.publicKey }),
     state: 'active' as const,
     since: systemClock.now(),
     label: 'appliance-1',
@@ -157,7 +158,14 @@ export async function makeCustomer(files: Readonly<Record<string, string>>) {
     collect: (more: Partial<Parameters<typeof collectBundle>[0]> = {}) =>
       collectBundle({ state, client, clock: systemClock, domain: fingerprint, wait: false, ...more }),
     makePolicy: (changes: Record<string, unknown> = {}) =>
-      made('/v1/policies', { agentId: agent.agentId, source: 'documents', schedule: { dailyAt: '02:30', timeZone: 'UTC' }, storeId, instructionId, ...changes }),
+      made('/v1/policies', {
+        agentId: agent.agentId,
+        source: 'documents',
+        schedule: { dailyAt: '02:30', timeZone: 'UTC' },
+        storeId,
+        instructionId,
+        ...changes,
+      }),
     askRestore: (changes: Record<string, unknown>, key: string) =>
       made(
         '/v1/restores',
