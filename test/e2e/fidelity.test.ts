@@ -129,7 +129,9 @@ describe.skipIf(!asRoot)('a user who is not root', () => {
     expect((await asNobody(place, ['init'], false)).code).toBe(0)
     const { code, events } = await asNobody(place, ['backup', mixed], false)
     expect(code, JSON.stringify(events)).toBe(3)
-    expect(new Set(only(events, 'problem').map(pathOf))).toEqual(new Set([join(mixed, 'closed directory'), join(mixed, 'closed\u001b[31m')]))
+    expect(new Set(only(events, 'problem').map(pathOf))).toEqual(
+      new Set([join(mixed, 'closed directory'), join(mixed, 'closed\u001b[31m')]),
+    )
     const summary = events.at(-1)
     expect(summary).toMatchObject({ result: 'incomplete', counts: { problems: 2 } })
     const listed = await asNobody(place, ['ls', 'latest', mixed], false)
