@@ -1,5 +1,5 @@
 // What the product's own commands back up, the single-file reader restores, and a third party (find, sha256sum, getfattr) finds no
-// difference: contents, holes, names, links, owners, modes, times to the nanosecond, attributes and ACLs.
+// difference: contents (holes as zeros), names, links, owners, modes, times to the nanosecond, attributes and ACLs.
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -36,7 +36,8 @@ const skip = ({ kind }: { readonly kind: string }) => kind === 's'
 test('an awkward tree comes back without one difference, from the repository alone, by passphrase and by recovery code', async () => {
   const source = join(base, 'source')
   mkdirSync(source)
-  buildAwkwardTree(source, { ordinary: 120 })
+  // The reader writes holes as zeros: their content is compared, not their blocks.
+  buildAwkwardTree(source, { ordinary: 120, hugeHoleBytes: 48 * 1024 * 1024 })
   const printed = await holdfast('init')
   const recoveryCode = /(?:[0-9a-z]{4}-){8}[0-9a-z]{4}/.exec(printed)?.[0] ?? ''
   await holdfast('backup', source)
@@ -48,7 +49,7 @@ test('an awkward tree comes back without one difference, from the repository alo
     const target = join(base, name)
     expect(await runReader(join(base, 'repository'), 'latest', target, secret)).toEqual({ code: 0, stdout: '', stderr: '' })
     expect(seesAttributes).toBe(true)
-    expect(await compareTrees(source, join(target, source), { top: true, holesWithinBlocks: 16, skip })).toEqual([])
+    expect(await compareTrees(source, join(target, source), { top: true, skip })).toEqual([])
   }
 })
 

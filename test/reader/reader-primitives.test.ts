@@ -6,7 +6,7 @@ import { assert, bigInt, integer, property } from 'fast-check'
 import { expect, test } from 'vitest'
 import { readerPrimitives } from './reader-support.ts'
 
-const { blake3, pad, recoveryCode, xwingKeys, xwingDecapsulate, Cursor } = await readerPrimitives()
+const { blake3, pad, recoveryCode, xwingKeys, xwingDecapsulate, reader } = await readerPrimitives()
 
 function pattern(length: number): Buffer {
   return Buffer.from(Uint8Array.from({ length }, (_, i) => i % 251))
@@ -58,15 +58,15 @@ test('BLAKE3, plain and keyed, is that of another implementation at every length
 })
 
 test('a varint is read back whatever its value, and refused when it is longer than needed or over 64 bits', () => {
-  assert(property(bigInt({ min: 0n, max: 2n ** 64n - 1n }), (n) => new Cursor(encode(n)).varint64() === n))
-  assert(property(bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }), (n) => new Cursor(encode(zigzag(n))).svarint64() === n))
+  assert(property(bigInt({ min: 0n, max: 2n ** 64n - 1n }), (n) => reader(encode(n)).varint64() === n))
+  assert(property(bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }), (n) => reader(encode(zigzag(n))).svarint64() === n))
   for (const bad of ['8000', 'ff00', 'ffffffffffffffffff02', 'ffffffffffffffffff8001', '80', '']) {
-    expect(() => new Cursor(Buffer.from(bad, 'hex')).varint64()).toThrow(/^it (ends|holds)/)
+    expect(() => reader(Buffer.from(bad, 'hex')).varint64()).toThrow(/^it (ends|holds)/)
   }
 })
 
 test('Padmé rounds to its published steps, never below, never by more than 12 percent, and keeps what it gave', () => {
-  expect([0, 1, 2, 3, 8, 9, 10, 100, 129, 1000].map(pad)).toEqual([0, 1, 2, 3, 8, 10, 10, 104, 144, 1024])
+  expect([0, 1, 2, 3, 8, 9, 10, 100, 129, 1000].map((n) => pad(n))).toEqual([0, 1, 2, 3, 8, 10, 10, 104, 144, 1024])
   assert(property(integer({ min: 2, max: 2 ** 31 }), (n) => pad(n) >= n && pad(n) <= n * 1.12 && pad(pad(n)) === pad(n)))
 })
 
@@ -98,6 +98,6 @@ test('a recovery code is read whatever its case, groups and look-alikes, and ref
   }
   const wrong = alphabet[(alphabet.indexOf(digits[3] ?? '') + 1) % 32] ?? ''
   for (const text of [digits.slice(1), `${digits}0`, `${digits.slice(0, 35)}u`, digits.slice(0, 3) + wrong + digits.slice(4), '']) {
-    expect(recoveryCode(text)).toBeNull()
+    expect(recoveryCode(text)).toBeUndefined()
   }
 })

@@ -122,7 +122,7 @@ test('index files are not needed: packs say what they hold', async () => {
   expectEverything(join(base, 'target'))
 })
 
-test('without a target the archive goes to standard output, for any tar', async () => {
+test('the archive has no need of options: a tar that is told nothing restores it', async () => {
   const { directory, recoveryCode } = make()
   const run = await runReaderArchive(directory, 'latest', { recoveryCode })
   expect(run).toMatchObject({ code: 0, stderr: '' })
@@ -151,27 +151,50 @@ test('a key object may stand outside of the repository, beside other files', asy
   expect(await runReader(directory, 'latest', join(base, 'three'), { recoveryCode, keysDir })).toMatchObject({ code: 0, stderr: '' })
 })
 
-test('a changed byte of a pack costs only what stands in its segment, is named, and ends with 4', async () => {
-  const { directory, recoveryCode, pack } = make()
-  const damaged = readFileSync(join(directory, pack))
+/** Changes a byte of the chunks' segment, which stands first. */
+function damage(path: string): void {
+  const damaged = readFileSync(path)
   damaged[5] = (damaged[5] ?? 0) ^ 1
-  writeFileSync(join(directory, pack), damaged)
+  writeFileSync(path, damaged)
+}
+
+test('a damaged chunk is named and ends the archive without its end marker: what is before it is restored, and the end is 4', async () => {
+  const { directory, recoveryCode, pack } = make()
+  damage(join(directory, pack))
   const target = join(base, 'target')
   const run = await runReader(directory, 'latest', target, { recoveryCode })
   expect(run).toMatchObject({ code: 4, stderr: expect.stringContaining('/f1') })
-  expect(lstatSync(join(target, 'f1'), { throwIfNoEntry: false })).toBeUndefined()
+  expect(run.stderr).toContain('Unexpected EOF in archive')
   expect(readFileSync(join(target, 'd/p'), 'latin1')).toBe('p')
+  const { archive } = await runReaderArchive(directory, 'latest', { recoveryCode })
+  expect(archive.includes('oneone')).toBe(false)
+  expect(archive.subarray(-1024).equals(Buffer.alloc(1024))).toBe(false)
 })
 
-test('a wrong secret ends with 12, a target in use with 1, wrong words with 2', async () => {
+test('a damaged directory is named and passed over: all else is restored, and the end is 4', async () => {
+  const writer = new TinyWriter()
+  const directory = join(base, 'repository')
+  const file = (name: string): Buffer => entry(name, 1, 8, 0o600, cat(varint(1), bytes(name)))
+  const unsorted = writer.node(1, cat(varint(2), file('b'), file('a')), [])
+  const top = writer.node(1, cat(varint(2), entry('d', 2, 0, 0o700, cat()), file('e')), [[1, unsorted]])
+  writer.write(directory, top, [3, 2, 3])
+  const target = join(base, 'target')
+  const run = await runReader(directory, 'latest', target, { recoveryCode: code(writer.recoveryCode) })
+  expect(run).toMatchObject({ code: 4, stderr: 'damage: ./d: a directory is not sorted\n' })
+  expect(readFileSync(join(target, 'e'), 'latin1')).toBe('e')
+})
+
+test('a wrong secret ends with 12, an unknown snapshot with 1, wrong words with 2; --help tells the usage', async () => {
   const { directory, recoveryCode } = make()
   const target = join(base, 'target')
   expect(await runReader(directory, 'latest', target, { recoveryCode: code(Buffer.alloc(20)) })).toMatchObject({ code: 12 })
   expect(await runReader(directory, 'latest', target, { recoveryCode: 'abcd' })).toMatchObject({ code: 12 })
   expect(await runReader(directory, 'latest', target, {})).toMatchObject({ code: 2 })
   expect(await runReader(directory, 'ffff', target, { recoveryCode })).toMatchObject({ code: 1 })
-  mkdirSync(join(target, 'in use'), { recursive: true })
-  expect(await runReader(directory, 'latest', target, { recoveryCode })).toMatchObject({ code: 1 })
+  expect(await runReaderList(directory, { recoveryCode }, 'latest', 'target')).toMatchObject({ code: 2, stdout: '' })
+  expect(await runReaderList(directory, { recoveryCode }, '--list')).toMatchObject({ code: 2, stdout: '' })
+  const usage = "tar -xp --xattrs --xattrs-include='*' --numeric-owner -C TARGET"
+  expect(await runReaderList('--help', {})).toMatchObject({ code: 0, stdout: expect.stringContaining(usage), stderr: '' })
 })
 
 test('what this machine cannot make is named, all else is restored, and the end is 3', async () => {
