@@ -1,8 +1,11 @@
 // Backups at an enrolled appliance's own command line (`holdfast backup`): journalled like those of a policy, by the process that does them, with
-// no policy and no instruction but the person's there (actor `local`). Without room in the journal no run begins.
-import type { Clock } from '@holdfast/shared/clock.ts'
+// no policy and no instruction but the person's there (actor `local`). Without room in the journal no run begins. The daemon tells the server of
+// the run and its snapshot when it next talks to it, so that the snapshot can be asked for there like any other.
+import { isoTime, type Clock } from '@holdfast/shared/clock.ts'
+import type { SnapshotReport } from '@holdfast/shared/protocol/agent.ts'
 import type { Outcome } from '@holdfast/shared/protocol/common.ts'
 import { label } from '@holdfast/shared/protocol/common.ts'
+import type { RunTotals } from '@holdfast/shared/protocol/records.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import type { BackupResult, BackupSource, TransmittedFile } from '../backup/backup-types.ts'
 import type { FileSystem } from '../file-system/file-system.ts'
@@ -11,6 +14,7 @@ import { agentState, loadAgent } from './agent-state.ts'
 import { newRunId } from './backup-task.ts'
 import { openJournal } from './journal.ts'
 import { markAlive } from './local-recovery.ts'
+import { handOver } from './outbox.ts'
 import { NO_TOTALS, recorder, storePlace, type RunAct } from './recorder.ts'
 import { openStateDirectory } from './state-directory.ts'
 
@@ -23,6 +27,8 @@ export type LocalRun = {
   readonly done: (result: BackupResult) => void
   readonly failed: (outcome: Extract<Outcome, 'failed' | 'cancelled'>, code: string) => void
 }
+
+type Snapshot = NonNullable<BackupResult['snapshot']>
 
 export type LocalRunOptions = {
   readonly fileSystem: FileSystem
@@ -68,12 +74,28 @@ export function journalLocalRun(options: LocalRunOptions): LocalRun {
     from: home,
     to: storePlace(state.policies.load(), storeId, home),
   }
+  const startedAt = isoTime(clock.now())
   const mark = markAlive(directory, act.runId, records.started(act))
   let sent = { files: 0, bytes: 0, newBytes: 0, changed: 0 }
   const close = (): void => {
     mark.remove()
     journalDirectory.close()
     directory.close()
+  }
+  /** The record first: it is the truth, and the reports only tell of it. */
+  const end = (ending: { outcome: Outcome; code?: string; totals: RunTotals; snapshot?: Snapshot }): void => {
+    const { outcome, code, totals, snapshot } = ending
+    const why = code === undefined ? {} : { code }
+    // Where this fails, the mark stays, and the daemon records the end.
+    records.ended(act, { outcome, ...why, snapshotId: snapshot?.ref.random, totals })
+    try {
+      const made = snapshot === undefined || storeId === undefined ? [] : [{ snapshot: reportOf(snapshot, act, storeId, totals) }]
+      const { runId, source } = act
+      const run = { runId, kind: 'backup', source, state: outcome, startedAt, endedAt: isoTime(clock.now()), totals, ...why } as const
+      handOver(directory, runId, [...made, { run }])
+    } finally {
+      close()
+    }
   }
   return {
     transmitted: (files) => {
@@ -102,10 +124,10 @@ export function journalLocalRun(options: LocalRunOptions): LocalRun {
         lost.map(({ path, code }) => ({ path, size: 0, newBytes: 0, outcome: 'failed' as const, errno: code })),
         recordKey,
       )
-      records.ended(act, {
+      end({
         outcome: outcome === 'done' ? 'ok' : 'incomplete',
         ...(outcome === 'done' ? {} : { code: 'incomplete' }),
-        snapshotId: snapshot?.ref.random,
+        ...(snapshot === undefined ? {} : { snapshot }),
         totals: {
           ...NO_TOTALS,
           files: summary.files,
@@ -118,12 +140,24 @@ export function journalLocalRun(options: LocalRunOptions): LocalRun {
           changed: problems.length - lost.length,
         },
       })
-      close()
     },
-    failed: (outcome, code) => {
-      records.ended(act, { outcome, code, totals: { ...NO_TOTALS, ...sent } })
-      close()
-    },
+    failed: (outcome, code) => end({ outcome, code, totals: { ...NO_TOTALS, ...sent } }),
+  }
+}
+
+/** Without the tags: those of a policy are labels that the server gave, those typed here may be words that it must not learn. */
+function reportOf(snapshot: Snapshot, act: RunAct, storeId: string, totals: RunTotals): SnapshotReport {
+  return {
+    snapshotId: snapshot.ref.random,
+    runId: act.runId,
+    storeId,
+    series: snapshot.series.toString('hex'),
+    source: act.source,
+    at: isoTime(snapshot.startedAt),
+    files: snapshot.files,
+    bytes: snapshot.bytes,
+    storedBytes: totals.storedBytes,
+    tags: [],
   }
 }
 

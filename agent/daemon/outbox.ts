@@ -1,5 +1,6 @@
 // Reports on runs and snapshots that wait for the server: hints for the console beside the records, kept over restarts, sent in order, and
-// bounded: the oldest go first, for the records carry the truth.
+// bounded: the oldest go first, for the records carry the truth. Other processes of this appliance hand theirs over, each as a file of its own,
+// so that nobody but the daemon writes its list.
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { done, runReport, snapshotReport, type RunReport, type SnapshotReport } from '@holdfast/shared/protocol/agent.ts'
 import { z } from 'zod'
@@ -10,7 +11,14 @@ import type { StateDirectory } from './state-directory.ts'
 
 const WAITING_MAX = 1000
 const waiting = z.array(z.union([z.strictObject({ run: runReport }), z.strictObject({ snapshot: snapshotReport })])).max(WAITING_MAX)
-type Report = z.infer<typeof waiting>[number]
+export type Report = z.infer<typeof waiting>[number]
+
+const HANDED_OVER = /^reports-run_[0-9a-f]{32}\.json$/
+
+/** What a run of another process tells the server; the daemon takes it up the next time that it sends. Throws `local-disk`. */
+export function handOver(directory: StateDirectory, runId: string, reports: readonly Report[]): void {
+  stateFile(directory, `reports-${runId}.json`, waiting).save([...reports])
+}
 
 export type Outbox = {
   readonly run: (report: RunReport) => void
@@ -27,16 +35,30 @@ export function outbox(options: { directory: StateDirectory; client: ServerClien
     reports = next.slice(-WAITING_MAX)
     file.save([...reports])
   }
+  const withRun = (known: readonly Report[], report: RunReport): Report[] => [
+    // A newer word on a run makes the ones before it superfluous.
+    ...known.filter((other) => !('run' in other && other.run.runId === report.runId)),
+    { run: report },
+  ]
+  /** Kept before the file goes: a crash between the two sends a report twice, which changes nothing, and loses none. */
+  const takeUp = (): void => {
+    for (const name of options.directory.names()) {
+      if (!HANDED_OVER.test(name)) continue
+      const handed = stateFile(options.directory, name, waiting)
+      keep((handed.load() ?? []).reduce((known, next) => ('run' in next ? withRun(known, next.run) : [...known, next]), reports))
+      handed.remove()
+    }
+  }
   const post = (report: Report, signal: AbortSignal) =>
     'run' in report
       ? options.client.call(done, { ...AGENT_ROUTES.runs, json: report.run, signal })
       : options.client.call(done, { ...AGENT_ROUTES.snapshots, json: report.snapshot, signal })
   return {
-    // A newer word on a run makes the ones before it superfluous.
-    run: (report) => keep([...reports.filter((other) => !('run' in other && other.run.runId === report.runId)), { run: report }]),
+    run: (report) => keep(withRun(reports, report)),
     snapshot: (report) => keep([...reports, { snapshot: report }]),
     waiting: () => reports.length,
     send: async (signal) => {
+      takeUp()
       for (let first = reports[0]; first !== undefined; first = reports[0]) {
         try {
           await post(first, signal)
