@@ -58,7 +58,7 @@ export type DaemonOptions = {
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   const { fileSystem, clock, random, config } = options
   const log = options.log ?? silentLog
-  const directory = openStateDirectory({ fileSystem, path: options.stateDirectory, random, uid: options.uid })
+  const directory = openStateDirectory({ fileSystem, path: options.stateDirectory, random, uid: options.uid, clean: true })
   const alone = holdAlone(directory)
   // Ends the loops when one of them fails for good.
   const ending = new AbortController()

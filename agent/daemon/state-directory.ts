@@ -36,6 +36,8 @@ export function openStateDirectory(options: {
   create?: boolean
   /** The user that must own it; undefined where there is no such notion. */
   uid?: number | undefined
+  /** Drops what a crash left of files that were being replaced. For the daemon at its start alone: another process may be replacing one right now. */
+  clean?: boolean
 }): StateDirectory {
   const { fileSystem, path, random } = options
   if (path[0] !== 0x2f) throw new HoldfastError('usage', 'the state directory must be an absolute path')
@@ -56,14 +58,13 @@ export function openStateDirectory(options: {
     fileSystem.close(fd)
     throw new HoldfastError('bad-config', `${shown(path)} holds keys and must belong to this user alone; chown it and chmod 700`)
   }
-  return stateDirectoryAt(fileSystem, path, fd, random)
+  return stateDirectoryAt(fileSystem, path, fd, random, options.clean === true)
 }
 
-function stateDirectoryAt(fileSystem: FileSystem, path: Buffer, fd: Descriptor, random: Random): StateDirectory {
+function stateDirectoryAt(fileSystem: FileSystem, path: Buffer, fd: Descriptor, random: Random, clean: boolean): StateDirectory {
   const guard = <T>(act: () => T): T => guarded(path, act)
   const names = (): string[] => guard(() => fileSystem.readDirectory(fd).map((name) => name.toString('latin1')))
-  // What a crash left of a file that was being replaced.
-  for (const name of names()) if (TEMPORARY.test(name)) guard(() => fileSystem.remove(fd, Buffer.from(name), 'file'))
+  for (const name of clean ? names() : []) if (TEMPORARY.test(name)) guard(() => fileSystem.remove(fd, Buffer.from(name), 'file'))
   return {
     fileSystem,
     path,
@@ -102,7 +103,7 @@ function stateDirectoryAt(fileSystem: FileSystem, path: Buffer, fd: Descriptor, 
           if (!isErrno(error, 'EEXIST')) throw error
         }
         const path_ = Buffer.concat([path, Buffer.from(`/${name}`)])
-        return stateDirectoryAt(fileSystem, path_, fileSystem.open(fd, Buffer.from(name), 'directory'), random)
+        return stateDirectoryAt(fileSystem, path_, fileSystem.open(fd, Buffer.from(name), 'directory'), random, clean)
       }),
     close: () => fileSystem.close(fd),
   }

@@ -148,6 +148,12 @@ describe('the state directory', () => {
       const directory = open({ create: true })
       expect(posixFileSystem.stat(directory.fd, Buffer.alloc(0)).mode).toBe(0o700)
       directory.write('one.json', Buffer.from('{}'))
+      // A command must not take away what a running daemon is about to rename; the daemon clears up at its own start.
+      posixFileSystem.close(posixFileSystem.open(directory.fd, Buffer.from('tmp-0011223344556677'), 'create'))
+      open().close()
+      expect(directory.names()).toContain('tmp-0011223344556677')
+      open({ clean: true }).close()
+      expect(directory.names()).not.toContain('tmp-0011223344556677')
       expect(posixFileSystem.stat(directory.fd, Buffer.from('one.json')).mode).toBe(0o600)
       expect(() => open({ uid: 4_000_000 })).toThrow(expect.objectContaining({ code: 'bad-config' }))
       await chmod(path, 0o750)
