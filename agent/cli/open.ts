@@ -139,13 +139,13 @@ export async function withRepository<T>(
   context: Context,
   need: 'write' | 'read',
   work: (opened: { store: Store; repository: Repository; holder: Holder }) => Promise<T>,
-  options: { uploadBytesPerSecond?: number | undefined } = {},
+  options: { uploadBytesPerSecond?: number | undefined; copies?: boolean } = {},
 ): Promise<T> {
   return withStore(context, options, async (store) => {
     const description = await readDescription(store, context.signal)
     const holder = await findHolder(context, store, description, need)
-    // Only a run that writes uses copies: whoever reads or checks wants to know what the store really has.
-    const copies = need === 'write' ? openCopies(context, description.domainId) : undefined
+    // Only a backup uses copies: whoever reads or checks wants to know what the store really has, with whatever keys.
+    const copies = options.copies === true ? openCopies(context, description.domainId) : undefined
     try {
       const repository = await openRepository({ store, keys: holder.structure, description, cache: copies?.cache, signal: context.signal })
       return await work({ store, repository, holder })

@@ -18,7 +18,7 @@ import { lookIntoSpool, type SpoolSeen } from './_support/spool.ts'
 import { until } from './_support/until.ts'
 
 const MIB = 1024 * 1024
-const LARGE_FILES = 12
+const LARGE_FILES = 11
 const LARGE_BYTES = 13 * MIB
 const SMALL_FILES = 400
 
@@ -38,11 +38,10 @@ const MOMENTS = {
   stored: { what: 'a new pack is in the store', reached: async (_, stored, before) => hasNew(await stored.packs(), before.packs) },
   footer: { what: 'a pack is newly known to be durable', reached: ({ footers }, _, before) => hasNew(footers, before.footers) },
 } as const satisfies Record<string, Moment>
-/** Nine kills in a row. The first let nothing become durable, so that for the others there is always more to come. */
+/** Eight kills in a row. The first let nothing become durable, so that for the others there is always more to come. */
 const KILLS: readonly Moment[] = [
   MOMENTS.session,
   MOMENTS.open,
-  MOMENTS.session,
   MOMENTS.open,
   MOMENTS.whole,
   MOMENTS.stored,
@@ -58,7 +57,7 @@ type Place = {
   readonly identities: () => Promise<ReadonlyMap<string, string>>
 }
 
-describe.each(['the directory store', 'a real S3 server'])('a backup to %s that is killed nine times', (kind) => {
+describe.each(['the directory store', 'a real S3 server'])('a backup to %s that is killed eight times', (kind) => {
   let place: Place
   let s3: S3Server | undefined
   let proxy: RecordingProxy | undefined

@@ -123,7 +123,7 @@ async function backup(context: Context, names: readonly string[], flags: BackupF
         counts: { ...summary },
       }
     },
-    { uploadBytesPerSecond },
+    { uploadBytesPerSecond, copies: true },
   )
 }
 
