@@ -21,7 +21,7 @@ export type BackupSource = {
   /** Names the series: an agent's source label, or `host:paths` on a command line. */
   readonly label: string
   readonly host: string
-  /** Absolute paths; a symlink named here is followed. */
+  /** Absolute paths; a symlink to a directory is refused, any other is an entry itself. */
   readonly paths: readonly Buffer[]
   readonly excludes: ExcludeRules
   /** Instead of paths: one file of this name at `/`, read from the descriptor. */

@@ -11,11 +11,12 @@ import { createTokens, encodeSnapshot, type OpenedSnapshot, type SnapshotStructu
 import { SEGMENT_KIND } from '../repository/segment.ts'
 import { createCompressor } from '../repository/zstd.ts'
 import type { View } from '../repository/view.ts'
+import { loadWholeView } from '../repository/whole-view.ts'
 import { type AtEnd, createAtEnd } from './at-end.ts'
 import type { BackupLimits, BackupOptions, BackupResult, BackupSummary } from './backup-types.ts'
-import { createKnownIds, FIRST_SEGMENT, type KnownIds } from './known-ids.ts'
+import { createKnownIds, DURABLE, FIRST_SEGMENT, type KnownIds } from './known-ids.ts'
 import { readLeftovers, wholeNodes } from './leftovers.ts'
-import { type ClosedPack, createPackSpool } from './pack-spool.ts'
+import { type ClosedPack, countBlobs, createPackSpool } from './pack-spool.ts'
 import { type ReadSource, readSource, type SourceCounts } from './read-source.ts'
 import { newSession, type Session, storeSession } from './session.ts'
 import { lockState, openStateDirectory } from './state-lock.ts'
@@ -93,10 +94,12 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   const series = tokens.series(keys.writer.id, source.label)
   await refuseUnknownLists(options)
   const previous = await previousSnapshot(options, series)
-  const { view, refused } = await repository.loadView(signal)
+  const { view, refused, gone, unindexed } = await loadWholeView(repository, signal)
   for (const { error } of refused) options.onNotice?.(error.message)
+  if (gone.size > 0)
+    options.onNotice?.(`${gone.size} packs are gone from the store or cut: what was in them is stored again where the source still has it`)
   const known = createKnownIds(view.files.reduce((sum, file) => sum + file.blobCount, 0) + 100_000)
-  fillKnownIds(known, view, keys.writer.publicKey)
+  fillKnownIds(known, view, keys.writer.publicKey, gone)
 
   const session = newSession(keys, random, Math.floor(startedAt))
   if (!options.dryRun) await storeSession(store, session, keys, signal)
@@ -138,7 +141,14 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   })
   const resumed = options.dryRun ? [] : leftovers.packs
   const footerOf = (pack: ClosedPack): PackFooter => decodeFooter(pack.footerObject, pack.ref, undefined, keys.structure).footer
-  const isWhole = wholeNodes([...leftovers.durable.map(({ footer }) => footer), ...resumed.map(footerOf)])
+  const inSpool = new Set([...leftovers.durable, ...leftovers.packs].map(({ ref }) => ref.random))
+  // Packs of this writer that no index file names count, and this run's index file names them.
+  const found = unindexed.filter(({ footer }) => footer.writerId.equals(keys.writer.id) && !inSpool.has(footer.ref.random))
+  const isWhole = wholeNodes([...leftovers.durable, ...found].map(({ footer }) => footer).concat(resumed.map(footerOf)))
+  for (const { footer, footerObject, bytes } of found) {
+    takeOver(known, footer, isWhole, () => DURABLE)
+    newPacks.push({ ref: footer.ref, bytes, blobs: countBlobs(footer), chunks: 0, footerObject })
+  }
   for (const pack of leftovers.durable) {
     // Under numbers too, though durable: the run that made it may have ended before it told of a file in it, so this one tells (again, never nobody).
     takeOver(known, pack.footer, isWhole, (segment) => pack.segments[segment]! + FIRST_SEGMENT)
@@ -278,7 +288,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   }
 
   function openPreviousCache(): CacheReader | undefined {
-    if (previous === undefined || options.force || source.stdin !== undefined) return undefined
+    if (previous === undefined || options.force || source.stdin !== undefined || gone.size > 0) return undefined
     return openCache({ fileSystem, directory: state, name: cacheName, keys: cacheKeys, snapshotId: previous.structure.ref.random })
   }
 
@@ -375,7 +385,15 @@ async function previousSnapshot(options: BackupOptions, series: Buffer): Promise
 
 /** A mount that is gone looks like an empty directory: that is no state to keep. */
 function refuseSuddenlyEmpty(read: ReadSource, previous: OpenedSnapshot | undefined, stream: boolean): void {
-  if (stream || previous === undefined || read.counts.files > 0 || previous.structure.files === 0) return
+  if (previous === undefined) return
+  if (stream) {
+    if (read.counts.bytes > 0 || previous.structure.bytes === 0) return
+    throw new HoldfastError(
+      'source-empty',
+      'standard input was empty but had content in the last snapshot: did the program that writes it fail? No snapshot was made',
+    )
+  }
+  if (read.counts.files > 0 || previous.structure.files === 0) return
   throw new HoldfastError(
     'source-empty',
     `the source has no files now but had ${previous.structure.files} in the last snapshot: is it mounted? No snapshot was made. If it is really empty, back it up under another label`,

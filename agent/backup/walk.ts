@@ -82,6 +82,16 @@ export function* walk(options: {
 
 type WalkOptions = Parameters<typeof walk>[0]
 
+function leadsToDirectory({ fileSystem }: WalkOptions, fd: Descriptor, name: Buffer): boolean {
+  try {
+    fileSystem.close(fileSystem.open(fd, name, 'directory-follow'))
+    return true
+  } catch (error) {
+    if (error instanceof FileError) return false
+    throw error
+  }
+}
+
 function* walkPassage(options: WalkOptions, fd: Descriptor, path: Buffer, tree: SourceTree): Generator<WalkStep, void, void> {
   const names = [...tree.children.keys()].map((key) => Buffer.from(key, 'latin1')).sort(Buffer.compare)
   for (const name of names) {
@@ -93,6 +103,11 @@ function* walkPassage(options: WalkOptions, fd: Descriptor, path: Buffer, tree: 
         throw new HoldfastError(
           'source-missing',
           `'${printable(childPath.toString())}' is not a directory, so what is named below it does not exist`,
+        )
+      if (stat.kind === 'symlink' && leadsToDirectory(options, fd, name))
+        throw new HoldfastError(
+          'source-missing',
+          `the source '${printable(childPath.toString())}' is a link to a directory, and a link alone is no backup of it: name the directory itself. No snapshot was made`,
         )
       yield { step: 'entry', path: childPath, name, stat }
       continue

@@ -19,6 +19,7 @@ import { NO_TOTALS, requireInstruction, storePlace, type FileAct, type Recorder,
 import type { RestoreCommandBody } from './restore-requests.ts'
 import { restoreRoutes } from './routes.ts'
 import type { ServerClient } from './server-client.ts'
+import { loadWholeView } from '../repository/whole-view.ts'
 
 const PROGRESS_MS = 1000
 const GRANT_TIMEOUT_MS = 10 * 60_000
@@ -180,7 +181,7 @@ async function recover(
     from: storePlace(parts.policies, body.storeId, home),
     to: home,
   }
-  const { view } = await repository.loadView(lease.signal)
+  const { view } = await loadWholeView(repository, lease.signal)
   lease.signal.throwIfAborted()
   state.current.save({ header: recorder.started(act), startedAt: isoTime(clock.now()) })
   const tally = tallyFiles()

@@ -8,7 +8,13 @@ import { BLOCK_BYTES } from './pack-reader.ts'
 import { listRefs, mapBounded, type Repository } from './repository.ts'
 import { createView, type View } from './view.ts'
 
-export type OpenedFooter = { readonly footer: PackFooter; readonly trailer: PackTrailer; readonly bytes: number }
+export type OpenedFooter = {
+  readonly footer: PackFooter
+  /** Header and box, as in the pack. */
+  readonly footerObject: Buffer
+  readonly trailer: PackTrailer
+  readonly bytes: number
+}
 
 /**
  * The footer of a pack of `bytes` bytes, from its end, signed by a writer of the domain. Throws `damaged`, `not-found` or what the store says.
@@ -34,7 +40,7 @@ export async function readFooter(
       : await store.getRange(name, { offset: footerOffset, length: footerBytes }, { signal })
   const { footer, writerKey } = decodeFooter(object, ref, footerOffset, keys)
   repository.requireWriter(writerKey, `pack ${ref.random}`, ref.info?.storedAt, footer.writerId)
-  return { footer, trailer, bytes }
+  return { footer, footerObject: Buffer.from(object), trailer, bytes }
 }
 
 /** An index file in memory over packs whose footers are known: what `encodeIndexFile` would store, without storing it. */

@@ -22,6 +22,7 @@ import { collect } from '../options.ts'
 import { activeEntry } from '../roster-store.ts'
 import { type ServerApi, withServer } from '../server-api.ts'
 import { chooseSnapshot } from '../snapshot-choice.ts'
+import { loadWholeView } from '../../repository/whole-view.ts'
 
 type GrantFlags = {
   readonly watch?: boolean
@@ -109,7 +110,7 @@ async function grantOne(granter: Granter, repository: Repository, restore: Resto
   const publicKey = requireAgentsKey(restore, entry)
   const snapshot = await snapshotOf(context, repository, restore)
   await requireProvenWriter(context, repository, entry, how)
-  const { view } = await repository.loadView(signal)
+  const { view } = await loadWholeView(repository, signal)
   const { selection } = restore
   const found = await collectGrantKeys({ repository, view, keys, snapshot, selection, signal })
   if (found.selected.length === 0)

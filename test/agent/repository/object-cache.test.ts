@@ -24,7 +24,7 @@ async function engineWithRuns(): Promise<Engine> {
 }
 
 describe('a run with copies', () => {
-  test('that finds nothing changed makes two puts and six other requests, however long the history', async () => {
+  test('that finds nothing changed makes two puts and seven other requests, however long the history', async () => {
     const engine = await engineWithRuns()
     engine.pass()
     await engine.backup({ repository: await openWithCopies(engine) })
@@ -35,7 +35,7 @@ describe('a run with copies', () => {
     expect(puts).toHaveLength(2)
     // The fixture opens the repository once more for itself.
     const own = ['get repository', 'list rosters/']
-    const run = ['list lists/', 'list snapshots/', 'list index/', 'list lists/']
+    const run = ['list lists/', 'list snapshots/', 'list index/', 'list packs/', 'list lists/']
     expect(others.map(({ operation, name }) => `${operation} ${name}`)).toEqual([...own, ...own, ...run])
   })
 
