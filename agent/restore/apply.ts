@@ -199,7 +199,9 @@ export class Applier {
     if (entry === undefined) return
     try {
       const problems = setMetadata(this.#fs, this.#tree.descriptor(directory), HERE, entry, directory.existed)
-      this.#report.metadata(directory.walk.path, problems)
+      // What only leads to the selection was never asked for: that its owner needs more rights leaves nothing of the selection behind.
+      const leadsOnly = entry.passage === true || !directory.walk.selected
+      this.#report.metadata(directory.walk.path, leadsOnly ? problems.filter((problem) => !isOfRights(problem)) : problems)
     } catch (error) {
       this.#refused(directory.walk.path, error)
     }
@@ -416,4 +418,9 @@ function openExisting(fs: FileSystem, at: Descriptor, name: Buffer, ours: boolea
     fs.setMode(at, name, 0o700)
     return fs.open(at, name, 'directory')
   }
+}
+
+/** Owner, mode or time that this user's rights do not allow to be set. */
+function isOfRights({ code, errno }: MetadataProblem): boolean {
+  return code !== 'attribute' && errno === 'EPERM'
 }

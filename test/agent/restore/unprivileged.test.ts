@@ -91,3 +91,27 @@ test.skipIf(!asRoot)('as another user: content, modes and times come back, owner
   expect(again).toMatchObject({ files: 0, beside: 0 })
   expect(namesIn(target)).toEqual(names)
 })
+
+test.skipIf(!asRoot)('one’s own files below directories of root come back without a problem', async () => {
+  const folder = work.make()
+  const [storage, target] = [join(folder, 'store'), join(folder, 'target')]
+  const mine = { uid: NOBODY, gid: NOBODY }
+  const store = await openDirectoryStore(storage, { create: true })
+  const passage = { uid: 0, gid: 0, mode: 0o2755, passage: true } as const
+  const me = directory({ note: file('mine', { ...mine, mode: 0o600 }) }, { ...mine, mode: 0o750 })
+  await buildRepository({ store, seed: 'passages', tree: directory({ home: directory({ me }, passage) }, passage) })
+  await store.close()
+  mkdirSync(target)
+  chownSync(target, NOBODY, NOBODY)
+  await promisify(execFile)('chmod', ['-R', 'a+rX', storage])
+  chmodSync(folder, 0o755)
+  const random = seededRandom('passages')
+  const [root, domain] = [random.bytes(32).toString('hex'), random.bytes(16).toString('hex')]
+  const { stdout } = await promisify(execFile)('sh', [launcher, program, storage, root, domain, target, String(NOBODY)], {
+    env: { PATH: process.env['PATH'], NODE_COMPILE_CACHE: '' },
+  })
+  expect(JSON.parse(stdout)).toMatchObject({ uid: NOBODY, files: 1, failed: 0, problems: [] })
+  // Set-gid without its group would give away what was not asked for.
+  expect(lstatSync(join(target, 'home')).mode & 0o7777).toBe(0o755)
+  expect(readFileSync(join(target, 'home/me/note'), 'utf8')).toBe('mine')
+})
