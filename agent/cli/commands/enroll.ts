@@ -30,7 +30,8 @@ export function define(command: Command, start: Start): void {
       'after',
       `
 The appliance's own configuration says what may be backed up and where restores may go. It is agent.json in
-HOLDFAST_AGENT_DIR, or /etc/holdfast/agent.json; for example:
+HOLDFAST_AGENT_DIR, or /etc/holdfast/agent.json, or where HOLDFAST_AGENT_CONFIG says. The agent's directory must
+belong to this user alone (chmod 700). For example:
 ${AGENT_CONFIG_EXAMPLE.replace(/^/gm, '  ')}
 Example:
   $ holdfast enroll hf1-… --server https://backup.example:8443 --domain abcd-efgh-…`,
