@@ -9,7 +9,8 @@ type Counts = Readonly<Record<string, number>>
 
 /** Undefined where the command has said everything already. */
 export function renderSummary(summary: Summary, { quiet, style }: RenderOptions): Rendered {
-  if (summary.result === 'failed' || summary.result === 'interrupted') return undefined
+  // With a code it ended with an error, which said it: its numbers are of something that did not come about.
+  if (summary.code !== undefined || summary.result === 'failed' || summary.result === 'interrupted') return undefined
   const lines =
     summary.command === 'status'
       ? statusLines(summary, style.stdout)

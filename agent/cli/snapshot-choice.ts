@@ -11,7 +11,7 @@ export function sayRefused(context: Context, listing: SnapshotListing): void {
     context.report.say({ event: 'problem', path: name, code: error.code, message: error.message })
 }
 
-/** Throws `not-found` where none is meant, `usage` where the prefix is of several. */
+/** Throws `not-found` where none is meant, `usage` where the prefix is of several, `damaged` where a snapshot that may be the latest does not open. */
 export async function chooseSnapshot(context: Context, repository: Repository, text: string): Promise<OpenedSnapshot> {
   const wanted = text.toLowerCase()
   if (wanted !== 'latest' && !/^[0-9a-f]{1,32}$/.test(wanted))
@@ -20,6 +20,13 @@ export async function chooseSnapshot(context: Context, repository: Repository, t
   const { snapshots } = listing
   if (wanted === 'latest') {
     sayRefused(context, listing)
+    // One that does not open may be the latest: an older one in its place would bring old files back as if they were the last.
+    const unopened = listing.refused.length
+    if (unopened > 0)
+      throw new HoldfastError(
+        'damaged',
+        `which snapshot is the latest cannot be told: ${unopened} of them ${unopened === 1 ? 'does' : 'do'} not open; name one by its id (holdfast snapshots)`,
+      )
     const latest = snapshots.at(-1)
     if (latest === undefined) throw new HoldfastError('not-found', `there is no snapshot at ${repository.store.location} yet`)
     return latest

@@ -233,6 +233,31 @@ describe('a store that keeps what it is told to remove', () => {
       expect(only(events, 'notice').some(({ message }) => message.includes('keeps versions'))).toBe(true)
       expect([...s3.objects.keys()].some((key) => key.includes('/keys/'))).toBe(false)
       const directory = summary.place!
+  it('of a snapshot leaves open which is the latest, and every other can still be named', async () => {
+    const damagedId = (await place.json(['backup', 'source', '--force'])).summary.snapshotId!
+    const names = readdirSync(join(place.repo, 'snapshots'), { recursive: true, encoding: 'utf8' })
+    const object = join(
+      place.repo,
+      'snapshots',
+      names.find((name) => name.endsWith(damagedId))!,
+    )
+    const before = readFileSync(object)
+    const changed = Buffer.from(before)
+    changed[changed.length - 5]! ^= 1
+    replace(object, changed)
+    await refuses(
+      ['ls', 'latest'],
+      4,
+      'damaged',
+      /which snapshot is the latest cannot be told: 1 of them does not open; name one by its id/,
+    )
+    await refuses(['restore', 'latest', '--target', place.path('older')], 4, 'damaged', /latest cannot be told/)
+    expect(existsSync(place.path('older'))).toBe(false)
+    expect((await place.json(['ls', snapshotId])).code).toBe(0)
+    replace(object, before)
+    expect((await place.json(['ls', 'latest'])).code).toBe(0)
+  })
+
       expect(statSync(directory).mode & 0o777).toBe(0o700)
       expect((await place.json(['backup', 'source'], { env })).code).toBe(0)
       expect((await place.json(['snapshots'], { env })).summary).toMatchObject({ exitCode: 0, counts: { snapshots: 1 } })
