@@ -136,10 +136,21 @@ async function refuseExisting(context: Context, store: Store): Promise<void> {
   try {
     await readDescription(store, context.signal)
   } catch (error) {
-    if (isHoldfastError(error, 'no-repository')) return
+    if (isHoldfastError(error, 'no-repository')) return refuseRemains(context, store)
     throw error
   }
   throw new HoldfastError('already-exists', `there is a repository at ${store.location} already; nothing was changed`)
+}
+
+/** Objects without a description may be a repository that lost it: with a new one beside them nobody could tell whose they are. */
+async function refuseRemains(context: Context, store: Store): Promise<void> {
+  for (const prefix of ['keys/', 'snapshots/', 'sessions/', 'index/', 'packs/'])
+    for await (const page of store.list(prefix, { signal: context.signal }))
+      if (page.length > 0)
+        throw new HoldfastError(
+          'already-exists',
+          `remains of another repository are at ${store.location} (${prefix} holds objects, but there is no description); nothing was changed. Put its 'repository' object back, or choose another place`,
+        )
 }
 
 /** Puts the wraps where they belong, durably. What it gives back takes them away again. */

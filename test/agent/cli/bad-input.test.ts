@@ -118,6 +118,17 @@ describe('what is not there or does not fit', () => {
     try {
       s3.setFaults(() => ({ kind: 'answer', status: 403, code: 'AccessDenied' }))
       const { summary } = await place.json(['snapshots'], { env: { ...env, HOLDFAST_REPO: `s3:${s3.endpoint}/${s3.bucket}` } })
+  it('is what remains of a repository without its description: init leaves it alone', async () => {
+    const file = join(place.repo, 'repository')
+    const before = readFileSync(file)
+    const keys = readdirSync(join(place.repo, 'keys'))
+    rmSync(file)
+    await refuses(['init'], 1, 'already-exists', /remains of another repository.*nothing was changed/)
+    expect(existsSync(file)).toBe(false)
+    expect(readdirSync(join(place.repo, 'keys'))).toEqual(keys)
+    replace(file, before)
+  })
+
       expect(summary).toMatchObject({ exitCode: 14, code: 'store-refused' })
     } finally {
       await s3.stop()
