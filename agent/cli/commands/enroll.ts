@@ -1,6 +1,6 @@
 // `holdfast enroll CODE`: both halves of taking up an appliance. The code pins the server; the domain bundle is accepted only for the domain whose
 // fingerprint was given; and before anything is kept, the store is tried out with the appliance's own credentials.
-import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { HoldfastError, printable } from '@holdfast/shared/errors.ts'
 import type { Command } from 'commander'
 import { AGENT_CONFIG_EXAMPLE, type AgentConfig } from '../../daemon/agent-config.ts'
 import { agentState, loadAgent } from '../../daemon/agent-state.ts'
@@ -42,6 +42,7 @@ Example:
 async function run(context: Context, code: string | undefined, flags: EnrollFlags): Promise<Outcome> {
   const { report, clock, random, signal } = context
   if (context.dryRun) throw new HoldfastError('usage', 'enrolment uses up the code, so there is no dry run of it')
+  if (flags.domain !== undefined) requireFingerprint(flags.domain)
   const { config } = readAgentConfig(context)
   const directory = openAgentDirectory(context, code !== undefined)
   try {
@@ -81,6 +82,15 @@ async function run(context: Context, code: string | undefined, flags: EnrollFlag
   } finally {
     directory.close()
   }
+}
+
+/** Before the code is used up: a fingerprint that can be none would leave an appliance that waits for a domain which is not. */
+function requireFingerprint(text: string): void {
+  if (!/^[a-z2-7]{4}(?:[\s-]?[a-z2-7]{4}){7}$/i.test(text.trim()))
+    throw new HoldfastError(
+      'usage',
+      `--domain '${printable(text.slice(0, 80))}' is no fingerprint: it has eight groups of four letters a-z or digits 2-7 (holdfast domain fingerprint)`,
+    )
 }
 
 /** The stores of the configuration, tried out as a thief of its credentials would. */

@@ -87,6 +87,13 @@ describe('what is not understood', () => {
     await refuses(['records', '/x'], 2, 'usage', /HOLDFAST_TOKEN/, { HOLDFAST_SERVER: 'http://127.0.0.1:1' })
     await refuses(['grant', 'something'], 2, 'usage', /rst_/)
     await refuses(['enroll', 'hf1-x', '--server', 'http://127.0.0.1:1'], 2, 'bad-config', /agent\.json cannot be read/)
+    for (const domain of ['abcd-efgh', 'abcd-'.repeat(8), `${'abcd-'.repeat(7)}abc1`])
+      await refuses(
+        ['enroll', 'hf1-x', '--domain', domain, '--server', 'http://127.0.0.1:1'],
+        2,
+        'usage',
+        /is no fingerprint: it has eight groups/,
+      )
     await refuses(['status'], 1, 'not-found', /not enrolled/)
   })
 })
