@@ -52,6 +52,8 @@ function worst(errors: readonly HoldfastError[], what: string): HoldfastError {
   const rank = (error: HoldfastError): number =>
     !isVerdict(error) ? 0 : error.code === 'grant-required' ? 1 : error.code === 'wrong-key' ? 2 : error.code === 'damaged' ? 3 : 4
   const first = errors.toSorted((a, b) => rank(a) - rank(b))[0]
+  // A pack that an index file names and the store lacks is damage, not a thing that nobody ever stored.
+  if (first?.code === 'not-found') return new HoldfastError('damaged', `${what} is lost: ${first.message}`, { cause: first })
   return (
     first ??
     new HoldfastError('not-found', `${what} is in no index file: run 'holdfast check', which also looks for it in the packs themselves`)

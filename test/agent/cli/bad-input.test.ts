@@ -229,6 +229,7 @@ describe('damage', () => {
     rmSync(pack)
     const lost = await place.json(['check'])
     expect(lost.summary).toMatchObject({ result: 'damaged', exitCode: 4 })
+    await refuses(['dump', snapshotId, join(source, 'a.txt'), '-o', place.path('lost')], 4, 'damaged', /is lost/)
     writeFileSync(pack, before)
   })
 
