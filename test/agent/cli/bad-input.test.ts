@@ -118,13 +118,6 @@ describe('what is not there or does not fit', () => {
     replace(file, before)
   })
 
-  it('is a store that cannot be reached: 14, or that refuses: 14', async () => {
-    const [port] = await freePorts(1)
-    const env = { AWS_ACCESS_KEY_ID: 'a', AWS_SECRET_ACCESS_KEY: 'b' }
-    const s3 = await startFakeS3({ now: () => Date.now() })
-    try {
-      s3.setFaults(() => ({ kind: 'answer', status: 403, code: 'AccessDenied' }))
-      const { summary } = await place.json(['snapshots'], { env: { ...env, HOLDFAST_REPO: `s3:${s3.endpoint}/${s3.bucket}` } })
   it('is what remains of a repository without its description: init leaves it alone', async () => {
     const file = join(place.repo, 'repository')
     const before = readFileSync(file)
@@ -136,6 +129,13 @@ describe('what is not there or does not fit', () => {
     replace(file, before)
   })
 
+  it('is a store that cannot be reached: 14, or that refuses: 14', async () => {
+    const [port] = await freePorts(1)
+    const env = { AWS_ACCESS_KEY_ID: 'a', AWS_SECRET_ACCESS_KEY: 'b' }
+    const s3 = await startFakeS3({ now: () => Date.now() })
+    try {
+      s3.setFaults(() => ({ kind: 'answer', status: 403, code: 'AccessDenied' }))
+      const { summary } = await place.json(['snapshots'], { env: { ...env, HOLDFAST_REPO: `s3:${s3.endpoint}/${s3.bucket}` } })
       expect(summary).toMatchObject({ exitCode: 14, code: 'store-refused' })
     } finally {
       await s3.stop()
@@ -233,25 +233,6 @@ describe('damage', () => {
     writeFileSync(pack, before)
   })
 
-  it('of a key object blocks no other key', async () => {
-    writeFileSync(join(place.repo, 'keys', '0'.repeat(32)), 'rubbish')
-    expect((await place.json(['snapshots'])).code).toBe(0)
-    const { events } = await place.json(['key', 'list'])
-    expect(only(events, 'key').map(({ usable }) => usable)).toContain(false)
-    expect((await place.json(['key', 'remove', '0'.repeat(32)])).code).toBe(0)
-  })
-})
-
-describe('a store that keeps what it is told to remove', () => {
-  it('never gets a wrap of the root: the keys stand in a directory here', async () => {
-    const s3 = await startFakeS3({ versioning: 'Enabled', now: () => Date.now() })
-    const env = { AWS_ACCESS_KEY_ID: 'a', AWS_SECRET_ACCESS_KEY: 'b', HOLDFAST_REPO: `s3:${s3.endpoint}/${s3.bucket}/one` }
-    try {
-      const { summary, events } = await place.json(['init'], { env })
-      expect(summary).toMatchObject({ exitCode: 0, details: { keys: 'directory', enrolled: false } })
-      expect(only(events, 'notice').some(({ message }) => message.includes('keeps versions'))).toBe(true)
-      expect([...s3.objects.keys()].some((key) => key.includes('/keys/'))).toBe(false)
-      const directory = summary.place!
   it('of a snapshot leaves open which is the latest, and every other can still be named', async () => {
     const damagedId = (await place.json(['backup', 'source', '--force'])).summary.snapshotId!
     const names = readdirSync(join(place.repo, 'snapshots'), { recursive: true, encoding: 'utf8' })
@@ -277,6 +258,25 @@ describe('a store that keeps what it is told to remove', () => {
     expect((await place.json(['ls', 'latest'])).code).toBe(0)
   })
 
+  it('of a key object blocks no other key', async () => {
+    writeFileSync(join(place.repo, 'keys', '0'.repeat(32)), 'rubbish')
+    expect((await place.json(['snapshots'])).code).toBe(0)
+    const { events } = await place.json(['key', 'list'])
+    expect(only(events, 'key').map(({ usable }) => usable)).toContain(false)
+    expect((await place.json(['key', 'remove', '0'.repeat(32)])).code).toBe(0)
+  })
+})
+
+describe('a store that keeps what it is told to remove', () => {
+  it('never gets a wrap of the root: the keys stand in a directory here', async () => {
+    const s3 = await startFakeS3({ versioning: 'Enabled', now: () => Date.now() })
+    const env = { AWS_ACCESS_KEY_ID: 'a', AWS_SECRET_ACCESS_KEY: 'b', HOLDFAST_REPO: `s3:${s3.endpoint}/${s3.bucket}/one` }
+    try {
+      const { summary, events } = await place.json(['init'], { env })
+      expect(summary).toMatchObject({ exitCode: 0, details: { keys: 'directory', enrolled: false } })
+      expect(only(events, 'notice').some(({ message }) => message.includes('keeps versions'))).toBe(true)
+      expect([...s3.objects.keys()].some((key) => key.includes('/keys/'))).toBe(false)
+      const directory = summary.place!
       expect(statSync(directory).mode & 0o777).toBe(0o700)
       expect((await place.json(['backup', 'source'], { env })).code).toBe(0)
       expect((await place.json(['snapshots'], { env })).summary).toMatchObject({ exitCode: 0, counts: { snapshots: 1 } })
