@@ -14,7 +14,8 @@ import type { View } from '../repository/view.ts'
 import { loadWholeView } from '../repository/whole-view.ts'
 import { type AtEnd, createAtEnd } from './at-end.ts'
 import type { BackupLimits, BackupOptions, BackupResult, BackupSummary } from './backup-types.ts'
-import { createKnownIds, DURABLE, FIRST_SEGMENT, type KnownIds } from './known-ids.ts'
+import { createKnownIds, FIRST_SEGMENT, type KnownIds } from './known-ids.ts'
+import { SEGMENTS_PER_WORKER } from './file-worker.ts'
 import { readLeftovers, wholeNodes } from './leftovers.ts'
 import { type ClosedPack, countBlobs, createPackSpool } from './pack-spool.ts'
 import { type ReadSource, readSource, type SourceCounts } from './read-source.ts'
@@ -35,6 +36,8 @@ export const DEFAULT_LIMITS: BackupLimits = {
   spoolBytes: 512 * 1024 * 1024,
 }
 const NO_HASH = Buffer.alloc(32)
+/** The worker number under which segments of packs that no index file names are numbered. */
+const FOUND = 28
 
 /** What is kept of a durable pack until an index file names it: its footer as bytes, since a run may have hundreds of thousands of blobs. */
 type DurablePack = {
@@ -94,7 +97,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   const series = tokens.series(keys.writer.id, source.label)
   await refuseUnknownLists(options)
   const previous = await previousSnapshot(options, series)
-  const { view, refused, gone, unindexed } = await loadWholeView(repository, signal)
+  const { indexed: view, refused, gone, unindexed } = await loadWholeView(repository, signal)
   for (const { error } of refused) options.onNotice?.(error.message)
   if (gone.size > 0)
     options.onNotice?.(`${gone.size} packs are gone from the store or cut: what was in them is stored again where the source still has it`)
@@ -145,8 +148,13 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   // Packs of this writer that no index file names count, and this run's index file names them.
   const found = unindexed.filter(({ footer }) => footer.writerId.equals(keys.writer.id) && !inSpool.has(footer.ref.random))
   const isWhole = wholeNodes([...leftovers.durable, ...found].map(({ footer }) => footer).concat(resumed.map(footerOf)))
+  let nextFound = FOUND * SEGMENTS_PER_WORKER
   for (const { footer, footerObject, bytes } of found) {
-    takeOver(known, footer, isWhole, () => DURABLE)
+    // Under numbers, as with the spool's: who made them may have ended before it told of a file in them.
+    const segments = footer.segments.map(() => nextFound++)
+    takeOver(known, footer, isWhole, (segment) => segments[segment]! + FIRST_SEGMENT)
+    for (const segment of segments) durableSegments.add(segment)
+    transmissions.packDurable({ segments })
     newPacks.push({ ref: footer.ref, bytes, blobs: countBlobs(footer), chunks: 0, footerObject })
   }
   for (const pack of leftovers.durable) {

@@ -8,6 +8,8 @@ import { createView, type View } from './view.ts'
 
 export type WholeView = {
   readonly view: View
+  /** The part of the view that index files tell of. */
+  readonly indexed: View
   /** Index files and packs that do not open, by name. */
   readonly refused: readonly { readonly name: string; readonly error: HoldfastError }[]
   /** Random parts of the names of packs that are named by an index file and are not there, or not as long as they should be. */
@@ -49,5 +51,5 @@ export async function loadWholeView(repository: Repository, signal?: AbortSignal
       ...indexFromFooters(unindexed.slice(i, i + PACKS_PER_FILE)),
       ref: { session: '0'.repeat(32), random: i.toString(16).padStart(32, '0') },
     })
-  return { view: extra.length === 0 ? view : createView([...view.files, ...extra]), refused: all, gone, unindexed }
+  return { view: extra.length === 0 ? view : createView([...view.files, ...extra]), indexed: view, refused: all, gone, unindexed }
 }

@@ -62,7 +62,7 @@ describe('a series', () => {
     expect(run.summary).toMatchObject({ chunksNew: 0, packs: 0 })
   })
 
-  test('goes on after an index file was damaged: it is named, and what it alone told of is stored again', async () => {
+  test('goes on after an index file was damaged: it is named, and what it alone told of is found by the footers and indexed again', async () => {
     const engine = await makeEngine()
     writeFile(engine, '/src/file', fixtureRandom('index').bytes(20_000))
     engine.pass()
@@ -75,7 +75,7 @@ describe('a series', () => {
     engine.pass()
     const run = await engine.backup()
     expect(run.notices.join()).toContain('damaged')
-    expect(run.summary.chunksNew).toBeGreaterThan(0)
+    expect(run.summary.chunksNew).toBe(0)
     engine.bucket.tamper(name!, () => undefined)
     const reader = engine.reader()
     expect(reader.tree(reader.snapshots[1]!)).toEqual(engine.source())
