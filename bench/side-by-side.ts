@@ -1,4 +1,4 @@
-// Holdfast beside restic and borg from the host, in turn, on the same input: `sh bin/node-run bench/side-by-side.ts PATH [--rounds N] [--out FILE]`.
+// Holdfast beside restic and borg from the host, in turn, on the same input: `sh bin/node-run bench/side-by-side.ts PATH [--rounds N] [--tools A,B] [--out FILE]`.
 // Measures first backup, unchanged run, forced re-read and restore, each as a whole process; wall time, CPU time, peak memory and repository size. A
 // round counts only if the restored tree equals the source (diff -r --no-dereference). Peers are whatever the host has on PATH.
 import { spawn, spawnSync } from 'node:child_process'
@@ -132,10 +132,14 @@ const median = (values: readonly number[]): number => [...values].sort((a, b) =>
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { rounds: { type: 'string', default: '3' }, out: { type: 'string' } },
+  options: {
+    rounds: { type: 'string', default: '3' },
+    tools: { type: 'string', default: 'holdfast,restic,borg' },
+    out: { type: 'string' },
+  },
 })
 const source = resolve(positionals[0] ?? '/usr/share')
-const tools = TOOLS.filter((tool) => tool.version !== '')
+const tools = TOOLS.filter((tool) => tool.version !== '' && values.tools.split(',').includes(tool.name))
 const results: Record<string, { steps: Record<Step, Measured[]>; repositoryMB: number[] }> = {}
 for (const tool of tools) results[tool.name] = { steps: { first: [], unchanged: [], forced: [], restore: [] }, repositoryMB: [] }
 for (let round = 1; round <= Number(values.rounds); round++) {
