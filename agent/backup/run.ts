@@ -15,6 +15,7 @@ import { loadWholeView } from '../repository/whole-view.ts'
 import { type AtEnd, createAtEnd } from './at-end.ts'
 import type { BackupLimits, BackupOptions, BackupResult, BackupSummary } from './backup-types.ts'
 import { createKnownIds, FIRST_SEGMENT, type KnownIds } from './known-ids.ts'
+import { release } from '../repository/release.ts'
 import { SEGMENTS_PER_WORKER } from './file-worker.ts'
 import { readLeftovers, wholeNodes } from './leftovers.ts'
 import { type ClosedPack, countBlobs, createPackSpool } from './pack-spool.ts'
@@ -215,6 +216,8 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
       onSegment: (segment) => {
         handed.add(segment.number)
         packs.add('data', segment)
+        // It is in the spool now; waiting for the collector would let many of these stand.
+        release(segment.body)
         if (uploader.waitingBytes() >= limits.spoolBytes) return room()
       },
     })
