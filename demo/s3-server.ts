@@ -10,7 +10,7 @@ import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { systemClock } from '@holdfast/shared/clock.ts'
-import { LazyS3Client } from '../agent/store/s3-client.ts'
+import { LazyS3Client } from '@holdfast/shared/store/s3-client.ts'
 import { freePorts } from '../test/_support/ports.ts'
 
 const run = promisify(execFile)

@@ -62,7 +62,7 @@ describe('imports', () => {
 describe('one module stands between the product and', () => {
   test.each([
     { what: 'native calls', packages: /^koffi$/, modules: /^agent\/file-system\/libc\.ts$/ },
-    { what: 'the S3 client', packages: /^@(?:aws-sdk|smithy|aws-crypto)\//, modules: /^agent\/store\/s3-client\.ts$/ },
+    { what: 'the S3 client', packages: /^@(?:aws-sdk|smithy|aws-crypto)\//, modules: /^shared\/store\/s3-client\.ts$/ },
     { what: 'Redis', packages: /^(?:bullmq|ioredis)$/, modules: /^server\/queues\/bullmq-queue\.ts$/ },
     { what: 'BLAKE3', packages: /^(?:@napi-rs\/blake-hash|blake3.*)$/, modules: /^agent\/repository\/blake3\.ts$/ },
     { what: 'SQLite', packages: /^node:sqlite$/, modules: /^server\/records\/sqlite\/[\w-]+\.ts$/ },

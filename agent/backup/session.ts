@@ -5,7 +5,7 @@ import { encodeSessionEntry, sessionEntry } from '../keys/domain.ts'
 import type { SessionEntry, WriteKeys } from '../keys/keys.ts'
 import { ByteWriter } from '../repository/bytes.ts'
 import { sealBox } from '../repository/structure-box.ts'
-import type { Store } from '../store/store.ts'
+import type { Store } from '@holdfast/shared/store/store.ts'
 
 export type Session = { readonly id: string; readonly key: Buffer; readonly entry: SessionEntry; readonly startedAt: number }
 

@@ -4,7 +4,7 @@ import { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { Descriptor, FileSystem } from '../file-system/file-system.ts'
 import { type ObjectRef, packName } from '../repository/layout.ts'
 import { TRAILER_BYTES } from '../repository/pack.ts'
-import type { Store } from '../store/store.ts'
+import type { Store } from '@holdfast/shared/store/store.ts'
 import type { ClosedPack } from './pack-spool.ts'
 
 export function footerName(ref: ObjectRef): Buffer {

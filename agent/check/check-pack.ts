@@ -1,7 +1,7 @@
 // Whether the bytes of one pack are those that were stored, without any content key: the hash over everything before the trailer, and the
 // hash of every sealed segment. Reads the pack once, a few megabytes at a time.
 import { HoldfastError } from '@holdfast/shared/errors.ts'
-import type { ObjectInfo } from '../store/store.ts'
+import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
 import { blake3 } from '../repository/blake3.ts'
 import { readFooter } from '../repository/footer-reader.ts'
 import { type ObjectRef, packName } from '../repository/layout.ts'

@@ -3,7 +3,7 @@
 import { HoldfastError, printable } from '@holdfast/shared/errors.ts'
 import * as c from '@holdfast/shared/protocol/common.ts'
 import { z } from 'zod'
-import { parseLocation } from '../store/location.ts'
+import { parseLocation } from '@holdfast/shared/store/location.ts'
 import type { ExcludeRules } from '../backup/backup-types.ts'
 
 export const AGENT_CONFIG_BYTES_MAX = 1024 * 1024

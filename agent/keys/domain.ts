@@ -3,7 +3,7 @@
 import type { Random } from '@holdfast/shared/random.ts'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { ReadKeys, SessionEntry, StructureKeys, WriteKeys, Writer } from './keys.ts'
-import { LruMap } from './lru-map.ts'
+import { LruMap } from '@holdfast/shared/lru-map.ts'
 import { hkdf, hmac, requireLength, signerFromSeed } from './primitives.ts'
 import type { Signer } from './primitives.ts'
 import { openSealed, SEAL_OVERHEAD, sealTo, xwingKeyPair } from './xwing.ts'

@@ -4,7 +4,7 @@ import { createCipheriv, createDecipheriv, createHash, createHmac, createPrivate
 import type { KeyObject } from 'node:crypto'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { signingKey, verifyingKey, verifySignature } from '@holdfast/shared/signing.ts'
-import { LruMap } from './lru-map.ts'
+import { LruMap } from '@holdfast/shared/lru-map.ts'
 
 const ZERO_NONCE = Buffer.alloc(12)
 const TAG_LENGTH = 16

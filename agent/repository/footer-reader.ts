@@ -1,6 +1,6 @@
 // Packs' footers, which are the truth about what a pack holds: read one, or make a view of all of them where index files are missing.
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
-import type { ObjectInfo } from '../store/store.ts'
+import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
 import { INDEX_BLOB_BYTES, type IndexedSegment, type IndexFile, type PackInIndex } from './index-file.ts'
 import { HEADER_BYTES, LIMITS, type ObjectRef, packName } from './layout.ts'
 import { decodeFooter, decodeTrailer, type PackFooter, type PackTrailer, TRAILER_BYTES } from './pack.ts'

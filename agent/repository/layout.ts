@@ -1,6 +1,6 @@
 // Names, types, the common header and the limits of repository format 1 (FORMAT.md sections 2 and 11).
 import { HoldfastError } from '@holdfast/shared/errors.ts'
-import type { ObjectName } from '../store/store.ts'
+import type { ObjectName } from '@holdfast/shared/store/store.ts'
 import { ByteReader } from './bytes.ts'
 
 export const FORMAT_VERSION = 1

@@ -2,7 +2,7 @@
 // the fetch; a copy that does not open is fetched anew. The store's listing says what exists: a copy of what is no longer listed is dropped.
 import type { Descriptor, FileSystem } from '../file-system/file-system.ts'
 import { FileError } from '../file-system/file-system.ts'
-import type { ObjectName } from '../store/store.ts'
+import type { ObjectName } from '@holdfast/shared/store/store.ts'
 
 export type ObjectCache = {
   /** The copy of an object of exactly `bytes` bytes. */

@@ -4,7 +4,7 @@
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { segmentKeyOf } from '../keys/domain.ts'
 import type { ReadKeys, StructureKeys } from '../keys/keys.ts'
-import type { Store } from '../store/store.ts'
+import type { Store } from '@holdfast/shared/store/store.ts'
 import { blake3 } from './blake3.ts'
 import { ByteCache } from './byte-cache.ts'
 import type { PackRow } from './index-file.ts'

@@ -9,7 +9,7 @@ import { CWD, FileError, type FileSystem } from '../../agent/file-system/file-sy
 import { rootKeys, type RootKeys } from '../../agent/keys/domain.ts'
 import type { WriteKeys } from '../../agent/keys/keys.ts'
 import { type Chunking, createRepository, openRepository } from '../../agent/repository/repository.ts'
-import type { PutBody, Store } from '../../agent/store/store.ts'
+import type { PutBody, Store } from '@holdfast/shared/store/store.ts'
 import { describe, plainReader, type PlainReader, type Tree } from './plain-reader.ts'
 import { seededRandom } from './seeded-random.ts'
 import { simulatedClock, type SimulatedClock } from './simulated-clock.ts'

@@ -1,6 +1,6 @@
 // A store in memory that counts what is asked of it and can be made to fail, lie or lose objects: for tests of readers.
 import { HoldfastError } from '@holdfast/shared/errors.ts'
-import type { ObjectInfo, Store } from '../../agent/store/store.ts'
+import type { ObjectInfo, Store } from '@holdfast/shared/store/store.ts'
 
 export type MemoryStore = Store & {
   readonly objects: Map<string, Buffer>

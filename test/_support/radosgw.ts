@@ -1,7 +1,7 @@
 // A real S3 server for tests: a fresh Ceph RADOS Gateway on loopback, fetched where it is missing (printed first).
 import { createHash, createHmac } from 'node:crypto'
 import { isoTime, systemClock } from '@holdfast/shared/clock.ts'
-import type { S3Credentials } from '../../agent/store/location.ts'
+import type { S3Credentials } from '@holdfast/shared/store/location.ts'
 import type { S3Server, S3ServerOptions } from '../../demo/s3-server.ts'
 import { provideCeph, startS3Server } from '../../demo/s3-server.ts'
 

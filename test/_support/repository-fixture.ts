@@ -28,7 +28,7 @@ import type { View } from '../../agent/repository/view.ts'
 import { createCompressor } from '../../agent/repository/zstd.ts'
 import { encodeSessionEntry, rootKeys, type RootKeys, sessionEntry } from '../../agent/keys/domain.ts'
 import type { SessionEntry } from '../../agent/keys/keys.ts'
-import type { Store } from '../../agent/store/store.ts'
+import type { Store } from '@holdfast/shared/store/store.ts'
 import { seededRandom } from './seeded-random.ts'
 
 type Meta = {

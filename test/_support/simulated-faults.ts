@@ -3,7 +3,7 @@
 import type { ErrorCode } from '@holdfast/shared/errors.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import { randomBelow } from '@holdfast/shared/random.ts'
-import type { ObjectName } from '../../agent/store/store.ts'
+import type { ObjectName } from '@holdfast/shared/store/store.ts'
 
 export type StoreOperation = 'put' | 'get' | 'getRange' | 'head' | 'list' | 'remove' | 'overwrite'
 

@@ -13,9 +13,9 @@ import {
   requirePrefix,
   throwIfAborted,
   tooLarge,
-} from '../../agent/store/checks.ts'
-import { localFileError } from '../../agent/store/directory-errors.ts'
-import type { ObjectInfo, ObjectName, PutBody, Store, StoreDiagnostics } from '../../agent/store/store.ts'
+} from '@holdfast/shared/store/checks.ts'
+import { localFileError } from '@holdfast/shared/store/directory-errors.ts'
+import type { ObjectInfo, ObjectName, PutBody, Store, StoreDiagnostics } from '@holdfast/shared/store/store.ts'
 import type { Fault, FaultPlan, StoreCall, StoreOperation } from './simulated-faults.ts'
 import { noFaults, SimulatedCrash } from './simulated-faults.ts'
 

@@ -1,4 +1,4 @@
-// The one suite that every store must pass: it holds each implementation to the text of agent/store/store.ts.
+// The one suite that every store must pass: it holds each implementation to the text of shared/store/store.ts.
 import { createHash, randomFillSync } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { ErrorCode } from '@holdfast/shared/errors.ts'
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
-import type { ObjectInfo, PutBody, Store } from '../../agent/store/store.ts'
+import type { ObjectInfo, PutBody, Store } from '@holdfast/shared/store/store.ts'
 
 export type ContractTarget = {
   /** A fresh, empty store. */

@@ -2,7 +2,7 @@
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { Command } from 'commander'
 import { readDescription } from '../../repository/repository.ts'
-import { judgeCapabilities, probeStore, requireSuitable } from '../../store/capabilities.ts'
+import { judgeCapabilities, probeStore, requireSuitable } from '@holdfast/shared/store/capabilities.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { formatTime } from '../format.ts'
 import { withStore } from '../open.ts'

@@ -8,7 +8,7 @@ import { collectBundle, enroll, agentFingerprintOf } from '../../daemon/enroll.t
 import { httpTransport, parseServerUrl } from '../../daemon/http-transport.ts'
 import { storeOpener } from '../../daemon/parts.ts'
 import { serverClient } from '../../daemon/server-client.ts'
-import { judgeCapabilities, probeStore, requireSuitable } from '../../store/capabilities.ts'
+import { judgeCapabilities, probeStore, requireSuitable } from '@holdfast/shared/store/capabilities.ts'
 import { readAgentConfig } from '../agent-config-file.ts'
 import { openAgentDirectory } from '../enrolled-agent.ts'
 import type { Context, Outcome, Start } from '../context.ts'

@@ -7,7 +7,7 @@ import { type KeyObjectInfo, type NamedObject, readKeyObject, type Secret, unloc
 import { makeRecoveryCode, printRecoveryCode } from '../../keys/recovery-code.ts'
 import { readSecret } from '../../keys/secret-source.ts'
 import { readDescription } from '../../repository/repository.ts'
-import type { Store } from '../../store/store.ts'
+import type { Store } from '@holdfast/shared/store/store.ts'
 import { shownText } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { domainDirectoryPath, withKeyFiles } from '../domain-directory.ts'

@@ -4,7 +4,7 @@ import type { Writer } from '../../../agent/keys/keys.ts'
 import { rosterBody, rosterWriter } from '../../../agent/keys/roster.ts'
 import { objectName } from '../../../agent/repository/layout.ts'
 import { sealBox } from '../../../agent/repository/structure-box.ts'
-import type { PutBody } from '../../../agent/store/store.ts'
+import type { PutBody } from '@holdfast/shared/store/store.ts'
 
 /** Name and body of an object that lists these writers as active. */
 export function encodeRoster(keys: RootKeys, writers: readonly Writer[], now: number): [string, PutBody] {

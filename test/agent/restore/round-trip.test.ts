@@ -10,7 +10,7 @@ import { posixFileSystem } from '../../../agent/file-system/posix-file-system.ts
 import { rootKeys } from '../../../agent/keys/domain.ts'
 import { createRepository, DEFAULT_CHUNKING, openRepository } from '../../../agent/repository/repository.ts'
 import { restoreSnapshot, type RestoreOptions } from '../../../agent/restore/restore.ts'
-import { openDirectoryStore } from '../../../agent/store/directory-store.ts'
+import { openDirectoryStore } from '@holdfast/shared/store/directory-store.ts'
 import { buildAwkwardTree } from '../../_support/awkward-tree.ts'
 import { type Folders, folders } from '../../_support/restore-fixture.ts'
 import { seededRandom } from '../../_support/seeded-random.ts'

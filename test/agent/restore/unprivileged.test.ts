@@ -4,7 +4,7 @@ import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync } from 'node:f
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, expect, test } from 'vitest'
-import { openDirectoryStore } from '../../../agent/store/directory-store.ts'
+import { openDirectoryStore } from '@holdfast/shared/store/directory-store.ts'
 import { buildRepository, directory, file, symlink } from '../../_support/repository-fixture.ts'
 import { folders, namesIn } from '../../_support/restore-fixture.ts'
 import { seededRandom } from '../../_support/seeded-random.ts'

@@ -26,7 +26,7 @@ import { rosterBody, rosterWriter } from '../../../../agent/keys/roster.ts'
 import { openSealed, xwingKeyPair } from '../../../../agent/keys/xwing.ts'
 import { createRepository, DEFAULT_CHUNKING, openRepository } from '../../../../agent/repository/repository.ts'
 import { sealBox } from '../../../../agent/repository/structure-box.ts'
-import { openDirectoryStore } from '../../../../agent/store/directory-store.ts'
+import { openDirectoryStore } from '@holdfast/shared/store/directory-store.ts'
 import { startTestServer } from '../../../_support/test-server.ts'
 
 export type Customer = Awaited<ReturnType<typeof makeCustomer>>

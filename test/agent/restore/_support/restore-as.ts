@@ -3,7 +3,7 @@
 import { rootKeys } from '../../../../agent/keys/domain.ts'
 import { openRepository } from '../../../../agent/repository/repository.ts'
 import { restoreSnapshot } from '../../../../agent/restore/restore.ts'
-import { openDirectoryStore } from '../../../../agent/store/directory-store.ts'
+import { openDirectoryStore } from '@holdfast/shared/store/directory-store.ts'
 
 const [location = '', root = '', domain = '', target = '', id = '65534'] = process.argv.slice(2)
 const store = await openDirectoryStore(location)

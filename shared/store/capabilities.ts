@@ -1,9 +1,9 @@
 // Finds out what a store really does, with the credentials at hand, and judges whether a repository can live there.
 // Guesses by vendor go wrong; so everything is tried on objects under `probe/<random>/`, removed again where that is
 // allowed. Write-only credentials that can overwrite would break O10.
-import type { Clock } from '@holdfast/shared/clock.ts'
-import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
-import type { Random } from '@holdfast/shared/random.ts'
+import type { Clock } from '../clock.ts'
+import { HoldfastError, isHoldfastError } from '../errors.ts'
+import type { Random } from '../random.ts'
 import type { ObjectName, Store, StoreDiagnostics } from './store.ts'
 
 export type StoreCapabilities = {

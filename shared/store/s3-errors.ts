@@ -1,6 +1,6 @@
 // What a failed S3 request means: gone, taken, full, refused, or worth another try. Decided by status and code alone:
 // many servers send no message, and texts differ between them.
-import { HoldfastError, messageOf, printable } from '@holdfast/shared/errors.ts'
+import { HoldfastError, messageOf, printable } from '../errors.ts'
 
 export type S3Verdict =
   | { readonly kind: 'not-found' }

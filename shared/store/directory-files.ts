@@ -2,7 +2,7 @@
 import { constants } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import { link, lstat, open, rename } from 'node:fs/promises'
-import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { HoldfastError } from '../errors.ts'
 import { throwIfAborted } from './checks.ts'
 import { errnoOf, localFileError } from './directory-errors.ts'
 import type { ObjectName, PutBody } from './store.ts'

@@ -1,6 +1,6 @@
 // Watches one request: aborts it when the caller cancels or when no byte has moved for too long. A fixed limit on the
 // whole transfer would kill slow lines that work; a stalled one must not hold a run for ever.
-import type { Clock } from '@holdfast/shared/clock.ts'
+import type { Clock } from '../clock.ts'
 
 export class TransferWatch {
   readonly #clock: Clock

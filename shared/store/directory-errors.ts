@@ -1,5 +1,5 @@
 // Turns what the kernel says about a store's directory into the product's errors: full, refused, or not to be reached.
-import { HoldfastError, messageOf, printable } from '@holdfast/shared/errors.ts'
+import { HoldfastError, messageOf, printable } from '../errors.ts'
 
 const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG'])
 const REFUSED = new Set(['EROFS', 'EACCES', 'EPERM', 'ELOOP', 'ENOTDIR', 'EISDIR', 'ENAMETOOLONG', 'EINVAL', 'ENOTSUP', 'EOPNOTSUPP'])

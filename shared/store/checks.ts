@@ -1,5 +1,5 @@
 // What every store checks before it acts, and the errors that every store words alike.
-import { HoldfastError, printable } from '@holdfast/shared/errors.ts'
+import { HoldfastError, printable } from '../errors.ts'
 import type { ObjectName } from './store.ts'
 import { isObjectName } from './store.ts'
 

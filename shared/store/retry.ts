@@ -1,8 +1,8 @@
 // When and how long to wait before a request is tried again: exponential with full jitter, so that many agents that
 // failed together do not come back together. (Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.)
-import type { Clock } from '@holdfast/shared/clock.ts'
-import type { Random } from '@holdfast/shared/random.ts'
-import { randomBelow } from '@holdfast/shared/random.ts'
+import type { Clock } from '../clock.ts'
+import type { Random } from '../random.ts'
+import { randomBelow } from '../random.ts'
 
 export type RetryPolicy = {
   /** Tries in all, the first one included. */

@@ -1,6 +1,6 @@
 // What `doctor` asks of a bucket beyond the store's contract: overwriting, clock, versioning, lock.
-import { parseTime } from '@holdfast/shared/clock.ts'
-import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { parseTime } from '../clock.ts'
+import { HoldfastError } from '../errors.ts'
 import type { LazyS3Client, LoadedSdk } from './s3-client.ts'
 import { readFailure } from './s3-errors.ts'
 import type { StoreDiagnostics } from './store.ts'

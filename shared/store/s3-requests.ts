@@ -1,7 +1,7 @@
 // Runs single S3 requests: watched, retried with backoff, and answered with the store's own errors.
-import type { Clock } from '@holdfast/shared/clock.ts'
-import { HoldfastError } from '@holdfast/shared/errors.ts'
-import type { Random } from '@holdfast/shared/random.ts'
+import type { Clock } from '../clock.ts'
+import { HoldfastError } from '../errors.ts'
+import type { Random } from '../random.ts'
 import { cancelled, throwIfAborted } from './checks.ts'
 import type { RetryPolicy } from './retry.ts'
 import { backoffMs } from './retry.ts'

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { systemClock } from '@holdfast/shared/clock.ts'
-import { directoryError } from '../../../agent/store/directory-errors.ts'
-import { openDirectoryStore } from '../../../agent/store/directory-store.ts'
+import { directoryError } from '@holdfast/shared/store/directory-errors.ts'
+import { openDirectoryStore } from '@holdfast/shared/store/directory-store.ts'
 import { bytesBody, expectCode, fileBody, listAll } from '../../contract/store-contract.ts'
 
 function codeOf(errno: string): string {

@@ -6,7 +6,7 @@ import { Agent as HttpsAgent } from 'node:https'
 import type { LookupFunction } from 'node:net'
 import { pipeline, Readable, Transform } from 'node:stream'
 import type * as Sdk from '@aws-sdk/client-s3'
-import { HoldfastError, messageOf, printable } from '@holdfast/shared/errors.ts'
+import { HoldfastError, messageOf, printable } from '../errors.ts'
 import type { StoreConfig } from './location.ts'
 
 const CONNECT_MS = 10_000

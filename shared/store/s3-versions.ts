@@ -2,8 +2,8 @@
 // a delete marker over a name; reading the oldest makes both worthless. Lists as well, because the rule is the same for every name. Learns once
 // whether there are versions; where that, or listing them, is refused, the newest version is read and `probeStore` finds that out by trying.
 // Requests and reasons: decisions/0006-oldest-version.md.
-import { HoldfastError, isHoldfastError, printable } from '@holdfast/shared/errors.ts'
-import { LruMap } from '../keys/lru-map.ts'
+import { HoldfastError, isHoldfastError, printable } from '../errors.ts'
+import { LruMap } from '../lru-map.ts'
 import type { LazyS3Client } from './s3-client.ts'
 import { readFailure } from './s3-errors.ts'
 import type { ObjectInfo, ObjectName, StoreDiagnostics } from './store.ts'

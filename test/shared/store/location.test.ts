@@ -2,7 +2,7 @@
 import { assert, property, string } from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
-import { formatLocation, openStore, parseLocation, storeConfigFromEnv } from '../../../agent/store/location.ts'
+import { formatLocation, openStore, parseLocation, storeConfigFromEnv } from '@holdfast/shared/store/location.ts'
 import { expectCode } from '../../contract/store-contract.ts'
 
 describe('a location', () => {

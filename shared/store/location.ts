@@ -3,9 +3,9 @@
 // The environment comes as an argument: only a program's own config module reads it.
 import { isIP } from 'node:net'
 import { resolve } from 'node:path'
-import type { Clock } from '@holdfast/shared/clock.ts'
-import { HoldfastError, printable } from '@holdfast/shared/errors.ts'
-import type { Random } from '@holdfast/shared/random.ts'
+import type { Clock } from '../clock.ts'
+import { HoldfastError, printable } from '../errors.ts'
+import type { Random } from '../random.ts'
 import { openDirectoryStore } from './directory-store.ts'
 import { openS3Store } from './s3-store.ts'
 import type { Store } from './store.ts'
