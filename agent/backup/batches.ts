@@ -1,6 +1,6 @@
 // What main thread and workers tell each other about files, as flat bytes: one buffer a batch, so that a small file costs no message and no
 // object. The layouts live only in this process.
-import { ByteReader, ByteWriter } from '../repository/bytes.ts'
+import { ByteReader, ByteWriter } from '@holdfast/shared/format/bytes.ts'
 import type { Attribute, Extent } from '../repository/tree.ts'
 import type { Descriptor, FileStat } from '../file-system/file-system.ts'
 

@@ -1,6 +1,6 @@
 // Extended attributes of an entry, within what a tree node may hold: a user with thousands of large ones must not make the whole run fail.
 import { type Descriptor, FileError, type FileSystem } from '../file-system/file-system.ts'
-import { LIMITS } from '../repository/layout.ts'
+import { LIMITS } from '@holdfast/shared/format/layout.ts'
 import type { Attribute } from '../repository/tree.ts'
 
 /** Names and values of one entry together; a page of a directory and one such entry fit into a node. */

@@ -3,7 +3,7 @@
 import type { Random } from '@holdfast/shared/random.ts'
 import { encodeSessionEntry, sessionEntry } from '../keys/domain.ts'
 import type { SessionEntry, WriteKeys } from '../keys/keys.ts'
-import { ByteWriter } from '../repository/bytes.ts'
+import { ByteWriter } from '@holdfast/shared/format/bytes.ts'
 import { sealBox } from '../repository/structure-box.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 

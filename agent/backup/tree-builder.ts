@@ -2,8 +2,8 @@
 // exactly as the cache says is taken over as it is. Pages keep any directory within the limits of a node.
 import { type Descriptor, FileError, type FileStat, type FileSystem } from '../file-system/file-system.ts'
 import type { Hasher } from '../repository/blake3.ts'
-import { ByteWriter } from '../repository/bytes.ts'
-import { LIMITS } from '../repository/layout.ts'
+import { ByteWriter } from '@holdfast/shared/format/bytes.ts'
+import { LIMITS } from '@holdfast/shared/format/layout.ts'
 import {
   type Attribute,
   type Content,

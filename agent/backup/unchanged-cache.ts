@@ -8,7 +8,7 @@ import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto'
 import type { Random } from '@holdfast/shared/random.ts'
 import { type Descriptor, FileError, type FileStat, type FileSystem } from '../file-system/file-system.ts'
 import { blake3, type Hasher } from '../repository/blake3.ts'
-import { ByteReader, ByteWriter } from '../repository/bytes.ts'
+import { ByteReader, ByteWriter } from '@holdfast/shared/format/bytes.ts'
 import type { Content, Extent } from '../repository/tree.ts'
 
 const VERSION = 1

@@ -2,7 +2,7 @@
 // an index file names the pack, so that a run that was killed uploads nothing twice and loses track of nothing.
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { Descriptor, FileSystem } from '../file-system/file-system.ts'
-import { type ObjectRef, packName } from '../repository/layout.ts'
+import { type ObjectRef, packName } from '@holdfast/shared/format/layout.ts'
 import { TRAILER_BYTES } from '../repository/pack.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 import type { ClosedPack } from './pack-spool.ts'

@@ -3,7 +3,7 @@
 // entered as a passage.
 import { HoldfastError, printable } from '@holdfast/shared/errors.ts'
 import { CWD, type Descriptor, FileError, type FileStat, type FileSystem } from '../file-system/file-system.ts'
-import { LIMITS } from '../repository/layout.ts'
+import { LIMITS } from '@holdfast/shared/format/layout.ts'
 import { type Excludes, isCacheTag } from './excludes.ts'
 
 export type WalkStep =

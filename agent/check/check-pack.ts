@@ -4,7 +4,7 @@ import { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
 import { blake3 } from '../repository/blake3.ts'
 import { readFooter } from '../repository/footer-reader.ts'
-import { type ObjectRef, packName } from '../repository/layout.ts'
+import { type ObjectRef, packName } from '@holdfast/shared/format/layout.ts'
 import { type FooterSegment, TRAILER_BYTES } from '../repository/pack.ts'
 import type { Repository } from '../repository/repository.ts'
 

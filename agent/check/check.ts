@@ -4,10 +4,10 @@
 // could not tell; the last is never taken for the second (reference bug B21). Writes and removes nothing.
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { decodeSessionEntry } from '../keys/domain.ts'
-import { ByteReader } from '../repository/bytes.ts'
+import { ByteReader } from '@holdfast/shared/format/bytes.ts'
 import { viewFromFooters } from '../repository/footer-reader.ts'
 import type { IndexFile } from '../repository/index-file.ts'
-import { LIMITS, objectName, packName, type ObjectRef } from '../repository/layout.ts'
+import { LIMITS, objectName, packName, type ObjectRef } from '@holdfast/shared/format/layout.ts'
 import { SESSION_ENTRY_BYTES } from '../repository/pack.ts'
 import { createPackReader, type PackReader } from '../repository/pack-reader.ts'
 import { listRefs, mapBounded, type Repository } from '../repository/repository.ts'

@@ -9,8 +9,6 @@ import type { Signer } from './primitives.ts'
 import { openSealed, SEAL_OVERHEAD, sealTo, xwingKeyPair } from './xwing.ts'
 import type { XWingKeyPair } from './xwing.ts'
 
-export { signBody, verifyBody } from './primitives.ts'
-
 export const ROOT_WRITER_ID: Buffer = Buffer.alloc(16)
 export const SESSION_ENTRY_LENGTH = 1220
 

@@ -3,8 +3,7 @@
 import { createCipheriv, createDecipheriv, createHash, createHmac, createPrivateKey, createPublicKey, hkdfSync } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
-import { signingKey, verifyingKey, verifySignature } from '@holdfast/shared/signing.ts'
-import { LruMap } from '@holdfast/shared/lru-map.ts'
+import { signingKey } from '@holdfast/shared/signing.ts'
 
 const ZERO_NONCE = Buffer.alloc(12)
 const TAG_LENGTH = 16
@@ -106,40 +105,4 @@ export type Signer = { readonly publicKey: Buffer; readonly sign: (message: Uint
 export function signerFromSeed(seed: Uint8Array): Signer {
   const { publicKey, sign } = signingKey(seed)
   return { publicKey, sign }
-}
-
-// A repository has few writers but asks about each of their objects; importing a key costs as much as a verification.
-const publicKeys = new LruMap<string, KeyObject>(1024)
-
-function verifyRaw(publicKey: Buffer, message: Uint8Array, signature: Uint8Array): boolean {
-  const id = publicKey.toString('latin1')
-  const key = publicKeys.get(id) ?? publicKeys.set(id, verifyingKey(publicKey))
-  return verifySignature(key, message, signature)
-}
-
-function signedMessage(type: number, domainId: Uint8Array, bytesToHash: Uint8Array | readonly Uint8Array[]): Buffer {
-  const hash = bytesToHash instanceof Uint8Array ? sha256(bytesToHash) : sha256(...bytesToHash)
-  return Buffer.concat([Buffer.from('holdfast/1 signed\n'), Buffer.of(type), domainId, hash])
-}
-
-/** The 64-byte signature over `holdfast/1 signed\n` || u8 type || domain id || SHA-256(bytes, joined where they are several). FORMAT.md sections 4, 9, 10. */
-export function signBody(
-  signer: Pick<Signer, 'sign'>,
-  type: number,
-  domainId: Uint8Array,
-  bytesToHash: Uint8Array | readonly Uint8Array[],
-): Buffer {
-  return signer.sign(signedMessage(type, domainId, bytesToHash))
-}
-
-/** True where `signature` is that of `publicKey` (raw Ed25519) over what `signBody` signs. Never throws for a wrong signature of any length. */
-export function verifyBody(
-  publicKey: Buffer,
-  type: number,
-  domainId: Uint8Array,
-  bytesToHash: Uint8Array | readonly Uint8Array[],
-  signature: Uint8Array,
-): boolean {
-  if (publicKey.length !== 32 || signature.length !== 64) return false
-  return verifyRaw(publicKey, signedMessage(type, domainId, bytesToHash), signature)
 }

@@ -2,8 +2,8 @@
 // Promise: only a roster signed with the domain signing key is read, and no key stands in it twice.
 import { AGENT_FINGERPRINT_BYTES } from '@holdfast/shared/agent-fingerprint.ts'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
-import { ByteReader, ByteWriter } from '../repository/bytes.ts'
-import { LIMITS } from '../repository/layout.ts'
+import { ByteReader, ByteWriter } from '@holdfast/shared/format/bytes.ts'
+import { LIMITS } from '@holdfast/shared/format/layout.ts'
 import { ROOT_WRITER_ID } from './domain.ts'
 import { requireLength } from './primitives.ts'
 import type { Signer } from './primitives.ts'

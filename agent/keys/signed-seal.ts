@@ -2,8 +2,9 @@
 // Promise: nothing is opened before signer and signature are accepted, and the seal is bound to both.
 import type { Random } from '@holdfast/shared/random.ts'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
-import { encodeHeader, HEADER_BYTES, OBJECT_TYPE, readHeader } from '../repository/layout.ts'
-import { requireLength, signBody, verifyBody } from './primitives.ts'
+import { encodeHeader, HEADER_BYTES, OBJECT_TYPE, readHeader } from '@holdfast/shared/format/layout.ts'
+import { signBody, verifyBody } from '@holdfast/shared/format/signed-body.ts'
+import { requireLength } from './primitives.ts'
 import type { Signer } from './primitives.ts'
 import { openSealed, SEAL_OVERHEAD, sealTo } from './xwing.ts'
 import type { XWingKeyPair } from './xwing.ts'

@@ -2,7 +2,7 @@
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
 import { INDEX_BLOB_BYTES, type IndexedSegment, type IndexFile, type PackInIndex } from './index-file.ts'
-import { HEADER_BYTES, LIMITS, type ObjectRef, packName } from './layout.ts'
+import { HEADER_BYTES, LIMITS, type ObjectRef, packName } from '@holdfast/shared/format/layout.ts'
 import { decodeFooter, decodeTrailer, type PackFooter, type PackTrailer, TRAILER_BYTES } from './pack.ts'
 import { BLOCK_BYTES } from './pack-reader.ts'
 import { listRefs, mapBounded, type Repository } from './repository.ts'

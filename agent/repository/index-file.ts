@@ -2,8 +2,8 @@
 // bytes as they stand, so that a view over many index files costs no objects per blob.
 import { decodeSessionEntry, encodeSessionEntry } from '../keys/domain.ts'
 import type { SessionEntry, StructureKeys, Writer } from '../keys/keys.ts'
-import { ByteReader, ByteWriter } from './bytes.ts'
-import { LIMITS, type ObjectRef, readRef, refBytes } from './layout.ts'
+import { ByteReader, ByteWriter } from '@holdfast/shared/format/bytes.ts'
+import { LIMITS, type ObjectRef, readRef, refBytes } from '@holdfast/shared/format/layout.ts'
 import { type PackFooter, readCodec, readKind, SESSION_ENTRY_BYTES } from './pack.ts'
 import { SEAL_BYTES, SEGMENT_KIND, type SegmentDescription } from './segment.ts'
 import { openBox, sealBox } from './structure-box.ts'

@@ -1,13 +1,22 @@
 // An open repository: its description, who may write, its snapshots and its view. Reads and creates whole objects by name; what is in packs
 // is for pack-reader.ts, what a run writes for agent/backup.
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
-import { ROOT_WRITER_ID, signBody, verifyBody } from '../keys/domain.ts'
+import { signBody, verifyBody } from '@holdfast/shared/format/signed-body.ts'
+import { ROOT_WRITER_ID } from '../keys/domain.ts'
 import type { StructureKeys, WriteKeys, Writer } from '../keys/keys.ts'
 import { acceptsWriter, entryOf, latestRoster, parseRosterBody, type Roster } from '../keys/roster.ts'
 import type { ObjectInfo, Store } from '@holdfast/shared/store/store.ts'
-import { ByteReader, ByteWriter } from './bytes.ts'
+import { ByteReader, ByteWriter } from '@holdfast/shared/format/bytes.ts'
 import { decodeIndexFile, type IndexFile } from './index-file.ts'
-import { encodeHeader, LIMITS, OBJECT_TYPE, type ObjectRef, objectName, parseObjectName, readHeader } from './layout.ts'
+import {
+  encodeHeader,
+  LIMITS,
+  OBJECT_TYPE,
+  type ObjectRef,
+  objectName,
+  parseObjectName,
+  readHeader,
+} from '@holdfast/shared/format/layout.ts'
 import { decodeSnapshot, type OpenedSnapshot } from './snapshot.ts'
 import { openBox } from './structure-box.ts'
 import type { ObjectCache } from './object-cache.ts'

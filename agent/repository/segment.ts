@@ -4,7 +4,7 @@ import { createCipheriv, createDecipheriv } from 'node:crypto'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { segmentIdKey, segmentKeyOf } from '../keys/domain.ts'
 import { blake3, type Hasher } from './blake3.ts'
-import { FORMAT_VERSION, LIMITS } from './layout.ts'
+import { FORMAT_VERSION, LIMITS } from '@holdfast/shared/format/layout.ts'
 import { release } from './release.ts'
 import { type Compressor, compressBound, createDecompressor, type Decompressor } from './zstd.ts'
 

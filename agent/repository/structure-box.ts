@@ -3,9 +3,9 @@
 import { createCipheriv, createDecipheriv, createHmac, timingSafeEqual } from 'node:crypto'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { padme } from '@holdfast/shared/padme.ts'
-import { signBody, verifyBody } from '../keys/domain.ts'
+import { signBody, verifyBody } from '@holdfast/shared/format/signed-body.ts'
 import type { StructureKeys, Writer } from '../keys/keys.ts'
-import { encodeHeader, HEADER_BYTES, OBJECT_TYPE, type ObjectType, readHeader } from './layout.ts'
+import { encodeHeader, HEADER_BYTES, OBJECT_TYPE, type ObjectType, readHeader } from '@holdfast/shared/format/layout.ts'
 
 const NONCE = Buffer.alloc(12)
 const TAIL_BYTES = 8 + 32 + 64

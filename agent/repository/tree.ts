@@ -1,8 +1,8 @@
 // Tree nodes (FORMAT.md section 8): directories and chunk lists, each in two parts, so that what refers to what can be seen with the
 // structure key alone and names only with the content key. Pure codecs; names and contents are checked in both directions.
 import { blake3, type Hasher } from './blake3.ts'
-import { ByteReader, ByteWriter } from './bytes.ts'
-import { LIMITS } from './layout.ts'
+import { ByteReader, ByteWriter } from '@holdfast/shared/format/bytes.ts'
+import { LIMITS } from '@holdfast/shared/format/layout.ts'
 
 export const NODE_TYPE = { directory: 1, directoryPages: 2, chunkList: 3, chunkListPages: 4 } as const
 export type NodeType = (typeof NODE_TYPE)[keyof typeof NODE_TYPE]

@@ -2,7 +2,7 @@
 // were sealed as and are searched in place, so a blob costs 44 bytes and no object.
 import type { SessionEntry } from '../keys/keys.ts'
 import { INDEX_BLOB_BYTES, type IndexFile, type IndexedSegment, type PackRow } from './index-file.ts'
-import type { ObjectRef } from './layout.ts'
+import type { ObjectRef } from '@holdfast/shared/format/layout.ts'
 import { SEGMENT_KIND, type SegmentKind } from './segment.ts'
 
 export type BlobLocation = {

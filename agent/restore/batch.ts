@@ -4,7 +4,7 @@
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { type Descriptor, FileError, type FileSystem } from '../file-system/file-system.ts'
 import { blake3 } from '../repository/blake3.ts'
-import { ByteReader, ByteWriter } from '../repository/bytes.ts'
+import { ByteReader, ByteWriter } from '@holdfast/shared/format/bytes.ts'
 import { release } from '../repository/release.ts'
 import { openSegment, type SegmentDescription } from '../repository/segment.ts'
 import { type Entry, type Extent, readEntry, writeEntry } from '../repository/tree.ts'

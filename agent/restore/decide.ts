@@ -9,7 +9,7 @@
 // the store; size and time alone are not believed. A directory is never replaced by something else: that would remove what is in it.
 import { hash } from 'node:crypto'
 import type { FileStat } from '../file-system/file-system.ts'
-import { LIMITS } from '../repository/layout.ts'
+import { LIMITS } from '@holdfast/shared/format/layout.ts'
 import { type Entry, totalBytes } from '../repository/tree.ts'
 
 export type Overwrite = 'beside' | 'changed' | 'always' | 'never'

@@ -1,7 +1,7 @@
 // Walks the tree of a snapshot in order, in memory bounded by its depth, with the root's keys or with a grant's. What it yields has been
 // checked against its id; directories that cannot be read are yielded as failures, so that one of them does not hide the others.
 import { HoldfastError, isHoldfastError, printable } from '@holdfast/shared/errors.ts'
-import { LIMITS } from '../repository/layout.ts'
+import { LIMITS } from '@holdfast/shared/format/layout.ts'
 import { isVerdict, type PackReader } from '../repository/pack-reader.ts'
 import type { Content, Entry } from '../repository/tree.ts'
 

@@ -1,9 +1,9 @@
 // Small repositories made with the codecs alone, so that readers can be tested without the backup engine, and against objects that no
 // honest writer makes: names that lead elsewhere, lying lengths, swapped bytes.
 import { blake3 } from '../../agent/repository/blake3.ts'
-import { ByteWriter } from '../../agent/repository/bytes.ts'
+import { ByteWriter } from '@holdfast/shared/format/bytes.ts'
 import { encodeIndexFile, type PackInIndex } from '../../agent/repository/index-file.ts'
-import { objectName, type ObjectRef, packName } from '../../agent/repository/layout.ts'
+import { objectName, type ObjectRef, packName } from '@holdfast/shared/format/layout.ts'
 import { encodeFooter, encodeTrailer, type FooterSegment, type PackFooter, paddingBytes } from '../../agent/repository/pack.ts'
 import { createRepository, DEFAULT_CHUNKING, openRepository, type Repository } from '../../agent/repository/repository.ts'
 import { createSealer, SEGMENT_KIND, type SegmentKind, type SegmentSealer } from '../../agent/repository/segment.ts'

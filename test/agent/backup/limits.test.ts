@@ -1,7 +1,7 @@
 // Sources at and over the limits of the format: what a reader would refuse is never written, one hostile file costs no other.
 import { describe, expect, test } from 'vitest'
 import { CWD } from '../../../agent/file-system/file-system.ts'
-import { LIMITS } from '../../../agent/repository/layout.ts'
+import { LIMITS } from '@holdfast/shared/format/layout.ts'
 import { change, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
 
 const b = (text: string): Buffer => Buffer.from(text, 'latin1')

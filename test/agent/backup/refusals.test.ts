@@ -3,7 +3,7 @@
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { describe, expect, test } from 'vitest'
 import { CWD } from '../../../agent/file-system/file-system.ts'
-import { encodeHeader } from '../../../agent/repository/layout.ts'
+import { encodeHeader } from '@holdfast/shared/format/layout.ts'
 import { change, type Engine, fixtureRandom, makeEngine, readFile, type RunOptions, writeFile } from '../../_support/engine-fixture.ts'
 import { atOperation, onNames } from '../../_support/simulated-store.ts'
 

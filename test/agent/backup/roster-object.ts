@@ -2,7 +2,7 @@
 import type { RootKeys } from '../../../agent/keys/domain.ts'
 import type { Writer } from '../../../agent/keys/keys.ts'
 import { rosterBody, rosterWriter } from '../../../agent/keys/roster.ts'
-import { objectName } from '../../../agent/repository/layout.ts'
+import { objectName } from '@holdfast/shared/format/layout.ts'
 import { sealBox } from '../../../agent/repository/structure-box.ts'
 import type { PutBody } from '@holdfast/shared/store/store.ts'
 

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { CWD } from '../../../agent/file-system/file-system.ts'
 import type { TransmittedFile } from '../../../agent/backup/backup-types.ts'
-import { packName, parseObjectName } from '../../../agent/repository/layout.ts'
+import { packName, parseObjectName } from '@holdfast/shared/format/layout.ts'
 import { decodeFooter, decodeTrailer, TRAILER_BYTES } from '../../../agent/repository/pack.ts'
 import { change, type Engine, fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
 

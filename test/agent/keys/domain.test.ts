@@ -10,9 +10,8 @@ import {
   rootKeys,
   segmentKeyOf,
   sessionEntry,
-  signBody,
-  verifyBody,
 } from '../../../agent/keys/domain.ts'
+import { signBody, verifyBody } from '@holdfast/shared/format/signed-body.ts'
 import { xwingKeyPair } from '../../../agent/keys/xwing.ts'
 
 const domain = { root: Buffer.alloc(32, 1), domainId: Buffer.alloc(16, 2) }

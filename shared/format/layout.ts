@@ -1,6 +1,6 @@
 // Names, types, the common header and the limits of repository format 1 (FORMAT.md sections 2 and 11).
-import { HoldfastError } from '@holdfast/shared/errors.ts'
-import type { ObjectName } from '@holdfast/shared/store/store.ts'
+import { HoldfastError } from '../errors.ts'
+import type { ObjectName } from '../store/store.ts'
 import { ByteReader } from './bytes.ts'
 
 export const FORMAT_VERSION = 1
@@ -17,6 +17,9 @@ export const OBJECT_TYPE = {
   roster: 7,
   bundle: 8,
   grant: 9,
+  list: 10,
+  forget: 11,
+  end: 13,
 } as const
 export type ObjectType = keyof typeof OBJECT_TYPE
 
@@ -25,6 +28,8 @@ export const LIMITS = {
   packMinBytes: 128 * 2 ** 10,
   indexBytes: 64 * 2 ** 20,
   snapshotBytes: 64 * 2 ** 20,
+  listBytes: 64 * 2 ** 20,
+  forgetBytes: 64 * 2 ** 20,
   objectBytes: 2 ** 20,
   segmentPlainBytes: 16 * 2 ** 20,
   blobsPerSegment: 65_536,
@@ -83,7 +88,9 @@ export function readHeader(
 /** The session and random part in an object's name, as hex: what FORMAT.md calls S and R. */
 export type ObjectRef = { readonly session: string; readonly random: string }
 
-const PREFIX = { index: 'index/', snapshot: 'snapshots/', roster: 'rosters/' } as const
+const PREFIX = { index: 'index/', snapshot: 'snapshots/', roster: 'rosters/', list: 'lists/', forget: 'lists/forgets/' } as const
+/** Collection lists and forget records stand under one prefix, so that one listing tells of both. */
+export const LISTS_PREFIX = 'lists/'
 
 export function packName(ref: ObjectRef): ObjectName {
   return `packs/${ref.random.slice(0, 2)}/${ref.session}-${ref.random}`
@@ -101,8 +108,28 @@ export function parseObjectName(name: ObjectName): ObjectRef | undefined {
   const match = REF.exec(last)
   if (match === null) return undefined
   const ref = { session: match[1]!, random: match[2]! }
-  const known = [packName(ref), objectName('index', ref), objectName('snapshot', ref), objectName('roster', ref)]
-  return known.includes(name) ? ref : undefined
+  return name === packName(ref) || Object.values(PREFIX).some((prefix) => name === prefix + last) ? ref : undefined
+}
+
+export function sessionName(session: string): ObjectName {
+  return `sessions/${session}`
+}
+
+/** The object that says that a session ended without a snapshot. */
+export function endName(session: string): ObjectName {
+  return `ends/${session}`
+}
+
+const SESSION_NAME = /^(?:sessions|ends)\/([0-9a-f]{32})$/
+
+/** The session in the name of a session or end object, or undefined for another name. */
+export function parseSessionName(name: ObjectName): string | undefined {
+  return SESSION_NAME.exec(name)?.[1]
+}
+
+/** One text for both parts of a name: what maps and sets are keyed with. */
+export function refKey(ref: ObjectRef): string {
+  return `${ref.session}-${ref.random}`
 }
 
 export function refBytes(ref: ObjectRef): Buffer {

@@ -1,6 +1,6 @@
 // Reading and writing the byte layouts of FORMAT.md. The reader is for hostile input: it never reads past the end, refuses
 // long-form varints, and checks every count against what is left before anybody allocates.
-import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { HoldfastError } from '../errors.ts'
 
 /** Appends fields to a growing buffer. `finish` gives an exact copy; `view` what stands there without copying. */
 export class ByteWriter {
