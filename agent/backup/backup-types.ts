@@ -99,6 +99,9 @@ export type BackupSummary = {
   readonly bytesStored: number
   readonly packs: number
   readonly packsResumed: number
+  /** Segments that were fetched from the store again, opened and compared before the snapshot was made; and all bytes fetched for that. */
+  readonly segmentsReadBack: number
+  readonly bytesReadBack: number
   readonly problems: number
   readonly durationMs: number
 }

@@ -36,6 +36,8 @@ export async function readLeftovers(options: {
   onNotice: (text: string) => void
   /** Drops nothing from the spool: a dry run looks and changes nothing. */
   keep: boolean
+  /** Packs that did not come back from the store as they were: none of them counts. */
+  spoilt: ReadonlySet<string>
   signal: AbortSignal
 }): Promise<Leftovers> {
   const { fileSystem, directory, store, keys } = options
@@ -54,7 +56,7 @@ export async function readLeftovers(options: {
       if (kind === 'pack') {
         const pack = readPack(fileSystem, directory, ref, keys.structure)
         packs.push({ ...pack.closed, segments: pack.footer.segments.map(() => nextNumber++) })
-      } else if (kind === 'footer') {
+      } else if (kind === 'footer' && !options.spoilt.has(ref.random)) {
         const footerObject = readWhole(fileSystem, directory, footerName(ref), LIMITS.packBytes)
         const { footer } = decodeFooter(footerObject, ref, undefined, keys.structure)
         const info = await store.head(packName(ref), { signal: options.signal })

@@ -19,6 +19,7 @@ import { release } from '../repository/release.ts'
 import { SEGMENTS_PER_WORKER } from './file-worker.ts'
 import { readLeftovers, wholeNodes } from './leftovers.ts'
 import { type ClosedPack, countBlobs, createPackSpool } from './pack-spool.ts'
+import { readBackObject, readBackPacks, spoiltPacks } from './read-back.ts'
 import { type ReadSource, readSource, type SourceCounts } from './read-source.ts'
 import { newSession, type Session, storeSession } from './session.ts'
 import { lockState, openStateDirectory } from './state-lock.ts'
@@ -103,7 +104,8 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   if (gone.size > 0)
     options.onNotice?.(`${gone.size} packs are gone from the store or cut: what was in them is stored again where the source still has it`)
   const known = createKnownIds(view.files.reduce((sum, file) => sum + file.blobCount, 0) + 100_000)
-  fillKnownIds(known, view, keys.writer.publicKey, gone)
+  const spoilt = spoiltPacks(fileSystem, spool)
+  fillKnownIds(known, view, keys.writer.publicKey, new Set([...gone, ...spoilt]))
 
   const session = newSession(keys, random, Math.floor(startedAt))
   if (!options.dryRun) await storeSession(store, session, keys, signal)
@@ -141,13 +143,14 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
     keys,
     onNotice: options.onNotice ?? (() => undefined),
     keep: options.dryRun,
+    spoilt,
     signal,
   })
   const resumed = options.dryRun ? [] : leftovers.packs
   const footerOf = (pack: ClosedPack): PackFooter => decodeFooter(pack.footerObject, pack.ref, undefined, keys.structure).footer
-  const inSpool = new Set([...leftovers.durable, ...leftovers.packs].map(({ ref }) => ref.random))
+  const passed = new Set([...spoilt, ...[...leftovers.durable, ...leftovers.packs].map(({ ref }) => ref.random)])
   // Packs of this writer that no index file names count, and this run's index file names them.
-  const found = unindexed.filter(({ footer }) => footer.writerId.equals(keys.writer.id) && !inSpool.has(footer.ref.random))
+  const found = unindexed.filter(({ footer }) => footer.writerId.equals(keys.writer.id) && !passed.has(footer.ref.random))
   const isWhole = wholeNodes([...leftovers.durable, ...found].map(({ footer }) => footer).concat(resumed.map(footerOf)))
   let nextFound = FOUND * SEGMENTS_PER_WORKER
   for (const { footer, footerObject, bytes } of found) {
@@ -259,6 +262,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   progress('finishing', read.counts, read.problems.length)
   await uploader.drained()
   if (!options.dryRun) requireDurable([...handed, ...known.claimedSegments()], durableSegments)
+  const readBack = await readBackPacks({ backup: options, session, packs: newPacks, directory: spool, attempt: atEnd.attempt })
 
   const summary = summarise()
   if (options.dryRun)
@@ -293,6 +297,8 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
       bytesStored,
       packs: packsStored,
       packsResumed,
+      segmentsReadBack: readBack.segments,
+      bytesReadBack: readBack.bytes,
       problems: read.problems.length,
       durationMs: Math.round(clock.monotonicMs() - startedMs),
     }
@@ -358,6 +364,8 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
     const { created } = await store.put(name, { kind: 'bytes', bytes: object }, { signal })
     if (!created && !(await store.get(name, { limitBytes: object.length, signal })).equals(object))
       throw new HoldfastError('store-unsuitable', `the store holds another object under the new name ${name}: something else writes there`)
+    // A run that stored nothing else makes no request more.
+    if (newPacks.length > 0) await readBackObject(options, name, object)
     repository.remember(name, object)
     await refuseUnknownLists(options)
     return structure
@@ -425,6 +433,7 @@ async function storeIndexFiles(options: BackupOptions, session: Session, packs: 
     const ref = { session: session.id, random: random.bytes(16).toString('hex') }
     const object = encodeIndexFile({ ref, replaces, packs: members }, keys.structure, keys.writer)
     await repository.store.put(objectName('index', ref), { kind: 'bytes', bytes: object }, { signal })
+    await readBackObject(options, objectName('index', ref), object)
     repository.remember(objectName('index', ref), object)
     written.push(ref)
   }

@@ -52,6 +52,11 @@ const LINES: Readonly<Record<string, (summary: Summary, counts: Counts) => strin
       `Files:  ${formatCount(of(counts, 'filesNew'))} new, ${formatCount(of(counts, 'filesChanged'))} changed, ${formatCount(of(counts, 'filesUnchanged'))} unchanged`,
       `Tree:   ${formatMany(of(counts, 'directories'), 'directory', 'directories')}, ${formatMany(of(counts, 'others'), 'other entry', 'other entries')}`,
       `Added to the repository: ${formatBytes(of(counts, 'bytesNew'))} (${formatBytes(of(counts, 'bytesStored'))} stored), ${known} % was known`,
+      ...(of(counts, 'segmentsReadBack') === 0
+        ? []
+        : [
+            `Read back from the store and compared: ${formatMany(of(counts, 'segmentsReadBack'), 'segment')}, ${formatBytes(of(counts, 'bytesReadBack'))}`,
+          ]),
       ...(resumed === 0 ? [] : [`Took over ${formatMany(resumed, 'pack')} of a run that was interrupted`]),
       '',
       `processed ${formatMany(of(counts, 'files'), 'file')}, ${formatBytes(of(counts, 'bytes'))} in ${formatDuration(of(counts, 'durationMs'))}${rate}`,

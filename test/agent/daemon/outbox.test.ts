@@ -55,7 +55,18 @@ const result: BackupResult = {
   problems: [],
   summary: {
     ...{ files: 2, directories: 1, others: 0, bytes: 3000, filesNew: 2, filesChanged: 0, filesUnchanged: 0, bytesRead: 3000 },
-    ...{ chunksNew: 2, chunksReused: 0, bytesNew: 3000, bytesStored: 2500, packs: 1, packsResumed: 0, problems: 0, durationMs: 5 },
+    ...{
+      chunksNew: 2,
+      chunksReused: 0,
+      bytesNew: 3000,
+      bytesStored: 2500,
+      packs: 1,
+      packsResumed: 0,
+      segmentsReadBack: 0,
+      bytesReadBack: 0,
+      problems: 0,
+      durationMs: 5,
+    },
   },
   snapshot: {
     ref: { random: '5'.repeat(32), session: '6'.repeat(32) },
