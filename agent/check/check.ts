@@ -21,7 +21,7 @@ import { SeenIds } from './seen-ids.ts'
 /** Which packs' bytes are read: those of share `n` of `t` (from 1), so that t runs read everything; or all. */
 export type ReadData = { readonly share: { readonly n: number; readonly t: number } } | 'all'
 
-export type ObjectKind = 'session' | 'index' | 'pack' | 'snapshot' | 'blob'
+export type ObjectKind = 'roster' | 'session' | 'index' | 'pack' | 'snapshot' | 'blob'
 export type Finding = {
   readonly kind: ObjectKind
   /** Name of the object; for a blob its id. */
@@ -76,6 +76,7 @@ const AT_ONCE = 8
 export async function checkRepository(options: CheckOptions): Promise<CheckReport> {
   const { repository, signal } = options
   const check = new Check(options)
+  check.rosters()
   const packs = await check.listPacks()
   await check.sessions()
   const view = await check.indexFiles(packs)
@@ -139,6 +140,11 @@ class Check {
 
   #progress(phase: CheckProgress['phase'], done: number, total: number): void {
     this.#options.onProgress?.({ phase, done, total, bytes: this.#counts.bytesRead })
+  }
+
+  /** Read when the repository was opened; which ones did not open is told here. */
+  rosters(): void {
+    for (const { name, error } of this.#repository.refusedRosters) this.#bad('roster', name, error)
   }
 
   async listPacks(): Promise<Packs> {

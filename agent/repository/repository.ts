@@ -102,6 +102,8 @@ export type Repository = {
    * `writerId` is the one that the object names: it must be the key's. */
   readonly requireWriter: (writerKey: Buffer, what: string, storedAt?: number, writerId?: Buffer) => void
   readonly roster: Roster | undefined
+  /** Rosters that do not open. Whom they name is named by another, or what those wrote is refused: nobody reads less for want of them unnoticed. */
+  readonly refusedRosters: readonly { readonly name: string; readonly error: HoldfastError }[]
   /** Keeps a copy of an object that this run has just stored, so that the next one need not fetch it. */
   readonly remember: (name: string, object: Buffer) => void
   /** Index files that count, opened and checked; one that does not open is in `refused`. */
@@ -147,7 +149,7 @@ export async function openRepository(options: {
   const description = options.description ?? (await readDescription(store, options.signal))
   if (!description.domainId.equals(keys.domainId) || !description.signPublicKey.equals(keys.signPublicKey))
     throw new HoldfastError('wrong-key', `the repository at ${store.location} belongs to another domain than the keys at hand`)
-  const roster = await loadRoster(store, keys, options.signal)
+  const { roster, refused: refusedRosters } = await loadRosters(store, keys, options.signal)
 
   const requireWriter = (writerKey: Buffer, what: string, storedAt?: number, writerId?: Buffer): void => {
     const id = writerKey.equals(keys.rootWriterKey) ? ROOT_WRITER_ID : entryOf(roster, writerKey)?.writerId
@@ -193,6 +195,7 @@ export async function openRepository(options: {
     description,
     keys,
     roster,
+    refusedRosters,
     requireWriter,
     loadIndexFile,
     remember: (name, object) => cache?.put(name, object),
@@ -237,8 +240,13 @@ export async function openRepository(options: {
   }
 }
 
-async function loadRoster(store: Store, keys: StructureKeys, signal?: AbortSignal): Promise<Roster | undefined> {
+async function loadRosters(
+  store: Store,
+  keys: StructureKeys,
+  signal?: AbortSignal,
+): Promise<{ roster: Roster | undefined; refused: { name: string; error: HoldfastError }[] }> {
   const rosters: Roster[] = []
+  const refused: { name: string; error: HoldfastError }[] = []
   for (const ref of await listRefs(store, 'rosters/', signal)) {
     const what = `roster ${ref.random}`
     try {
@@ -247,9 +255,10 @@ async function loadRoster(store: Store, keys: StructureKeys, signal?: AbortSigna
     } catch (error) {
       // A forged or damaged roster names nobody; the ones that open count. Writers it would have named are refused by name later.
       if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key')) throw error
+      refused.push({ name: ref.info.name, error })
     }
   }
-  return latestRoster(rosters)
+  return { roster: latestRoster(rosters), refused }
 }
 
 /** Creates the description; throws `already-exists` where there is a repository, changing nothing. */

@@ -28,6 +28,8 @@ export type RunOptions = Partial<Omit<BackupOptions, 'source' | 'state'>> & {
   readonly excludes?: Partial<BackupSource['excludes']>
   readonly source?: Partial<BackupSource>
   readonly state?: string
+  /** Another state of the store than the engine's own; default that. */
+  readonly bucket?: SimulatedBucket
   /** Told of files as they are transmitted, also by a run that ends badly. */
   readonly transmitted?: TransmittedFile[]
 }
@@ -102,9 +104,9 @@ export async function makeEngine(
   fs.clearCalls()
 
   let process = 0
-  const storeOf = (): Store => {
+  const storeOf = (on: SimulatedBucket = bucket): Store => {
     const mine = process
-    const inner = bucket.store(`agent ${seed}`)
+    const inner = on.store(`agent ${seed}`)
     const alive = (): void => {
       if (mine !== process || fs.crashed()) throw new SimulatedCrash('the machine is off')
     }
@@ -138,7 +140,7 @@ export async function makeEngine(
     random,
     bucket,
     fs,
-    store: storeOf,
+    store: () => storeOf(),
     setStoreFaults: (plan) =>
       bucket.setFaults((call) => {
         const faults = plan(call)
@@ -153,9 +155,9 @@ export async function makeEngine(
     },
     pass: () => clock.advance(10_000),
     backup: async (run = {}) => {
-      const { paths = ['/src'], label = 'source', excludes, source, state = '/state', transmitted = [], ...rest } = run
+      const { paths = ['/src'], label = 'source', excludes, source, state = '/state', bucket: on, transmitted = [], ...rest } = run
       const notices: string[] = []
-      const store = storeOf()
+      const store = storeOf(on)
       const repository = await openRepository({ store, keys: writeKeys.structure })
       const result = await runBackup({
         repository,
