@@ -1,5 +1,6 @@
 // The words that every message of the protocol is made of, as strict zod 4 schemas. Values are bounded; nothing here can hold a path.
 import { z } from 'zod'
+import { isoTime, parseTime } from '../clock.ts'
 import { idSchema } from '../ids.ts'
 
 export const controllerId = idSchema('controller')
@@ -28,10 +29,11 @@ export const label = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'must be a 
 /** ISO 3166-1 or 3166-2, such as `CA` or `CA-QC`. */
 export const region = z.string().regex(/^[A-Z]{2}(-[A-Z0-9]{1,3})?$/, 'must be an ISO 3166 code such as CA-QC')
 export const country = z.string().regex(/^[A-Z]{2}$/, 'must be an ISO 3166-1 code such as CA')
-/** ISO 8601 UTC with milliseconds, as `isoTime` writes it. */
+/** ISO 8601 UTC with milliseconds, as `isoTime` writes it, of a day and an hour that there are: who reads one reckons with it. */
 export const time = z
   .string()
   .regex(/^\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d\.\d{3}Z$/, 'must be UTC such as 2026-01-31T12:00:00.000Z')
+  .refine(isTime, 'must be a time that there is')
 /** A whole number from 0 to 2^53 - 1. */
 export const count = z.int().min(0)
 /** A sequence number: from 1 without gaps. */
@@ -94,4 +96,10 @@ export function page<T extends z.ZodType>(
   item: T,
 ): z.ZodObject<{ items: z.ZodArray<T>; next: z.ZodNullable<z.ZodString> }, z.core.$strict> {
   return z.strictObject({ items: z.array(item), next: z.string().nullable() })
+}
+
+/** `Date` takes the 31st of February for a day of March; written again it is another time. */
+function isTime(text: string): boolean {
+  const ms = parseTime(text)
+  return Number.isSafeInteger(ms) && isoTime(ms) === text
 }
