@@ -52,15 +52,17 @@ export function encodeDescription(description: Description, signer: Pick<Writer,
 /** Parses a description and checks that whoever holds the key in it signed it. That the key is the right one is for `openRepository`. */
 export function decodeDescription(object: Buffer): Description {
   const what = 'the repository description'
-  const { domainId } = readHeader(object, { type: 'repository', what })
+  const { epoch, domainId } = readHeader(object, { type: 'repository', what })
   const reader = new ByteReader(object, what)
+  if (epoch !== 0) throw reader.refuse('its epoch is not zero')
   if (object.length !== DESCRIPTION_BYTES) throw reader.refuse('it has the wrong length')
   reader.raw(32)
   const createdAt = reader.u64()
   const mode = reader.u8()
   if (mode !== 1 && mode !== 2) throw reader.refuse(`chunking ${mode} does not exist`)
   const [min, mean, max] = [reader.u32(), reader.u32(), reader.u32()]
-  if (min === 0 || min > mean || mean > max || max > LIMITS.chunkBytes) throw reader.refuse('its chunk sizes cannot be')
+  if (min === 0 || min > mean || mean > max || max > LIMITS.chunkBytes || (mode === 2 && min !== max))
+    throw reader.refuse('its chunk sizes cannot be')
   const flags = reader.u8()
   if (flags > 1) throw reader.refuse('it has flags that do not exist')
   const signPublicKey = reader.raw(32)
