@@ -14,9 +14,13 @@ const PAGE_OBJECTS = 1000
 /** Names whose oldest version is remembered: about 250 bytes each. */
 const REMEMBERED = 16_384
 const MAX_VERSION_ID_CHARACTERS = 1024
+/** More pages without a name, one after the other, than any store has reason to send; more pages about one name than anybody has versions. */
+const MAX_EMPTY_PAGES = 250
+const MAX_PAGES_OF_A_NAME = 10_000
 
 type Listed = { readonly Key?: string | undefined; readonly Size?: number | undefined; readonly LastModified?: Date | undefined }
 type Version = Listed & { readonly VersionId?: string | undefined }
+type Marker = { readonly KeyMarker: string; readonly VersionIdMarker?: string }
 type Found = { readonly info: ObjectInfo; readonly versionId: string }
 
 export type VersionsContext = {
@@ -125,10 +129,10 @@ export class ObjectVersions {
     const key = this.#at.base + name
     const versions: Found[] = []
     const markers: string[] = []
-    let after: { KeyMarker: string; VersionIdMarker?: string } | undefined
+    const course = new Course()
+    let after: Marker | undefined
     do {
-      const marker = after
-      const reply = await this.#versionReply(key, name, marker, signal).catch((error: unknown) => this.#fallBack(error))
+      const reply = await this.#versionReply(key, name, course, after, signal).catch((error: unknown) => this.#fallBack(error))
       if (reply === undefined) return 'unlisted'
       for (const version of reply.versions)
         if (version.Key === key) versions.push({ info: this.info(name, version.Size, version.LastModified), versionId: this.#id(version) })
@@ -144,9 +148,10 @@ export class ObjectVersions {
   /** The oldest version of every name. S3 lists the versions of a name newest first, and a page may end among them. */
   async *#versionPages(prefix: string, signal: AbortSignal | undefined): AsyncGenerator<readonly ObjectInfo[]> {
     let pending: { name: string; info: ObjectInfo; versionId: string } | undefined
-    let after: { KeyMarker: string; VersionIdMarker?: string } | undefined
+    const course = new Course()
+    let after: Marker | undefined
     do {
-      const reply = await this.#versionReply(this.#at.base + prefix, prefix, after, signal)
+      const reply = await this.#versionReply(this.#at.base + prefix, prefix, course, after, signal)
       const page: ObjectInfo[] = []
       for (const version of reply.versions) {
         const name = this.#nameOf(version, prefix)
@@ -171,9 +176,10 @@ export class ObjectVersions {
   async #versionReply(
     Prefix: string,
     name: string,
-    marker: { KeyMarker: string; VersionIdMarker?: string } | undefined,
+    course: Course,
+    marker: Marker | undefined,
     signal: AbortSignal | undefined,
-  ): Promise<{ versions: Version[]; markers: Version[]; next: { KeyMarker: string; VersionIdMarker?: string } | undefined }> {
+  ): Promise<{ versions: Version[]; markers: Version[]; next: Marker | undefined }> {
     const reply = await this.#at.run('list', name, signal, async (watch) => {
       const { sdk, client } = await this.#at.client.load()
       const input = { Bucket: this.#at.bucket, Prefix, MaxKeys: PAGE_OBJECTS, ...marker }
@@ -185,14 +191,14 @@ export class ObjectVersions {
     const { NextKeyMarker, NextVersionIdMarker } = reply
     if ((NextKeyMarker ?? '') === '') throw this.#unending('says that a listing goes on, but not how')
     const next = { KeyMarker: NextKeyMarker!, ...(NextVersionIdMarker ? { VersionIdMarker: NextVersionIdMarker } : {}) }
-    if (next.KeyMarker === marker?.KeyMarker && next.VersionIdMarker === marker.VersionIdMarker)
-      throw this.#unending('lists the same page again and again')
+    if (!course.leadsOnTo(next)) throw this.#unending('lists the same pages again and again')
     return { versions, markers, next }
   }
 
   async *#plainPages(prefix: string, signal: AbortSignal | undefined): AsyncIterable<readonly ObjectInfo[]> {
     let token: string | undefined
     let last = ''
+    let emptyPages = 0
     do {
       const ContinuationToken = token
       const reply = await this.#at.run('list', prefix, signal, async (watch) => {
@@ -204,16 +210,19 @@ export class ObjectVersions {
       })
       const page: ObjectInfo[] = []
       for (const entry of reply.Contents ?? []) {
+        // Of names that are not the product's too: in order, they come to an end.
+        const key = entry.Key ?? ''
+        if (isNotBefore(last, key)) throw this.#unordered()
+        last = key
         const name = this.#nameOf(entry, prefix)
-        if (name === undefined) continue
-        if (name <= last) throw this.#unordered()
-        last = name
-        page.push(this.info(name, entry.Size, entry.LastModified))
+        if (name !== undefined) page.push(this.info(name, entry.Size, entry.LastModified))
       }
       if (reply.IsTruncated === true && (reply.NextContinuationToken ?? '') === '')
         throw this.#unending('says that a listing goes on, but not how')
       token = reply.IsTruncated === true ? reply.NextContinuationToken : undefined
-      if (token !== undefined && token === ContinuationToken) throw this.#unending('lists the same page again and again')
+      emptyPages = (reply.Contents ?? []).length === 0 ? emptyPages + 1 : 0
+      if (token !== undefined && (token === ContinuationToken || emptyPages > MAX_EMPTY_PAGES))
+        throw this.#unending('lists the same pages again and again')
       if (page.length > 0) yield page
     } while (token !== undefined)
   }
@@ -239,4 +248,26 @@ export class ObjectVersions {
   #unending(why: string): HoldfastError {
     return new HoldfastError('store-refused', `${printable(this.#at.location)} ${why}; nothing was decided on it`)
   }
+}
+
+/** Follows where a listing of versions says to go on: names rise, and the versions of one name do not come again. Otherwise it may never end. */
+class Course {
+  #key = ''
+  readonly #versions = new Set<string>()
+
+  leadsOnTo({ KeyMarker, VersionIdMarker = '' }: Marker): boolean {
+    if (KeyMarker !== this.#key) {
+      if (isNotBefore(this.#key, KeyMarker)) return false
+      this.#key = KeyMarker
+      this.#versions.clear()
+    }
+    if (this.#versions.has(VersionIdMarker) || this.#versions.size >= MAX_PAGES_OF_A_NAME) return false
+    this.#versions.add(VersionIdMarker)
+    return true
+  }
+}
+
+/** True unless `b` comes after `a` in the order of S3, which is that of the bytes. */
+function isNotBefore(a: string, b: string): boolean {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b)) >= 0
 }

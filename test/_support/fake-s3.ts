@@ -252,6 +252,7 @@ class Exchange {
   }
 
   #listVersions(): void {
+    if (this.#fault?.kind === 'reply') return this.#xml(200, this.#fault.text)
     const query = this.#query
     const prefix = query.get('prefix') ?? ''
     const all = [...this.#state.versions.keys()]

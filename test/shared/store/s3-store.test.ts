@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { systemClock } from '@holdfast/shared/clock.ts'
+import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { openS3Store } from '@holdfast/shared/store/s3-store.ts'
 import type { S3StoreConfig } from '@holdfast/shared/store/s3-store.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
@@ -262,6 +263,36 @@ describe('an S3 store', () => {
     await expectCode(listAll(store), 'store-refused')
     reply(entry('repo/a', '1').repeat(200_000))
     await expectCode(listAll(store), 'store-refused')
+  })
+
+  test.each([
+    {
+      what: 'pages in turn',
+      versioning: undefined,
+      pages: ['<NextContinuationToken>a</NextContinuationToken>', '<NextContinuationToken>b</NextContinuationToken>'],
+    },
+    {
+      what: 'names that are not its own in turn',
+      versioning: undefined,
+      pages: ['a', 'b'].map((token) => `${entry('repo/FOREIGN', '1')}<NextContinuationToken>${token}</NextContinuationToken>`),
+    },
+    { what: 'two names in turn', versioning: 'Enabled', pages: ['a', 'b'].map((key) => `<NextKeyMarker>repo/${key}</NextKeyMarker>`) },
+    {
+      what: 'two versions of a name in turn',
+      versioning: 'Enabled',
+      pages: ['1', '2'].map((id) => `<NextKeyMarker>repo/a</NextKeyMarker><NextVersionIdMarker>${id}</NextVersionIdMarker>`),
+    },
+  ] as const)('gives up a listing that goes round in circles: $what', async ({ versioning, pages }) => {
+    const { server, store } = await start(versioning === undefined ? {} : { versioning })
+    let asked = 0
+    server.setFaults(({ operation }) =>
+      operation.startsWith('list')
+        ? { kind: 'reply', text: `<Listing><IsTruncated>true</IsTruncated>${pages[asked++ % 2]}</Listing>` }
+        : undefined,
+    )
+    await expect(listAll(store)).rejects.toThrow(/again and again|out of order/)
+    if (versioning !== undefined) await expect(store.get('a', { limitBytes: 9 })).rejects.toThrow(HoldfastError)
+    expect(asked).toBeLessThan(1000)
   })
 
   test('asks once whether there are versions; what was listed is then read by its version with one request, the rest with two', async () => {
