@@ -1,0 +1,50 @@
+// Sealed segments: what a hostile writer may put into the seal, above all zstd frames that give more than they say. Input: codec, u32 length that is
+// claimed, payload.
+import { zstdCompressSync } from 'node:zlib'
+import { openSegment, SEGMENT_KIND } from '../../../agent/repository/segment.ts'
+import { LIMITS } from '../../../agent/repository/layout.ts'
+import { sealedSegment, structure } from '../_support/fixture.ts'
+import { judged, type Target, violation } from '../_support/target.ts'
+
+const input = (codec: number, plainBytes: number, payload: Buffer): Buffer => {
+  const head = Buffer.alloc(5)
+  head[0] = codec
+  head.writeUInt32LE(plainBytes, 1)
+  return Buffer.concat([head, payload])
+}
+
+export const segment: Target = {
+  name: 'segment',
+  about: 'the payload of a segment, sealed: gives exactly the bytes it claims and takes no more memory than that',
+  form: 'bytes',
+  covers: ['agent/repository/segment.ts', 'agent/repository/zstd.ts'],
+  weight: 2,
+  bytesMax: 4096,
+  seeds: () => {
+    const text = Buffer.from('holdfast '.repeat(200))
+    const noise = Buffer.from(Array.from({ length: 300 }, (_, n) => (n * 7919) & 255))
+    return [
+      input(0, 300, noise),
+      input(1, text.length, zstdCompressSync(text)),
+      input(1, 300, zstdCompressSync(noise)),
+      input(1, 2 * text.length, Buffer.concat([zstdCompressSync(text), zstdCompressSync(text)])),
+      // A bomb: a few hundred bytes that are 8 MiB.
+      input(1, 8 << 20, zstdCompressSync(Buffer.alloc(8 << 20))),
+      input(1, 100, zstdCompressSync(Buffer.alloc(8 << 20))),
+    ]
+  },
+  run: (bytes) => {
+    const codec = (bytes[0] ?? 0) % 2 === 0 ? 0 : 1
+    const plainBytes = bytes.length < 5 ? 0 : bytes.readUInt32LE(1)
+    const {
+      segment: description,
+      sealed,
+      key,
+    } = sealedSegment(Buffer.from(bytes.subarray(5)), { kind: SEGMENT_KIND.chunk, codec, plainBytes })
+    return judged(() => {
+      const plain = openSegment({ domainId: structure.domainId, segment: description, key, sealed, what: 'a segment' })
+      if (plain.length !== plainBytes) violation(`a segment of ${plainBytes} bytes gives ${plain.length}`)
+      if (plain.length > LIMITS.segmentPlainBytes) violation('a segment is longer than any can be')
+    })
+  },
+}
