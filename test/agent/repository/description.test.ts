@@ -1,7 +1,8 @@
 // The description of a repository is read as strictly as it is written: one byte form for each, and every field one that a writer makes.
 import { describe, expect, test } from 'vitest'
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
-import { newDomainRoot, rootKeys, signBody } from '../../../agent/keys/domain.ts'
+import { signBody } from '@holdfast/shared/format/signed-body.ts'
+import { newDomainRoot, rootKeys } from '../../../agent/keys/domain.ts'
 import { DEFAULT_CHUNKING, decodeDescription, encodeDescription } from '../../../agent/repository/repository.ts'
 import { seededRandom } from '../../_support/seeded-random.ts'
 

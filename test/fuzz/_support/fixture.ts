@@ -3,11 +3,11 @@
 import { createCipheriv, createHmac } from 'node:crypto'
 import { rootKeys, segmentIdKey, segmentKeyOf } from '../../../agent/keys/domain.ts'
 import type { ReadKeys, SessionEntry } from '../../../agent/keys/keys.ts'
-import { signBody } from '../../../agent/keys/domain.ts'
+import { signBody } from '@holdfast/shared/format/signed-body.ts'
 import { gcmSeal, hkdf, hmac, type Signer } from '../../../agent/keys/primitives.ts'
 import { encapsulate, xwingKeyPair, type XWingKeyPair } from '../../../agent/keys/xwing.ts'
 import { blake3 } from '../../../agent/repository/blake3.ts'
-import { encodeHeader, OBJECT_TYPE, type ObjectRef } from '../../../agent/repository/layout.ts'
+import { encodeHeader, OBJECT_TYPE, type ObjectRef } from '@holdfast/shared/format/layout.ts'
 import type { SegmentDescription, SegmentKind } from '../../../agent/repository/segment.ts'
 import { seededRandom } from '../../_support/seeded-random.ts'
 

@@ -4,7 +4,7 @@ import { openCommand } from '../../../agent/daemon/commands.ts'
 import { narrowings, takeIn, whyRefused } from '../../../agent/daemon/policy-consent.ts'
 import { parseReply } from '../../../agent/daemon/server-client.ts'
 import { parseRecoveryCode, printRecoveryCode } from '../../../agent/keys/recovery-code.ts'
-import { formatLocation, parseLocation } from '../../../agent/store/location.ts'
+import { formatLocation, parseLocation } from '@holdfast/shared/store/location.ts'
 import type { Json } from '@holdfast/shared/canonical-json.ts'
 import { isoTime, parseTime } from '@holdfast/shared/clock.ts'
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
@@ -25,7 +25,7 @@ export const agentConfig: Target = {
   name: 'agent-config',
   about: 'agent.json: every path that is taken is absolute and holds no NUL, and every label leads to a source',
   form: 'json',
-  covers: ['agent/daemon/agent-config.ts', 'agent/store/location.ts'],
+  covers: ['agent/daemon/agent-config.ts', 'shared/store/location.ts'],
   weight: 2,
   bytesMax: 8192,
   seeds: () => {
@@ -160,7 +160,7 @@ export const location: Target = {
   name: 'location',
   about: 'the location of a repository: what is taken is written in one way and read back the same',
   form: 'text',
-  covers: ['agent/store/location.ts'],
+  covers: ['shared/store/location.ts'],
   weight: 2,
   bytesMax: 600,
   seeds: () =>

@@ -3,7 +3,7 @@ import { bundleWriteKeys, domainFingerprint, makeBundle, openBundle } from '../.
 import { agentWriter } from '../../../agent/keys/domain.ts'
 import { type GrantExpectation, type GrantTerms, openGrant } from '../../../agent/keys/grant.ts'
 import { verifyAndOpen } from '../../../agent/keys/signed-seal.ts'
-import { ByteWriter } from '../../../agent/repository/bytes.ts'
+import { ByteWriter } from '@holdfast/shared/format/bytes.ts'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { seededRandom } from '../../_support/seeded-random.ts'
 import { entry, keyPair, keys, random, signedAndSealed, structure } from '../_support/fixture.ts'

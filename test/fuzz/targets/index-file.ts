@@ -10,7 +10,7 @@ export const indexFile: Target = {
   name: 'index-file',
   about: 'the body of an index file, sealed: what is taken leads to no place outside of a pack or segment',
   form: 'bytes',
-  covers: ['agent/repository/index-file.ts', 'agent/repository/view.ts', 'agent/repository/bytes.ts'],
+  covers: ['agent/repository/index-file.ts', 'agent/repository/view.ts', 'shared/format/bytes.ts'],
   weight: 1,
   bytesMax: 8192,
   seeds: () => {

@@ -1,7 +1,8 @@
 // The smaller objects: description of the repository, session, roster, key object; as bodies that are sealed or signed with the right keys.
 import { wrapRoot, type UnwrappedRoot, unwrapRoot, unlockRoot } from '../../../agent/keys/key-object.ts'
 import { decodeSessionEntry, encodeSessionEntry } from '../../../agent/keys/domain.ts'
-import { gcmSeal, hkdf, signBody } from '../../../agent/keys/primitives.ts'
+import { gcmSeal, hkdf } from '../../../agent/keys/primitives.ts'
+import { signBody } from '@holdfast/shared/format/signed-body.ts'
 import { printRecoveryCode } from '../../../agent/keys/recovery-code.ts'
 import { latestRoster, parseRosterBody, acceptsWriter, type Roster, rosterBody } from '../../../agent/keys/roster.ts'
 import { DEFAULT_CHUNKING, decodeDescription, encodeDescription } from '../../../agent/repository/repository.ts'
@@ -61,7 +62,7 @@ export const roster: Target = {
   name: 'roster',
   about: 'the body of a roster: what is taken is written again as the same bytes, and lists nobody twice',
   form: 'bytes',
-  covers: ['agent/keys/roster.ts', 'agent/repository/bytes.ts'],
+  covers: ['agent/keys/roster.ts', 'shared/format/bytes.ts'],
   weight: 4,
   bytesMax: 2048,
   seeds: () => [rosterBody(ROSTER), rosterBody({ ...ROSTER, entries: [] })],
@@ -110,7 +111,7 @@ export const keyObject: Target = {
   about:
     'a key object, sealed to a recovery code: what opens is written again as the same bytes, and a bad one keeps no other from opening',
   form: 'bytes',
-  covers: ['agent/keys/key-object.ts', 'agent/repository/layout.ts'],
+  covers: ['agent/keys/key-object.ts', 'shared/format/layout.ts'],
   weight: 2,
   bytesMax: 512,
   seeds: () => {

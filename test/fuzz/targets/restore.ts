@@ -2,7 +2,7 @@
 // nothing outside of the target changes. Input: which rule for conflicts, then nodes, each with a u16 length before it; a reference to a node means
 // the one so many places after it.
 import { blake3 } from '../../../agent/repository/blake3.ts'
-import { ByteWriter } from '../../../agent/repository/bytes.ts'
+import { ByteWriter } from '@holdfast/shared/format/bytes.ts'
 import { CWD, FileError, type FileSystem } from '../../../agent/file-system/file-system.ts'
 import type { IndexedSegment, PackRow } from '../../../agent/repository/index-file.ts'
 import type { Repository } from '../../../agent/repository/repository.ts'
@@ -13,7 +13,7 @@ import type { BlobLocation, BlobPart, View } from '../../../agent/repository/vie
 import { createCompressor } from '../../../agent/repository/zstd.ts'
 import { planRestore } from '../../../agent/restore/plan.ts'
 import { type Overwrite, type RestoreOptions, restoreSnapshot } from '../../../agent/restore/restore.ts'
-import type { Store } from '../../../agent/store/store.ts'
+import type { Store } from '@holdfast/shared/store/store.ts'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { simulatedClock } from '../../_support/simulated-clock.ts'
 import { type SimulatedFileSystem, simulatedFileSystem } from '../../_support/simulated-file-system.ts'

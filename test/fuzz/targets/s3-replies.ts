@@ -1,11 +1,11 @@
 // What an S3 store answers, read by the real client of the product: the SDK's transport alone is replaced. Input: which call, then replies, one after
 // the other and then from the start again: u16 status, u8 which headers, u16 length, body.
 import { Readable } from 'node:stream'
-import { LazyS3Client } from '../../../agent/store/s3-client.ts'
-import { judgeFailure, verdictError } from '../../../agent/store/s3-errors.ts'
-import { parseContentRange } from '../../../agent/store/s3-replies.ts'
-import { openS3Store } from '../../../agent/store/s3-store.ts'
-import { isObjectName } from '../../../agent/store/store.ts'
+import { LazyS3Client } from '@holdfast/shared/store/s3-client.ts'
+import { judgeFailure, verdictError } from '@holdfast/shared/store/s3-errors.ts'
+import { parseContentRange } from '@holdfast/shared/store/s3-replies.ts'
+import { openS3Store } from '@holdfast/shared/store/s3-store.ts'
+import { isObjectName } from '@holdfast/shared/store/store.ts'
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { seededRandom } from '../../_support/seeded-random.ts'
 import { simulatedClock } from '../../_support/simulated-clock.ts'
@@ -153,11 +153,11 @@ export const s3Replies: Target = {
   about: 'every call of the S3 store on whatever it is answered: no more than was asked for, names in order, an end to every listing',
   form: 'bytes',
   covers: [
-    'agent/store/s3-store.ts',
-    'agent/store/s3-replies.ts',
-    'agent/store/s3-errors.ts',
-    'agent/store/s3-versions.ts',
-    'agent/store/s3-diagnostics.ts',
+    'shared/store/s3-store.ts',
+    'shared/store/s3-replies.ts',
+    'shared/store/s3-errors.ts',
+    'shared/store/s3-versions.ts',
+    'shared/store/s3-diagnostics.ts',
   ],
   weight: 0.3,
   bytesMax: 4096,

@@ -2,7 +2,7 @@
 // claimed, payload.
 import { zstdCompressSync } from 'node:zlib'
 import { openSegment, SEGMENT_KIND } from '../../../agent/repository/segment.ts'
-import { LIMITS } from '../../../agent/repository/layout.ts'
+import { LIMITS } from '@holdfast/shared/format/layout.ts'
 import { sealedSegment, structure } from '../_support/fixture.ts'
 import { judged, type Target, violation } from '../_support/target.ts'
 

@@ -1,7 +1,7 @@
 // Snapshots: the structure part as a body that is sealed, and the private part as JSON in its segment.
-import { ByteWriter } from '../../../agent/repository/bytes.ts'
+import { ByteWriter } from '@holdfast/shared/format/bytes.ts'
 import { blake3Hash } from '../../../agent/repository/blake3.ts'
-import { HEADER_BYTES, refBytes } from '../../../agent/repository/layout.ts'
+import { HEADER_BYTES, refBytes } from '@holdfast/shared/format/layout.ts'
 import { SEGMENT_KIND } from '../../../agent/repository/segment.ts'
 import {
   createTokens,
@@ -89,7 +89,7 @@ export const snapshotStructure: Target = {
   name: 'snapshot',
   about: 'the structure part of a snapshot, sealed: what is taken says the same when it is written again',
   form: 'bytes',
-  covers: ['agent/repository/snapshot.ts', 'agent/repository/bytes.ts'],
+  covers: ['agent/repository/snapshot.ts', 'shared/format/bytes.ts'],
   weight: 1,
   bytesMax: 4096,
   seeds: () => [Buffer.concat([BODY, WHOLE.description])],

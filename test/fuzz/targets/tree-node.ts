@@ -1,7 +1,7 @@
 // Tree nodes: both parts, whose ids are made to fit, so that what is tried is the reading of them. Input: the type, the number of references, what
 // each of them is (0 a chunk, 1 a node), then the private part.
 import { blake3 } from '../../../agent/repository/blake3.ts'
-import { ByteWriter } from '../../../agent/repository/bytes.ts'
+import { ByteWriter } from '@holdfast/shared/format/bytes.ts'
 import {
   type DecodedNode,
   decodeNode,
@@ -93,7 +93,7 @@ export const treeNode: Target = {
   name: 'tree-node',
   about: 'directories, chunk lists and their pages: what is taken is written again as the same bytes, and its names are names',
   form: 'bytes',
-  covers: ['agent/repository/tree.ts', 'agent/repository/bytes.ts'],
+  covers: ['agent/repository/tree.ts', 'shared/format/bytes.ts'],
   weight: 4,
   bytesMax: 4096,
   seeds: () => {
