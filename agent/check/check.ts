@@ -1,30 +1,41 @@
 // Looks whether a repository is sound. The structure check needs the structure keys alone: every object opens, every pack that an index file
 // names is there with its size, and everything that a snapshot refers to is somewhere. Reading the data adds, still without any content key,
-// that the bytes of packs and segments are the ones that were stored ("intact, not opened"). Three answers for each object: good, damaged,
-// could not tell; the last is never taken for the second (reference bug B21). Writes and removes nothing.
+// that the bytes of packs and segments are the ones that were stored ("intact, not opened"); with the root's keys the content can be opened as a
+// restore would. Three answers for each object: good, damaged, could not tell; the last is never taken for the second (reference bug B21). What is
+// lost by damage is told by snapshot, and by path where the keys allow. Writes and removes nothing in the store.
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
+import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
 import { decodeSessionEntry } from '../keys/domain.ts'
+import type { ReadKeys } from '../keys/keys.ts'
 import { ByteReader } from '@holdfast/shared/format/bytes.ts'
 import { viewFromFooters } from '../repository/footer-reader.ts'
 import type { IndexFile } from '../repository/index-file.ts'
 import { LIMITS, objectName, packName, type ObjectRef } from '@holdfast/shared/format/layout.ts'
 import { SESSION_ENTRY_BYTES } from '../repository/pack.ts'
-import { createPackReader, type PackReader } from '../repository/pack-reader.ts'
+import { createPackReader } from '../repository/pack-reader.ts'
 import { listRefs, mapBounded, type Repository } from '../repository/repository.ts'
 import { decodeSnapshot, type OpenedSnapshot } from '../repository/snapshot.ts'
-import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
 import { openBox } from '../repository/structure-box.ts'
 import { createView, type View } from '../repository/view.ts'
-import { checkPack } from './check-pack.ts'
-import { SeenIds } from './seen-ids.ts'
+import { IndexClaims } from './claims.ts'
+import { ContentWalk } from './content.ts'
+import { Holdings, knownSegments } from './holdings.ts'
+import { findLosses, type Losses, type PathLoss, type SnapshotLoss } from './loss.ts'
+import { examinePack, type Examined } from './examine-pack.ts'
+import { memoryReadLog, type ReadLog } from './read-log.ts'
+import { segmentOpener } from './read-pack.ts'
+import { dayOf, isDue, shareOf } from './rotation.ts'
 
-/** Which packs' bytes are read: those of share `n` of `t` (from 1), so that t runs read everything; or all. */
-export type ReadData = { readonly share: { readonly n: number; readonly t: number } } | 'all'
+/**
+ * Which packs' bytes are read: those of share `n` of `t` (from 1), so that t runs read everything; those whose turn it is, so that every pack is read
+ * within `days` days where a check runs at least once a day; or all.
+ */
+export type ReadData = { readonly share: { readonly n: number; readonly t: number } } | { readonly days: number } | 'all'
 
-export type ObjectKind = 'roster' | 'session' | 'index' | 'pack' | 'snapshot' | 'blob'
+export type ObjectKind = 'session' | 'roster' | 'index' | 'pack' | 'snapshot' | 'tree'
 export type Finding = {
   readonly kind: ObjectKind
-  /** Name of the object; for a blob its id. */
+  /** Name of the object; for a tree the path in the snapshot. */
   readonly object: string
   readonly verdict: 'damaged' | 'unknown'
   readonly code: string
@@ -33,14 +44,16 @@ export type Finding = {
 }
 
 export type CheckProgress = {
-  readonly phase: 'objects' | 'snapshots' | 'data'
+  readonly phase: 'objects' | 'data' | 'snapshots' | 'content'
   readonly done: number
   readonly total: number
   readonly bytes: number
 }
 
 export type CheckReport = {
+  /** Objects that were looked at. */
   readonly good: number
+  /** Objects that are damaged, and blobs of snapshots that are lost. */
   readonly damaged: number
   readonly unknown: number
   /** The first 10,000. */
@@ -54,65 +67,116 @@ export type CheckReport = {
   readonly references: number
   readonly packsRead: number
   readonly bytesRead: number
+  /** Packs that have to be read for the rotation and could not be. */
+  readonly packsOverdue: number
   /** Packs that no index file names: left by an interrupted run, not damage. */
   readonly unindexedPacks: number
-  /** Index files were missing or bad and blobs were looked for in the packs' footers. */
+  /** Damaged packs and index files on which nothing rests any more, because a repair wrote index files without them: not damage any more. */
+  readonly writtenOff: number
+  /** Index files were missing or bad, and blobs were found by the packs' footers alone. */
   readonly usedFooters: boolean
+  /** Whether segments were opened and trees walked with the keys to read. */
+  readonly opened: boolean
+  readonly lostBlobs: number
+  readonly unsureBlobs: number
+  /** What each snapshot that is affected loses. */
+  readonly affected: readonly SnapshotLoss[]
+  /** With the keys to read: the paths that are affected. */
+  readonly paths: readonly PathLoss[]
+  readonly pathsLeftOut: number
 }
 
 export type CheckOptions = {
   readonly repository: Repository
   readonly readData?: ReadData | undefined
-  /** Only these snapshots' references are walked; default all. */
-  readonly snapshots?: readonly OpenedSnapshot[] | undefined
+  /** Opens every segment that is read, and walks the trees of all snapshots as a restore would. Needs `keys`. */
+  readonly content?: boolean
+  /** The root's: names what is lost. */
+  readonly keys?: ReadKeys | undefined
+  /** What was read when; without one a rotation goes by the calendar alone. */
+  readonly readLog?: ReadLog | undefined
+  /** In milliseconds since 1970; for the rotation. */
+  readonly now?: number
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: CheckProgress) => void) | undefined
 }
 
 const FINDINGS_HELD = 10_000
 const AT_ONCE = 8
+const PACKS_AT_ONCE = 2
 
 /** Rejects with `cancelled` alone, and with what the store says where it cannot even be listed. */
 export async function checkRepository(options: CheckOptions): Promise<CheckReport> {
-  const { repository, signal } = options
+  const { repository, signal, readLog } = options
   const check = new Check(options)
-  check.rosters()
-  const packs = await check.listPacks()
-  await check.sessions()
-  const view = await check.indexFiles(packs)
-  const snapshots = options.snapshots ?? (await check.openSnapshots())
-  await check.references(snapshots, view, packs)
-  if (options.readData !== undefined) await check.data(packs, options.readData)
+  try {
+    check.rosters()
+    const packs = await check.listPacks()
+    await check.sessions()
+    await check.indexFiles(packs)
+    const snapshots = await check.openSnapshots()
+    if (options.readData !== undefined) await check.data(packs, options.readData)
+    await check.writtenOff(packs)
+    await check.losses(snapshots, packs)
+    if (options.content === true) await check.content(snapshots)
+  } finally {
+    readLog?.save()
+  }
   if (signal?.aborted === true) throw new HoldfastError('cancelled', `the check of ${repository.store.location} was cancelled`)
   return check.report()
 }
 
 /** What a listing says of a pack, by its random part. */
-type Packs = Map<string, ObjectRef & { readonly info: ObjectInfo; readonly bytes: number; indexed: boolean }>
+type ListedPack = ObjectRef & { readonly info: ObjectInfo; readonly bytes: number; indexed: boolean; read: boolean }
+type Packs = Map<string, ListedPack>
 
 class Check {
   readonly #options: CheckOptions
   readonly #repository: Repository
   readonly #findings: Finding[] = []
+  readonly #claims: IndexClaims[] = []
+  readonly #readLog: ReadLog
+  #holdings = new Holdings(createView([]))
   #good = 0
   #damaged = 0
   #unknown = 0
-  #counts = { sessions: 0, indexFiles: 0, packs: 0, snapshots: 0, nodes: 0, references: 0, packsRead: 0, bytesRead: 0, unindexedPacks: 0 }
+  #counts = {
+    sessions: 0,
+    indexFiles: 0,
+    packs: 0,
+    snapshots: 0,
+    packsRead: 0,
+    bytesRead: 0,
+    packsOverdue: 0,
+    unindexedPacks: 0,
+    writtenOff: 0,
+  }
   #usedFooters = false
+  #losses: Losses = { snapshots: [], paths: [], pathsLeftOut: 0, nodes: 0, references: 0, lost: 0, unsure: 0 }
 
   constructor(options: CheckOptions) {
     this.#options = options
     this.#repository = options.repository
+    this.#readLog = options.readLog ?? memoryReadLog()
   }
 
   report(): CheckReport {
+    const { nodes, references, lost, unsure, snapshots, paths, pathsLeftOut } = this.#losses
     return {
       good: this.#good,
-      damaged: this.#damaged,
-      unknown: this.#unknown,
+      damaged: this.#damaged + lost,
+      unknown: this.#unknown + unsure,
       findings: this.#findings,
       ...this.#counts,
+      nodes,
+      references,
       usedFooters: this.#usedFooters,
+      opened: this.#options.content === true,
+      lostBlobs: lost,
+      unsureBlobs: unsure,
+      affected: snapshots,
+      paths,
+      pathsLeftOut,
     }
   }
 
@@ -142,15 +206,10 @@ class Check {
     this.#options.onProgress?.({ phase, done, total, bytes: this.#counts.bytesRead })
   }
 
-  /** Read when the repository was opened; which ones did not open is told here. */
-  rosters(): void {
-    for (const { name, error } of this.#repository.refusedRosters) this.#bad('roster', name, error)
-  }
-
   async listPacks(): Promise<Packs> {
     const packs: Packs = new Map()
     for (const { session, random, info } of await listRefs(this.#repository.store, 'packs/', this.#options.signal))
-      packs.set(random, { session, random, info, bytes: info.bytes, indexed: false })
+      packs.set(random, { session, random, info, bytes: info.bytes, indexed: false, read: false })
     this.#counts.packs = packs.size
     return packs
   }
@@ -176,35 +235,74 @@ class Check {
     )
   }
 
+  /** Read when the repository was opened; which ones did not open is told here. */
+  rosters(): void {
+    for (const { name, error } of this.#repository.refusedRosters) this.#bad('roster', name, error)
+  }
+
   /** Opens index files and compares what they say of packs with what is there. */
-  async indexFiles(packs: Packs): Promise<View> {
+  async indexFiles(packs: Packs): Promise<void> {
     const { store, loadIndexFile } = this.#repository
     const { signal } = this.#options
     const refs = await listRefs(store, 'index/', signal)
     this.#counts.indexFiles = refs.length
     const files: IndexFile[] = []
+    const refused: { name: string; error: unknown }[] = []
     let done = 0
     await mapBounded(refs, 4, async (ref) => {
-      const opened = await this.#judge('index', ref.info.name, () => loadIndexFile(ref, signal))
-      if (opened !== undefined) files.push(opened.file)
+      try {
+        files.push((await loadIndexFile(ref, signal)).file)
+        this.#good += 1
+      } catch (error) {
+        refused.push({ name: ref.info.name, error })
+      }
       this.#progress('objects', (done += 1), refs.length)
     })
     const view = createView(files)
+    const replaced = new Set(view.files.flatMap((file) => file.replaces.map((ref) => objectName('index', ref))))
+    for (const { name, error } of refused)
+      if (replaced.has(name) && isHoldfastError(error, 'damaged')) this.#counts.writtenOff += 1
+      else this.#bad('index', name, error)
+    this.#holdings = new Holdings(view)
+    if (this.#options.readData !== undefined) this.#claims.push(...view.files.map((file) => new IndexClaims(file)))
+    await this.#indexedPacks(view, packs)
+    this.#counts.unindexedPacks = [...packs.values()].filter((pack) => !pack.indexed).length
+  }
+
+  async #indexedPacks(view: View, packs: Packs): Promise<void> {
     for (const row of view.packs()) {
       const listed = packs.get(row.random)
       if (listed !== undefined) listed.indexed = true
       await this.#judge('pack', packName(row), async () => {
         // A listing is a hint: what it lacks is asked for by name before it is called missing.
-        const info = listed?.info ?? (await store.head(packName(row), { signal }))
-        if (info === undefined) throw new HoldfastError('not-found', `pack ${row.random} is named by an index file and is not in the store`)
+        const info = listed?.info ?? (await this.#head(row))
+        if (info === undefined) {
+          this.#holdings.trouble.set(row.random, { kind: 'gone' })
+          throw new HoldfastError('not-found', `pack ${row.random} is named by an index file and is not in the store`)
+        }
         const { bytes } = info
-        if (listed === undefined) packs.set(row.random, { session: row.session, random: row.random, info, bytes, indexed: true })
-        if (bytes !== row.bytes)
+        if (listed === undefined)
+          packs.set(row.random, { session: row.session, random: row.random, info, bytes, indexed: true, read: false })
+        if (bytes === row.bytes) return
+        const { trouble } = await this.#examine(packs.get(row.random)!)
+        if (trouble !== undefined)
           throw new HoldfastError('damaged', `pack ${row.random} is damaged: it has ${bytes} bytes instead of ${row.bytes}`)
+        // The pack is sound, so an index file is not.
+        throw new HoldfastError(
+          'damaged',
+          `an index file says that pack ${row.random} has ${row.bytes} bytes; the pack is sound with ${bytes}`,
+        )
       })
     }
-    this.#counts.unindexedPacks = [...packs.values()].filter((pack) => !pack.indexed).length
-    return view
+  }
+
+  async #head(row: ObjectRef): Promise<ObjectInfo | undefined> {
+    try {
+      return await this.#repository.store.head(packName(row), { signal: this.#options.signal })
+    } catch (error) {
+      if (isHoldfastError(error) && error.code !== 'cancelled') this.#holdings.trouble.set(row.random, { kind: 'unread', error })
+      throw error
+    }
   }
 
   async openSnapshots(): Promise<OpenedSnapshot[]> {
@@ -220,88 +318,156 @@ class Check {
         return snapshot
       }),
     )
-    return opened.filter((snapshot) => snapshot !== undefined)
+    return opened
+      .filter((snapshot) => snapshot !== undefined)
+      .sort((a, b) => a.structure.startedAt - b.structure.startedAt || (a.structure.ref.random < b.structure.ref.random ? -1 : 1))
   }
 
-  /** Walks the reference parts of all snapshots, each node once, and looks every reference up. */
-  async references(snapshots: readonly OpenedSnapshot[], indexed: View, packs: Packs): Promise<void> {
-    const { store, keys } = this.#repository
-    let view = indexed
-    let reader = createPackReader({ store, structure: keys, view })
-    const seen = new SeenIds()
-    let unreadable: HoldfastError | undefined
-    const present = (id: string, part: 'chunk' | 'references' | 'private'): boolean =>
-      view.locate(id, part).some(({ pack }) => packs.has(pack.random))
-    /** Index files may be missing: footers are the truth, and are read once before anything is called missing. */
-    const found = async (id: string, part: 'chunk' | 'references' | 'private'): Promise<boolean> => {
-      if (present(id, part)) return true
-      if (unreadable !== undefined) throw unreadable
-      if (this.#usedFooters) return false
-      this.#usedFooters = true
-      const rebuilt = await viewFromFooters(this.#repository, this.#options.signal).catch((error: unknown) => {
-        // As long as footers cannot be read, nothing that is not in an index file can be called missing.
-        if (isHoldfastError(error)) unreadable = error
-        throw error
-      })
-      for (const { name, error } of rebuilt.refused) this.#bad('pack', name, error)
-      view = createView([...indexed.files, ...rebuilt.view.files])
-      reader = createPackReader({ store, structure: keys, view })
-      return present(id, part)
-    }
-    const missing = (id: string, what: string): HoldfastError =>
-      new HoldfastError('not-found', `${what} ${id.slice(0, 16)} is referred to and is in no pack`)
-    for (const [i, snapshot] of snapshots.entries()) {
-      const pending = [snapshot.structure.root]
-      while (pending.length > 0) {
-        const id = pending.pop()!
-        if (!seen.add(id)) continue
-        this.#counts.nodes += 1
-        if (this.#counts.nodes % 256 === 0) this.#progress('snapshots', i, snapshots.length)
-        await this.#judge('blob', id, async () => {
-          if (!(await found(id, 'private'))) throw missing(id, 'tree node')
-          if (!(await found(id, 'references'))) throw missing(id, 'tree node')
-          await this.#children(reader, id, pending, found, missing)
-        })
-      }
-      this.#progress('snapshots', i + 1, snapshots.length)
-    }
-  }
-
-  async #children(
-    reader: PackReader,
-    id: string,
-    pending: string[],
-    found: (id: string, part: 'chunk') => Promise<boolean>,
-    missing: (id: string, what: string) => HoldfastError,
-  ): Promise<void> {
-    const { references } = await reader.readReferences(id, this.#options.signal)
-    this.#counts.references += references.length
-    for (const reference of references) {
-      if (reference.what === 'node') pending.push(reference.id)
-      else if (!(await found(reference.id, 'chunk'))) this.#bad('blob', reference.id, missing(reference.id, 'chunk'))
-    }
+  /** Reads one pack whole and keeps what is wrong with it. */
+  async #examine(pack: ListedPack): Promise<Examined> {
+    const { content, keys, signal } = this.#options
+    const examined = await examinePack(this.#repository, pack, this.#holdings.view, {
+      open: content === true ? segmentOpener(this.#repository, keys) : undefined,
+      keys,
+      signal,
+      onRead: (bytes) => {
+        this.#counts.bytesRead += bytes
+      },
+    })
+    if (examined.trouble !== undefined) this.#holdings.trouble.set(pack.random, examined.trouble)
+    pack.read = true
+    return examined
   }
 
   /** Reads packs whole and compares hashes. */
   async data(packs: Packs, readData: ReadData): Promise<void> {
-    const chosen = [...packs.values()].filter((pack) => readData === 'all' || shareOf(pack, readData.share.t) === readData.share.n)
+    const today = dayOf(this.#options.now ?? 0)
+    const log = this.#readLog
+    log.keepOnly(new Set(packs.keys()))
+    const isChosen = ({ random }: ListedPack): boolean => {
+      if (readData === 'all') return true
+      if ('share' in readData) return shareOf(random, readData.share.t) === readData.share.n || log.of(random)?.damaged === true
+      return isDue(random, log.of(random), readData.days, today)
+    }
+    const chosen: ListedPack[] = []
+    for (const pack of packs.values()) {
+      if (isChosen(pack)) chosen.push(pack)
+      const memory = log.of(pack.random)
+      if (memory === undefined || memory.day > today) log.note(pack.random, { day: today, read: false, damaged: memory?.damaged ?? false })
+    }
     let done = 0
-    await mapBounded(chosen, 2, async (pack) => {
-      await this.#judge('pack', packName(pack), async () => {
-        await checkPack(this.#repository, pack, pack.bytes, {
-          signal: this.#options.signal,
-          onRead: (bytes) => {
-            this.#counts.bytesRead += bytes
-          },
-        })
-      })
+    await mapBounded(chosen, PACKS_AT_ONCE, async (pack) => {
+      const { trouble, damage, opened } = await this.#examine(pack)
+      if (trouble?.kind === 'unread') this.#counts.packsOverdue += 1
+      else log.note(pack.random, { day: today, read: true, damaged: damage !== undefined })
+      if (damage === undefined) this.#good += 1
+      else if (this.#isWrittenOff(pack, trouble)) this.#counts.writtenOff += 1
+      else this.#bad('pack', packName(pack), damage)
+      if (opened !== undefined) this.#compareClaims(pack, opened, trouble?.kind === 'bad-segments' ? trouble.bad : undefined)
       this.#counts.packsRead += 1
       this.#progress('data', (done += 1), chosen.length)
     })
   }
-}
 
-/** Which of `t` shares a pack belongs to, from 1: by its random name, so that shares are even and stay the same. */
-export function shareOf(ref: ObjectRef, t: number): number {
-  return (Number.parseInt(ref.random.slice(2, 14), 16) % t) + 1
+  /** True where no index file that counts rests on what is damaged in the pack, and one names the pack: a repair has seen to it. */
+  #isWrittenOff(pack: ListedPack, trouble: Examined['trouble']): boolean {
+    if (trouble === undefined || trouble.kind === 'unread' || trouble.kind === 'gone' || !pack.indexed) return false
+    const rests = (offset: number): boolean =>
+      trouble.kind === 'bad-segments' ? trouble.bad.has(offset) : trouble.segments?.has(offset) !== true
+    return this.#claims.every((claims) => claims.segmentsOf(pack.random).every((ordinal) => !rests(claims.file.segment(ordinal).offset)))
+  }
+
+  #compareClaims(pack: ListedPack, opened: NonNullable<Examined['opened']>, bad: ReadonlySet<number> | undefined): void {
+    for (const claims of this.#claims) {
+      if (!claims.names(pack.random)) continue
+      // What is damaged in the pack is the pack's fault; what the footer never said is the index file's.
+      if (claims.of(opened.footer, pack.bytes, new Set()).isTrue) continue
+      const name = objectName('index', claims.file.ref)
+      this.#holdings.trouble.set(pack.random, { kind: 'told-wrong', segments: knownSegments(opened.footer, bad) })
+      this.#bad(
+        'index',
+        name,
+        new HoldfastError('damaged', `index file ${claims.file.ref.random} says of pack ${pack.random} what is not so`),
+      )
+    }
+  }
+
+  /** Packs of which only replaced index files tell are looked into, so that loss is told exactly. */
+  async writtenOff(packs: Packs): Promise<void> {
+    for (const row of this.#holdings.writtenOff()) {
+      const listed = packs.get(row.random)
+      if (listed?.read === true || this.#holdings.trouble.has(row.random)) continue
+      if (listed !== undefined) await this.#examine(listed)
+      else
+        await this.#head(row).then(
+          (info) => info === undefined && this.#holdings.trouble.set(row.random, { kind: 'gone' }),
+          (error: unknown) => this.#bad('pack', packName(row), error),
+        )
+    }
+  }
+
+  /** What the snapshots refer to and is nowhere. Index files may be missing: footers are the truth, and are read before anything is called missing. */
+  async losses(snapshots: readonly OpenedSnapshot[], packs: Packs): Promise<void> {
+    const { signal, keys } = this.#options
+    let widened = false
+    const widen = async (): Promise<void> => {
+      if (widened) return
+      widened = true
+      try {
+        const { view, refused } = await viewFromFooters(this.#repository, signal)
+        for (const { name, error } of refused) {
+          const random = name.slice(-32)
+          if (packs.get(random)?.indexed === false && packs.get(random)?.read === false) this.#bad('pack', name, error)
+        }
+        const before = this.#holdings.view
+        this.#holdings.widen(createView([...before.files, ...before.lastResort, ...view.files]))
+      } catch (error) {
+        // As long as footers cannot be read, nothing that is not in an index file can be called missing.
+        this.#bad('pack', 'packs/', error)
+        this.#holdings.unreadable = true
+      }
+    }
+    this.#losses = await findLosses({
+      repository: this.#repository,
+      snapshots,
+      holdings: this.#holdings,
+      keys,
+      widen,
+      signal,
+      onFound: () => {
+        this.#usedFooters = true
+      },
+      onMisplaced: (id) =>
+        this.#bad(
+          'index',
+          'index/',
+          new HoldfastError('damaged', `tree node ${id.slice(0, 16)} is not where index files say; 'holdfast repair' writes true ones`),
+        ),
+      onUnsure: (id, error) => this.#bad('tree', id, error),
+      onProgress: (done, total) => this.#progress('snapshots', done, total),
+    })
+  }
+
+  /** Walks trees with names and opens the private parts of snapshots. */
+  async content(snapshots: readonly OpenedSnapshot[]): Promise<void> {
+    const { keys, signal } = this.#options
+    if (keys === undefined) throw new HoldfastError('grant-required', 'to open content the root of the domain is needed')
+    const { store, keys: structure } = this.#repository
+    const walk = new ContentWalk(createPackReader({ store, structure, view: this.#holdings.view, keys }), signal)
+    const known = new Set(this.#losses.paths.map(({ path }) => path.toString('latin1')))
+    for (const [i, snapshot] of snapshots.entries()) {
+      const { random } = snapshot.structure.ref
+      await this.#judge('snapshot', objectName('snapshot', snapshot.structure.ref), async () => void snapshot.openPrivate(keys))
+      await walk.walk(snapshot.structure.root, (path, error) => {
+        // What is lost has been told of already.
+        if (known.has(Buffer.from(path).toString('latin1'))) return
+        this.#bad(
+          'tree',
+          path,
+          new HoldfastError(error.code, `${path} in snapshot ${random.slice(0, 8)}: ${error.message}`, { cause: error }),
+        )
+      })
+      this.#progress('content', i + 1, snapshots.length)
+    }
+  }
 }

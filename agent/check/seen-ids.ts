@@ -20,6 +20,17 @@ export class SeenIds {
     return true
   }
 
+  has(id: string): boolean {
+    const slots = this.#slots
+    const high = BigInt(`0x${id.slice(0, 16)}`)
+    const low = BigInt(`0x${id.slice(16, 32)}`)
+    const mask = slots.length / 2 - 1
+    for (let at = Number(high & 0xffffffffn) & mask; ; at = (at + 1) & mask) {
+      if (slots[at * 2] === 0n && slots[at * 2 + 1] === 0n) return false
+      if (slots[at * 2] === high && slots[at * 2 + 1] === low) return true
+    }
+  }
+
   #insert(high: bigint, low: bigint): boolean {
     const slots = this.#slots
     const mask = slots.length / 2 - 1

@@ -120,6 +120,27 @@ const grantTerms = event('grant-terms', {
   alsoOpens: z.array(z.string()),
   expiresAt: time,
 })
+/** A snapshot that does not hold all that it should; damage is told exactly, and without keys to read by counts alone. */
+const affectedSnapshot = event('affected-snapshot', {
+  id: z.string(),
+  startedAt: time,
+  series: z.string(),
+  /** Different blobs that are in no place. */
+  lostChunks: count,
+  lostNodes: count,
+  /** Different blobs of which it could not be told. */
+  unsure: count,
+  /** Packs that should hold what is lost, and how many blobs of it each. */
+  packs: z.array(z.object({ pack: z.string(), blobs: count })),
+})
+/** A path that cannot be restored as it was, in each of these snapshots. */
+const affectedPath = event('affected-path', {
+  ...pathMembers,
+  /** A directory of which nothing can be read: nobody knows what else was below. */
+  below: z.boolean(),
+  verdict: z.enum(['lost', 'unsure']),
+  snapshotIds: z.array(z.string()),
+})
 /** Shown once and kept nowhere. */
 const recoveryCode = event('recovery-code', { code: z.string() })
 const help = event('help', { text: z.string() })
@@ -174,6 +195,8 @@ export const cliEvent = z.discriminatedUnion('event', [
   record,
   exportedRecord,
   grantTerms,
+  affectedSnapshot,
+  affectedPath,
   recoveryCode,
   help,
   error,

@@ -35,6 +35,28 @@ const ANSWERS = new Set(['init', 'enroll', 'status', 'domain fingerprint', 'requ
 const of = (counts: Counts, name: string): number => counts[name] ?? 0
 const short = (id: string | undefined): string => (id ?? '').slice(0, 8)
 
+/** What was found, and what to do next: a repair where objects are damaged, a backup where one has seen to them. */
+function damageLine(counts: Counts): string {
+  const lost = of(counts, 'lostBlobs')
+  const objects = of(counts, 'damaged') - lost
+  const what = [
+    ...(objects === 0 ? [] : [formatMany(objects, 'damaged object')]),
+    ...(lost === 0 ? [] : [`${formatMany(lost, 'blob')} of snapshots lost`]),
+  ]
+  const next = objects === 0 ? 'holdfast backup stores again what the source still has' : 'holdfast repair -n says what can be put right'
+  return `damage found: ${what.join(', ')}. Next: ${next}`
+}
+
+function lossLines(counts: Counts): string[] {
+  if (of(counts, 'snapshotsAffected') === 0) return []
+  const named = of(counts, 'pathsLost') + of(counts, 'pathsUnsure')
+  const paths =
+    named === 0
+      ? ''
+      : `, ${formatMany(of(counts, 'pathsLost'), 'path')} lost${of(counts, 'pathsUnsure') === 0 ? '' : `, ${of(counts, 'pathsUnsure')} unsure`}`
+  return [`affected: ${formatMany(of(counts, 'snapshotsAffected'), 'snapshot')}${paths}`]
+}
+
 const LINES: Readonly<Record<string, (summary: Summary, counts: Counts) => string[]>> = {
   init: (summary) => [
     `${summary.dryRun ? 'Would create a repository' : `Created repository ${short(summary.domainId)}`} at ${shownText(summary.repository ?? '')}`,
@@ -82,10 +104,41 @@ const LINES: Readonly<Record<string, (summary: Summary, counts: Counts) => strin
   },
   snapshots: (_, counts) => [formatMany(of(counts, 'snapshots'), 'snapshot')],
   dump: () => [],
-  check: (summary, counts) => [
+  check: (summary, counts) => {
+    const read =
+      of(counts, 'bytesRead') > 0 ? `, ${formatMany(of(counts, 'packsRead'), 'pack')} read (${formatBytes(of(counts, 'bytesRead'))})` : ''
+    const how = of(counts, 'bytesRead') === 0 ? '' : summary.details?.['opened'] === true ? ', opened and compared' : ': intact, not opened'
+    return [
+      '',
+      `checked ${formatMany(of(counts, 'snapshots'), 'snapshot')}, ${formatMany(of(counts, 'indexFiles'), 'index file')}, ${formatMany(of(counts, 'packs'), 'pack')}${read} in ${formatDuration(summary.elapsedMs)}`,
+      ...lossLines(counts),
+      summary.result === 'damaged'
+        ? damageLine(counts)
+        : summary.result === 'incomplete'
+          ? `no damage found, but ${formatMany(of(counts, 'unknown'), 'object')} could not be looked at: run it again`
+          : `no damage found${how}`,
+    ]
+  },
+  repair: (summary, counts) => [
     '',
-    `checked ${formatMany(of(counts, 'snapshots'), 'snapshot')}, ${formatMany(of(counts, 'packs'), 'pack')}${of(counts, 'bytesRead') > 0 ? `, ${formatBytes(of(counts, 'bytesRead'))} read` : ''} in ${formatDuration(summary.elapsedMs)}`,
-    summary.result === 'damaged' ? `damage found: ${formatMany(of(counts, 'problems'), 'problem')}` : 'no damage found',
+    `looked at ${formatMany(of(counts, 'packs'), 'pack')} and ${formatMany(of(counts, 'snapshots'), 'snapshot')} in ${formatDuration(summary.elapsedMs)}`,
+    of(counts, 'replaced') + of(counts, 'packsIndexed') === 0
+      ? 'index files say what is so: nothing to repair'
+      : summary.dryRun
+        ? `would replace ${formatMany(of(counts, 'replaced'), 'index file')} and tell of ${formatMany(of(counts, 'packsIndexed'), 'pack')} anew; dry run: nothing was changed`
+        : `replaced ${formatMany(of(counts, 'replaced'), 'index file')}, ${formatMany(of(counts, 'packsIndexed'), 'pack')} told of anew; nothing was removed`,
+    ...lossLines(counts),
+    ...(of(counts, 'unread') === 0
+      ? []
+      : [`${formatMany(of(counts, 'unread'), 'object')} could not be read and stayed as they were: run it again`]),
+    ...(of(counts, 'leftToOthers') === 0
+      ? []
+      : [`${formatMany(of(counts, 'leftToOthers'), 'object')} can only be repaired by another writer or where the root is`]),
+    of(counts, 'lostBlobs') === 0
+      ? of(counts, 'unsureBlobs') === 0
+        ? 'every snapshot can be restored whole'
+        : 'whether every snapshot can be restored whole could not be told'
+      : `${formatMany(of(counts, 'snapshotsAffected'), 'snapshot is', 'snapshots are')} not whole; the rest of them can be restored. Next: holdfast backup stores again what the source still has`,
   ],
   'key add': (summary) => [`key ${short(summary.keyName)} added (${shownText(summary.place ?? '')})`],
   'key remove': (summary) => [`key ${short(summary.keyName)} removed`],

@@ -57,6 +57,17 @@ export function renderEvent(event: Said, options: RenderOptions): Rendered {
       return { stdout: `${JSON.stringify(event.record)}\n` }
     case 'grant-terms':
       return { stderr: quiet ? '' : grantText(event, style.stderr) }
+    case 'affected-snapshot':
+      return { stdout: `${affectedSnapshotLine(event, style.stdout)}\n` }
+    case 'affected-path': {
+      const { snapshotIds } = event
+      const where =
+        snapshotIds.length === 1
+          ? `snapshot ${snapshotIds[0]!.slice(0, 8)}`
+          : `${formatMany(snapshotIds.length, 'snapshot')}, the last ${snapshotIds.at(-1)!.slice(0, 8)}`
+      const word = event.verdict === 'lost' ? style.stdout.bad('lost    ') : style.stdout.warn('unsure  ')
+      return { stdout: `${word}  ${shownPath(event)}${event.below ? '  and all below it' : ''}  (${where})\n` }
+    }
     case 'recovery-code':
       return { stdout: recoveryText(event.code, style.stdout) }
     case 'help':
@@ -104,6 +115,21 @@ function snapshotLine(snapshot: Said<'snapshot'>, style: Style): string {
   const tags = (snapshot.tags ?? []).length === 0 ? '' : `  [${(snapshot.tags ?? []).map(shownText).join(', ')}]`
   const files = formatMany(snapshot.files, 'file').padStart(14)
   return `${style.bold(snapshot.id.slice(0, 8))}  ${formatTime(parseTime(snapshot.startedAt))}  ${files}  ${formatBytes(snapshot.bytes).padStart(10)}  ${what}${tags}`
+}
+
+function affectedSnapshotLine(event: Said<'affected-snapshot'>, style: Style): string {
+  const parts = [
+    ...(event.lostChunks === 0 ? [] : [`${formatMany(event.lostChunks, 'chunk')} lost`]),
+    ...(event.lostNodes === 0 ? [] : [`${formatMany(event.lostNodes, 'tree node')} lost`]),
+    ...(event.unsure === 0 ? [] : [`${formatMany(event.unsure, 'blob')} unsure`]),
+  ]
+  const packs = event.packs
+    .slice(0, 3)
+    .map(({ pack }) => pack.slice(0, 8))
+    .join(', ')
+  const inPacks =
+    event.packs.length === 0 ? '' : `  in ${event.packs.length === 1 ? 'pack' : 'packs'} ${packs}${event.packs.length > 3 ? ', …' : ''}`
+  return `${style.bold(event.id.slice(0, 8))}  ${formatTime(parseTime(event.startedAt))}  ${parts.join(', ')}${style.dim(inPacks)}`
 }
 
 /** The first two; `--json` has them all. */

@@ -84,16 +84,25 @@ export function indexFromFooters(packs: readonly PackInIndex[]): IndexFile {
   }
 }
 
-const PACKS_PER_FILE = 256
+/** As many packs are told of by one index file in memory: small enough to sort, few enough to search. */
+export const PACKS_PER_FILE = 256
+const FOOTERS_AT_ONCE = 8
 
-/** A view made of the footers of all listed packs. A pack whose footer does not open is in `refused` and the view lacks what it holds. */
-export async function viewFromFooters(
+export type RefusedObject = { readonly name: string; readonly error: HoldfastError }
+export type Footers = {
+  readonly footers: readonly OpenedFooter[]
+  /** Packs whose footer does not open, by name. */
+  readonly refused: readonly RefusedObject[]
+}
+
+/** The footers of listed packs. Throws what the store says; a footer that does not open hides no other. */
+export async function readFooters(
   repository: Repository,
+  refs: readonly (ObjectRef & { readonly info: ObjectInfo })[],
   signal?: AbortSignal,
-): Promise<{ view: View; refused: { name: string; error: HoldfastError }[] }> {
-  const refs = await listRefs(repository.store, 'packs/', signal)
-  const refused: { name: string; error: HoldfastError }[] = []
-  const footers = await mapBounded(refs, 8, async (ref) => {
+): Promise<Footers> {
+  const refused: RefusedObject[] = []
+  const footers = await mapBounded(refs, FOOTERS_AT_ONCE, async (ref) => {
     try {
       return await readFooter(repository, ref, ref.info.bytes, signal)
     } catch (error) {
@@ -102,14 +111,33 @@ export async function viewFromFooters(
       return undefined
     }
   })
-  const good = footers.filter((footer) => footer !== undefined)
-  const files: IndexFile[] = []
-  for (let i = 0; i < good.length; i += PACKS_PER_FILE)
-    files.push({ ...indexFromFooters(good.slice(i, i + PACKS_PER_FILE)), ref: numbered(i) })
-  return { view: createView(files), refused }
+  return { footers: footers.filter((footer) => footer !== undefined), refused }
 }
 
-/** Names that differ, so that no synthetic file is taken for another. */
-function numbered(i: number): ObjectRef {
-  return { session: '0'.repeat(32), random: i.toString(16).padStart(32, '0') }
+/** Index files in memory over packs whose footers are known, under names that differ and count from `first`, so that none is taken for another. */
+export function indexFilesFromFooters(footers: readonly PackInIndex[], first = 0): IndexFile[] {
+  const files: IndexFile[] = []
+  for (let i = 0; i < footers.length; i += PACKS_PER_FILE)
+    files.push({
+      ...indexFromFooters(footers.slice(i, i + PACKS_PER_FILE)),
+      ref: { session: '0'.repeat(32), random: (first + i).toString(16).padStart(32, '0') },
+    })
+  return files
+}
+
+/** A view made of the footers of all listed packs. A pack whose footer does not open is in `refused` and the view lacks what it holds. */
+export async function viewFromFooters(
+  repository: Repository,
+  signal?: AbortSignal,
+): Promise<{ view: View; refused: readonly RefusedObject[] }> {
+  const refs = await listRefs(repository.store, 'packs/', signal)
+  const files: IndexFile[] = []
+  const refused: RefusedObject[] = []
+  // One file at a time: footers as objects take ten times what an index file takes.
+  for (let i = 0; i < refs.length; i += PACKS_PER_FILE) {
+    const some = await readFooters(repository, refs.slice(i, i + PACKS_PER_FILE), signal)
+    files.push(...indexFilesFromFooters(some.footers, i))
+    refused.push(...some.refused)
+  }
+  return { view: createView(files), refused }
 }

@@ -215,7 +215,10 @@ export async function openRepository(options: {
           return undefined
         }
       })
-      return { view: createView(files.filter((file) => file !== undefined)), refused }
+      const view = createView(files.filter((file) => file !== undefined))
+      // One that a repair replaced has been told of, and nothing rests on it any more.
+      const replaced = new Set(view.files.flatMap((file) => file.replaces.map((ref) => objectName('index', ref))))
+      return { view, refused: refused.filter(({ name }) => !replaced.has(name)) }
     },
     listSnapshots: async (signal) => {
       const refs = await listRefs(store, 'snapshots/', signal)

@@ -23,8 +23,11 @@ const KIND: Record<BlobPart, SegmentKind> = {
 }
 
 export type View = {
+  /** Those that count: what writers build on. */
   readonly files: readonly IndexFile[]
-  /** All places of a blob; none when the view does not have it. */
+  /** Replaced ones that name blobs of packs which no file that counts names: a reader's last resort, nothing for a writer. */
+  readonly lastResort: readonly IndexFile[]
+  /** All places of a blob, those of the last resort after the others; none when the view does not have it. */
   readonly locate: (id: string, part: BlobPart) => BlobLocation[]
   readonly has: (id: string, part: BlobPart) => boolean
   readonly packs: () => Iterable<PackRow>
@@ -38,12 +41,44 @@ export function liveIndexFiles(files: readonly IndexFile[]): IndexFile[] {
   return files.filter((file) => !replaced.has(key(file.ref)))
 }
 
+/** How many blobs the files name in each pack, by the random part of its name: the most that one of them names. */
+export function blobsByPack(files: readonly IndexFile[]): Map<string, number> {
+  const most = new Map<string, number>()
+  for (const file of files) {
+    const packOf = Uint32Array.from({ length: file.segmentCount }, (_, ordinal) => file.segment(ordinal).pack)
+    const counts = new Uint32Array(file.packs.length)
+    for (let row = 0; row < file.blobCount; row++) {
+      const pack = packOf[file.blobs.readUInt32LE(row * INDEX_BLOB_BYTES + 32)]!
+      counts[pack] = counts[pack]! + 1
+    }
+    for (const [i, { random }] of file.packs.entries()) most.set(random, Math.max(most.get(random) ?? 0, counts[i]!))
+  }
+  return most
+}
+
+/** True where `most` names at least as many blobs of each of the file's packs as the file does: nothing is said by it alone. */
+export function isCovered(file: IndexFile, most: ReadonlyMap<string, number>): boolean {
+  for (const [random, count] of blobsByPack([file])) if (count > (most.get(random) ?? -1)) return false
+  return true
+}
+
+/**
+ * A repair replaces an index file by one that says less, where packs are damaged. What it was mistaken in, or could not look into, must not be out
+ * of a reader's reach by that: a reader checks whatever it finds.
+ */
+function lastResortOf(all: readonly IndexFile[], files: readonly IndexFile[]): IndexFile[] {
+  if (all.length === files.length) return []
+  const most = blobsByPack(files)
+  return all.filter((file) => !files.includes(file) && !isCovered(file, most))
+}
+
 export function createView(all: readonly IndexFile[]): View {
   const files = liveIndexFiles(all)
+  const lastResort = lastResortOf(all, files)
   const locate = (id: string, part: BlobPart): BlobLocation[] => {
     const wanted = Buffer.from(id, 'hex')
     const found: BlobLocation[] = []
-    for (const file of files) {
+    for (const file of [...files, ...lastResort]) {
       for (let row = firstRow(file, wanted); row < file.blobCount; row++) {
         const at = row * INDEX_BLOB_BYTES
         if (file.blobs.compare(wanted, 0, 32, at, at + 32) !== 0) break
@@ -63,6 +98,7 @@ export function createView(all: readonly IndexFile[]): View {
   }
   return {
     files,
+    lastResort,
     locate,
     has: (id, part) => locate(id, part).length > 0,
     packs: function* () {

@@ -2,8 +2,8 @@
 // and the next backup is right or refuses. Each look gives what is wrong as sentences; none is good.
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { parseObjectName } from '@holdfast/shared/format/layout.ts'
-import { checkPack } from '../../../agent/check/check-pack.ts'
 import { checkRepository } from '../../../agent/check/check.ts'
+import { readPack } from '../../../agent/check/read-pack.ts'
 import { unwrapRoot } from '../../../agent/keys/key-object.ts'
 import { openRepository, type Repository } from '../../../agent/repository/repository.ts'
 import type { OpenedSnapshot } from '../../../agent/repository/snapshot.ts'
@@ -95,13 +95,15 @@ export async function lookByCheck(small: SmallRepository, bucket: SimulatedBucke
   if ('refused' in opened) return opened.refused
   const report = await checkRepository({ repository: opened.value, readData: 'all' })
   const [finding] = report.findings
-  return finding === undefined ? undefined : `${finding.verdict}: ${finding.message}`
+  if (finding !== undefined) return `${finding.verdict}: ${finding.message}`
+  if (report.writtenOff > 0) return `${report.writtenOff} objects are damaged on which nothing rests`
+  return report.damaged + report.unknown === 0 ? undefined : `${report.lostBlobs} blobs of snapshots are lost`
 }
 
 /** The part of `lookByCheck` that reads one pack, for changes of that pack alone. */
 export async function lookByPackCheck(repository: Repository, name: string, bytes: number): Promise<string | undefined> {
-  const result = await attempt(() => checkPack(repository, parseObjectName(name)!, bytes, {}))
-  return 'refused' in result ? result.refused : undefined
+  const result = await attempt(() => readPack(repository, parseObjectName(name)!, bytes, {}))
+  return 'refused' in result ? result.refused : result.value.damage?.message
 }
 
 /** Whether a key object still opens the root with its secret; wrong where it opens another. */

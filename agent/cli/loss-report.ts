@@ -1,0 +1,36 @@
+// What damage costs, said alike by `check` and `repair`: by snapshot, and by path where the keys to read are.
+import { isoTime } from '@holdfast/shared/clock.ts'
+import type { Losses } from '../check/loss.ts'
+import { pathFields } from './byte-text.ts'
+import type { Context } from './context.ts'
+
+export type SaidLosses = Pick<Losses, 'snapshots' | 'paths' | 'pathsLeftOut'>
+
+export function sayLosses({ report }: Context, losses: SaidLosses): void {
+  for (const { snapshot, lostChunks, lostNodes, unsure, packs } of losses.snapshots) {
+    const { structure } = snapshot
+    report.say({
+      event: 'affected-snapshot',
+      id: structure.ref.random,
+      startedAt: isoTime(structure.startedAt),
+      series: structure.series.toString('hex'),
+      lostChunks,
+      lostNodes,
+      unsure,
+      packs: [...packs].map(([pack, blobs]) => ({ pack, blobs })),
+    })
+  }
+  for (const { path, below, verdict, snapshots } of losses.paths)
+    report.say({ event: 'affected-path', ...pathFields(path), below, verdict, snapshotIds: snapshots })
+  if (losses.pathsLeftOut > 0)
+    report.say({ event: 'notice', level: 'warning', message: `${losses.pathsLeftOut} more paths are affected and not named here` })
+}
+
+export function lossCounts(losses: SaidLosses): Record<string, number> {
+  return {
+    snapshotsAffected: losses.snapshots.length,
+    pathsLost: losses.paths.filter(({ verdict }) => verdict === 'lost').length,
+    pathsUnsure: losses.paths.filter(({ verdict }) => verdict === 'unsure').length,
+    pathsLeftOut: losses.pathsLeftOut,
+  }
+}
