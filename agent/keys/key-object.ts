@@ -102,8 +102,7 @@ export function readKeyObject(bytes: Buffer, what: string): KeyObjectInfo {
 
 function parseKeyObject(bytes: Buffer, what: string): ParsedKeyObject {
   const reader = new ByteReader(bytes, what)
-  const { epoch, domainId } = readHeader(bytes, { type: 'key', what })
-  if (epoch !== 0) throw reader.refuse('its epoch is not zero')
+  const { domainId } = readHeader(bytes, { type: 'key', what })
   if (bytes.length > KEY_OBJECT_BYTES_MAX) throw reader.refuse('it is too long')
   reader.raw(HEADER_BYTES)
   const kdf = reader.u8()

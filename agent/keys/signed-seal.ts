@@ -44,8 +44,7 @@ export function verifyAndOpen(input: {
   const what = `this ${kind}`
   const refuse = (why: string): HoldfastError => new HoldfastError('damaged', `${what} is damaged: ${why}`)
   if (object.length > bytesMax) throw refuse(`it has ${object.length} bytes, more than the ${bytesMax} allowed`)
-  const { epoch, domainId } = readHeader(object, { type: kind, what })
-  if (epoch !== 0) throw refuse('its epoch is not zero')
+  const { domainId } = readHeader(object, { type: kind, what })
   if (object.length < CLEAR_BYTES + SEAL_OVERHEAD) throw refuse('it is cut short')
   const bound = object.subarray(0, BOUND_BYTES)
   const signPublicKey = Buffer.from(object.subarray(HEADER_BYTES, BOUND_BYTES))

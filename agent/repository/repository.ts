@@ -52,9 +52,8 @@ export function encodeDescription(description: Description, signer: Pick<Writer,
 /** Parses a description and checks that whoever holds the key in it signed it. That the key is the right one is for `openRepository`. */
 export function decodeDescription(object: Buffer): Description {
   const what = 'the repository description'
-  const { epoch, domainId } = readHeader(object, { type: 'repository', what })
+  const { domainId } = readHeader(object, { type: 'repository', what })
   const reader = new ByteReader(object, what)
-  if (epoch !== 0) throw reader.refuse('its epoch is not zero')
   if (object.length !== DESCRIPTION_BYTES) throw reader.refuse('it has the wrong length')
   reader.raw(32)
   const createdAt = reader.u64()

@@ -22,6 +22,8 @@ export const OBJECT_TYPE = {
   end: 13,
 } as const
 export type ObjectType = keyof typeof OBJECT_TYPE
+/** What follows the header of these is sealed under no key that has epochs, or not at all: their epoch is 0. */
+const WITHOUT_EPOCH: ReadonlySet<ObjectType> = new Set<ObjectType>(['repository', 'key', 'bundle', 'grant', 'list'])
 
 export const LIMITS = {
   packBytes: 64 * 2 ** 20,
@@ -80,6 +82,7 @@ export function readHeader(
   if (type !== OBJECT_TYPE[expected.type]) throw reader.refuse(`it is an object of type ${type}, not a ${expected.type}`)
   reader.zeros(2)
   const epoch = reader.u32()
+  if (epoch !== 0 && WITHOUT_EPOCH.has(expected.type)) throw reader.refuse('its epoch is not zero')
   const domainId = reader.raw(16)
   if (expected.domainId !== undefined && !domainId.equals(expected.domainId)) throw reader.refuse('it belongs to another domain')
   return { epoch, domainId }

@@ -1,6 +1,7 @@
 // Every target, in the order in which a run takes them.
 import type { Target } from '../_support/target.ts'
 import { apiBodies } from './api-bodies.ts'
+import { collectionList } from './collection.ts'
 import { agentConfig, command, enrolmentCode, location, policies, recoveryCode } from './configuration.ts'
 import { bundle, grant, sealedGrant } from './grants.ts'
 import { indexFile } from './index-file.ts'
@@ -19,6 +20,7 @@ export const targets: readonly Target[] = [
   sealedBox,
   segment,
   indexFile,
+  collectionList,
   treeNode,
   restore,
   snapshotStructure,
