@@ -68,6 +68,8 @@ export async function readSource(options: {
   treeHasher: Hasher
   namesHasher: Hasher
   cache: CacheReader | undefined
+  /** Whether chunks that only a list names are as surely there as they were when the cache was made. */
+  listsHold: boolean
   newCache: CacheWriter | undefined
   store: (node: EncodedNode) => number | undefined
   onFile: (file: TransmittedFile, segments: readonly number[]) => void
@@ -302,6 +304,8 @@ export async function readSource(options: {
   }
 
   const allKnown = (content: CachedContent): boolean => {
+    // A list stands for chunks that are not looked up one by one.
+    if (content.content.kind === 'list' && !options.listsHold) return false
     const ids = content.content.kind === 'list' ? [content.content.id] : content.content.kind === 'chunks' ? content.content.ids : []
     return ids.every((id) => known.lookup(Buffer.from(id, 'hex')) !== UNKNOWN)
   }

@@ -10,7 +10,7 @@ import { type ObjectRef, objectName } from '@holdfast/shared/format/layout.ts'
 import { createTokens, encodeSnapshot, type OpenedSnapshot, type SnapshotStructure } from '../repository/snapshot.ts'
 import { SEGMENT_KIND } from '../repository/segment.ts'
 import { createCompressor } from '../repository/zstd.ts'
-import type { View } from '../repository/view.ts'
+import { isStillSaid, type View } from '../repository/view.ts'
 import { loadWholeView } from '../repository/whole-view.ts'
 import { type AtEnd, createAtEnd } from './at-end.ts'
 import type { BackupLimits, BackupOptions, BackupResult, BackupSummary } from './backup-types.ts'
@@ -249,6 +249,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
     treeHasher: blake3.keyed(keys.structure.treeIdKey),
     namesHasher: namesHasher(keys.structure.recordKey),
     cache,
+    listsHold: cache !== undefined && isStillSaid(view, cache.indexFiles),
     newCache,
     store: tree.store,
     onFile: transmissions.fileRead,
@@ -268,13 +269,16 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   if (options.dryRun)
     return { outcome: read.problems.length > 0 ? 'incomplete' : 'done', snapshot: undefined, summary, problems: read.problems }
   const indexFiles = await storeIndexFiles(options, session, newPacks, view)
-  const structure = await storeSnapshot({ read, indexFiles, summary })
+  const structure = await storeSnapshot({ read, indexFiles: indexFiles.written, summary })
   // The snapshot stands: what the local disk refuses from here on costs the next run some work, and makes no failure of this one.
   for (const { ref } of newPacks) atEnd.attempt(() => removeIfThere(options, spool, footerName(ref)))
   const { rootPlace } = read
   if (rootPlace !== undefined)
     atEnd.attempt(() => {
-      newCache?.finish(rootPlace)
+      newCache?.finish(rootPlace, [
+        ...view.files.map(({ ref }) => ref).filter((ref) => !indexFiles.merged.includes(ref)),
+        ...indexFiles.written,
+      ])
       fileSystem.rename(state, newCacheName, state, cacheName, false)
     })
   return { outcome: read.problems.length > 0 ? 'incomplete' : 'done', snapshot: structure, summary, problems: read.problems }
@@ -426,7 +430,9 @@ function requireDurable(segments: Iterable<number>, durable: ReadonlySet<number>
       throw new HoldfastError('failed', 'a blob of this run did not reach the store although every upload ended well; no snapshot was made')
 }
 
-async function storeIndexFiles(options: BackupOptions, session: Session, packs: readonly DurablePack[], view: View): Promise<ObjectRef[]> {
+type StoredIndex = { readonly written: readonly ObjectRef[]; readonly merged: readonly ObjectRef[] }
+
+async function storeIndexFiles(options: BackupOptions, session: Session, packs: readonly DurablePack[], view: View): Promise<StoredIndex> {
   const { keys, repository, random, signal } = options
   const written: ObjectRef[] = []
   const write = async (members: readonly PackInIndex[], replaces: readonly ObjectRef[]): Promise<void> => {
@@ -461,7 +467,7 @@ async function storeIndexFiles(options: BackupOptions, session: Session, packs: 
       merge.flatMap(packsOf),
       merge.map((file) => file.ref),
     )
-  return written
+  return { written, merged: merge.map((file) => file.ref) }
 }
 
 function removeIfThere({ fileSystem }: BackupOptions, directory: Descriptor, name: Buffer): void {

@@ -9,11 +9,13 @@ import type { Random } from '@holdfast/shared/random.ts'
 import { type Descriptor, FileError, type FileStat, type FileSystem } from '../file-system/file-system.ts'
 import { blake3, type Hasher } from '../repository/blake3.ts'
 import { ByteReader, ByteWriter } from '@holdfast/shared/format/bytes.ts'
+import { type ObjectRef, refBytes } from '@holdfast/shared/format/layout.ts'
 import type { Content, Extent } from '../repository/tree.ts'
 
-const VERSION = 1
+const VERSION = 2
 const MAGIC = Buffer.from('HFCACHE1')
 const HEAD_BYTES = 8 + 4 + 16 + 32 + 32
+const TAIL_BYTES = 24
 const ROW_BYTES = 56
 const RECORD_BYTES_MAX = 2 ** 30
 const ORDINAL_MAX = 2 ** 48 - 1
@@ -76,6 +78,8 @@ export function namesHasher(recordKey: Buffer): Hasher {
 
 export type CacheReader = {
   readonly root: RecordPlace
+  /** The index files that counted when the cache was made. */
+  readonly indexFiles: readonly ObjectRef[]
   readonly directory: (place: RecordPlace) => CachedDirectory | undefined
   readonly close: () => void
 }
@@ -100,34 +104,49 @@ export function openCache(options: {
     throw error
   }
   const head = Buffer.alloc(HEAD_BYTES)
-  const tail = Buffer.alloc(20)
+  const tail = Buffer.alloc(TAIL_BYTES)
   const size = sizeOf(fileSystem, fd)
   const isOk =
-    size >= HEAD_BYTES + 20 &&
+    size >= HEAD_BYTES + TAIL_BYTES &&
     readAt(fileSystem, fd, head, 0) &&
     head.subarray(0, 8).equals(MAGIC) &&
     head.readUInt32LE(8) === VERSION &&
     head.toString('hex', 12, 28) === options.snapshotId &&
     head.subarray(28, 60).equals(options.keys.series) &&
-    readAt(fileSystem, fd, tail, size - 20)
-  if (!isOk) {
+    readAt(fileSystem, fd, tail, size - TAIL_BYTES)
+  const names = isOk ? readNames(fileSystem, fd, size - TAIL_BYTES, tail.readUInt32LE(20)) : undefined
+  if (names === undefined) {
     fileSystem.close(fd)
     return undefined
   }
-  const { seal, names } = cacheKeys(options.keys, head.subarray(60, 92))
+  const { seal, names: namesOf } = cacheKeys(options.keys, head.subarray(60, 92))
   const root = { offset: Number(tail.readBigUInt64LE(0)), bytes: tail.readUInt32LE(8), ordinal: Number(tail.readBigUInt64LE(12)) }
   return {
     root,
+    indexFiles: names,
     directory: (place) => {
       if (place.bytes < 16 || place.bytes > RECORD_BYTES_MAX || place.offset + place.bytes > size || place.ordinal > ORDINAL_MAX)
         return undefined
       const sealed = Buffer.allocUnsafeSlow(place.bytes)
       if (!readAt(fileSystem, fd, sealed, place.offset)) return undefined
       const plain = open(seal, place.ordinal, sealed)
-      return plain === undefined ? undefined : parseRecord(plain, names)
+      return plain === undefined ? undefined : parseRecord(plain, namesOf)
     },
     close: () => fileSystem.close(fd),
   }
+}
+
+const NAME_BYTES = 32
+
+/** The names before the tail, or undefined where there is no room for so many. */
+function readNames(fileSystem: FileSystem, fd: Descriptor, end: number, count: number): ObjectRef[] | undefined {
+  if (HEAD_BYTES + count * NAME_BYTES > end) return undefined
+  const bytes = Buffer.allocUnsafeSlow(count * NAME_BYTES)
+  if (!readAt(fileSystem, fd, bytes, end - bytes.length)) return undefined
+  return Array.from({ length: count }, (_, i) => {
+    const at = i * NAME_BYTES
+    return { session: bytes.toString('hex', at, at + 16), random: bytes.toString('hex', at + 16, at + 32) }
+  })
 }
 
 function open(key: Buffer, ordinal: number, sealed: Buffer): Buffer | undefined {
@@ -233,8 +252,8 @@ export type CacheRecord = {
 
 export type CacheWriter = {
   readonly directory: (record: CacheRecord) => RecordPlace
-  /** Ends the file with its root. Only then may it get its name, and only after the snapshot is durable. */
-  readonly finish: (root: RecordPlace) => void
+  /** Ends the file with its root and the index files that count now. Only then may it get its name, and only after the snapshot is durable. */
+  readonly finish: (root: RecordPlace, indexFiles: readonly ObjectRef[]) => void
   /** Gives the file up, unless it is finished. */
   readonly abandon: () => void
 }
@@ -274,8 +293,9 @@ export function createCache(options: {
       if (pending.length > 1024 * 1024) flush()
       return place
     },
-    finish: (root) => {
-      pending.u64(root.offset).u32(root.bytes).u64(root.ordinal)
+    finish: (root, indexFiles) => {
+      for (const ref of indexFiles) pending.raw(refBytes(ref))
+      pending.u64(root.offset).u32(root.bytes).u64(root.ordinal).u32(indexFiles.length)
       flush()
       fileSystem.sync(fd)
       ended = true

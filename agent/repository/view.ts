@@ -27,6 +27,8 @@ export type View = {
   readonly files: readonly IndexFile[]
   /** Replaced ones that name blobs of packs which no file that counts names: a reader's last resort, nothing for a writer. */
   readonly lastResort: readonly IndexFile[]
+  /** Names of the other replaced ones (`session-random`): those that count say all that they said. */
+  readonly covered: ReadonlySet<string>
   /** All places of a blob, those of the last resort after the others; none when the view does not have it. */
   readonly locate: (id: string, part: BlobPart) => BlobLocation[]
   readonly has: (id: string, part: BlobPart) => boolean
@@ -96,9 +98,11 @@ export function createView(all: readonly IndexFile[]): View {
     }
     return found
   }
+  const others = new Set([...files, ...lastResort])
   return {
     files,
     lastResort,
+    covered: new Set(all.filter((file) => !others.has(file)).map((file) => key(file.ref))),
     locate,
     has: (id, part) => locate(id, part).length > 0,
     packs: function* () {
@@ -111,6 +115,12 @@ export function createView(all: readonly IndexFile[]): View {
         }
     },
   }
+}
+
+/** Whether all that index files with these names said is still said by files that count. False where one is gone, or replaced by one that says less. */
+export function isStillSaid(view: View, refs: readonly ObjectRef[]): boolean {
+  const counted = new Set(view.files.map((file) => key(file.ref)))
+  return refs.every((ref) => counted.has(key(ref)) || view.covered.has(key(ref)))
 }
 
 function firstRow(file: IndexFile, wanted: Buffer): number {

@@ -5,6 +5,10 @@
 import { expect, test } from 'vitest'
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { repairRepository, type RepairReport } from '../../agent/repair/repair.ts'
+import { objectName, packName } from '@holdfast/shared/format/layout.ts'
+import { encodeIndexFile } from '../../agent/repository/index-file.ts'
+import { packsOf } from '../../agent/repository/index-merge.ts'
+import { SEGMENT_KIND } from '../../agent/repository/segment.ts'
 import { openRepository } from '../../agent/repository/repository.ts'
 import { type Engine, fixtureRandom, makeEngine, writeFile } from '../_support/engine-fixture.ts'
 import { restorable, type Restorable } from '../_support/restorable.ts'
@@ -201,3 +205,56 @@ test.each(DAMAGES.map((damage) => [damage.name, damage] as const))(
     expect([...files.keys()].filter((path) => path.startsWith(newest))).toHaveLength(7)
   },
 )
+
+/** Damages nothing but chunks: trees stay whole, and with them all that a run could inherit. */
+async function flipChunks(engine: Engine): Promise<void> {
+  const repository = await openRepository({ store: engine.bucket.store('tampering'), keys: engine.keys.write.structure })
+  const { view } = await repository.loadView()
+  for (const file of view.files)
+    for (let i = 0; i < file.segmentCount; i++) {
+      const { kind, pack, offset } = file.segment(i)
+      if (kind === SEGMENT_KIND.chunk)
+        engine.bucket.tamper(packName(file.packs[pack]!), (bytes) => (bytes.writeUInt8(bytes[offset]! ^ 8, offset), bytes))
+    }
+}
+
+test('chunks of a file that stands in the tree as a list are stored again too, though the list itself is whole', async () => {
+  const engine = await history()
+  await flipChunks(engine)
+  expect((await repair(engine)).losses).toMatchObject({ unsure: 0, snapshots: [{ lostNodes: 0 }, { lostNodes: 0 }] })
+  engine.pass()
+  const run = await engine.backup()
+  const newest = run.snapshot!.ref.random.slice(0, 8)
+  expect([...(await look(engine)).failed].filter((path) => path.startsWith(newest))).toEqual([])
+  engine.pass()
+  expect((await engine.backup()).summary.bytesRead, 'and the run after that trusts what it remembers again').toBe(0)
+})
+
+test('a pack that is lost together with the index file that named it is stored again, also where lists name its chunks', async () => {
+  const engine = await history()
+  const repository = await openRepository({ store: engine.bucket.store('tampering'), keys: engine.keys.write.structure })
+  const { view } = await repository.loadView()
+  // Each pack in an index file of its own, as after many runs.
+  for (const file of view.files)
+    for (const pack of packsOf(file)) {
+      const ref = { session: file.ref.session, random: engine.random.bytes(16).toString('hex') }
+      const object = encodeIndexFile({ ref, replaces: [], packs: [pack] }, engine.keys.write.structure, engine.keys.write.writer)
+      await engine.bucket.store('tampering').put(objectName('index', ref), { kind: 'bytes', bytes: object })
+    }
+  for (const { ref } of view.files) engine.bucket.tamper(objectName('index', ref), () => undefined)
+  engine.pass()
+  writeFile(engine, '/src/another', 'so that there is a run that has seen these index files')
+  engine.pass()
+  await engine.backup()
+  const split = (await repository.loadView()).view
+  for (const file of split.files) {
+    const kinds = Array.from({ length: file.segmentCount }, (_, i) => file.segment(i).kind)
+    if (!kinds.every((kind) => kind === SEGMENT_KIND.chunk)) continue
+    engine.bucket.tamper(objectName('index', file.ref), () => undefined)
+    engine.bucket.tamper(packName(file.packs[0]!), () => undefined)
+  }
+  engine.pass()
+  const run = await engine.backup()
+  const newest = run.snapshot!.ref.random.slice(0, 8)
+  expect([...(await look(engine)).failed].filter((path) => path.startsWith(newest))).toEqual([])
+})

@@ -55,7 +55,14 @@ class Blobs {
       return place === undefined ? [] : [place]
     }
     const packs: PackRow[] = [this.#pack]
-    const view: View = { files: [], lastResort: [], locate, has: (id, part) => locate(id, part).length > 0, packs: () => packs }
+    const view: View = {
+      files: [],
+      lastResort: [],
+      covered: new Set(),
+      locate,
+      has: (id, part) => locate(id, part).length > 0,
+      packs: () => packs,
+    }
     const getRange = async (_: string, { offset, length }: { offset: number; length: number }): Promise<Buffer> => {
       if (offset + length > pack.length) throw new HoldfastError('damaged', 'the pack ends too early')
       const copy = Buffer.allocUnsafeSlow(length)
