@@ -37,14 +37,15 @@ function openOrMake(fileSystem: FileSystem, path: Buffer): Descriptor {
 }
 
 /** Takes the lock of a state directory, or throws `conflict` naming the process that has it. The kernel frees it when a process dies. */
-export function lockState(fileSystem: FileSystem, directory: Descriptor): { release: () => void } {
+export function lockState(
+  fileSystem: FileSystem,
+  directory: Descriptor,
+  otherwise = 'another run of this source is under way on this machine: wait for it, or give this one its own --state directory',
+): { release: () => void } {
   const fd = fileSystem.open(directory, SELF, 'append')
   if (fileSystem.lock?.(fd, false) === false) {
     fileSystem.close(fd)
-    throw new HoldfastError(
-      'conflict',
-      'another run of this source is under way on this machine: wait for it, or give this one its own --state directory',
-    )
+    throw new HoldfastError('conflict', otherwise)
   }
   return { release: () => fileSystem.close(fd) }
 }

@@ -141,6 +141,29 @@ const affectedPath = event('affected-path', {
   verdict: z.enum(['lost', 'unsure']),
   snapshotIds: z.array(z.string()),
 })
+/** One drill: what it would be (`planned`), how it ended, or what the evidence says of one that was. `began`: it has no end, or not yet. */
+const drill = event('drill', {
+  outcome: z.enum(['planned', 'asked', 'began', 'restored', 'incomplete', 'damaged', 'failed', 'cancelled']),
+  code: z.string().optional(),
+  at: time,
+  endedAt: time.optional(),
+  repository: z.string(),
+  snapshotId: z.string(),
+  series: z.string(),
+  restoreId: z.string().optional(),
+  agentId: z.string().optional(),
+  whole: z.boolean(),
+  files: count,
+  bytes: count,
+  ofFiles: count.optional(),
+  ofBytes: count.optional(),
+  entriesCompared: count.optional(),
+  bytesCompared: count.optional(),
+  /** After about so many drills every file was in one. */
+  drillsForAll: count.optional(),
+  sampleHash: z.string(),
+  problems: count,
+})
 /** Shown once and kept nowhere. */
 const recoveryCode = event('recovery-code', { code: z.string() })
 const help = event('help', { text: z.string() })
@@ -197,6 +220,7 @@ export const cliEvent = z.discriminatedUnion('event', [
   grantTerms,
   affectedSnapshot,
   affectedPath,
+  drill,
   recoveryCode,
   help,
   error,

@@ -19,9 +19,10 @@ const NOWHERE: Recovery = { files: () => undefined, entry: () => undefined }
 /** Gives `work` a place to tell of files; what it throws is journalled as the end of the recovery. */
 export async function withRecovery<T>(
   context: Context,
-  what: { repository: Repository; snapshot: OpenedSnapshot; dryRun: boolean },
+  what: { repository: Repository; snapshot: OpenedSnapshot; dryRun: boolean; purpose?: 'restore-test' },
   work: (recovery: Recovery) => Promise<T>,
-  isIncomplete: (result: T) => boolean,
+  /** True, or the code to say it with, where it did not end well. */
+  isIncomplete: (result: T) => boolean | string,
 ): Promise<T> {
   const { repository, snapshot } = what
   const agent = what.dryRun ? undefined : await findAgent(context, repository.description.domainId)
@@ -42,13 +43,15 @@ export async function withRecovery<T>(
     series: snapshot.structure.series.toString('hex'),
     location: repository.store.location,
     recordKey: repository.keys.recordKey,
+    ...(what.purpose === undefined ? {} : { purpose: what.purpose }),
   })
   const entries = batched(journalled.files)
   try {
     const result = await work({ files: journalled.files, entry: (entry) => entries.add(fileActOf(entry)) })
     entries.flush()
-    if (isIncomplete(result)) journalled.ended('incomplete', 'incomplete')
-    else journalled.ended('ok')
+    const incomplete = isIncomplete(result)
+    if (incomplete === false) journalled.ended('ok')
+    else journalled.ended('incomplete', incomplete === true ? 'incomplete' : incomplete)
     return result
   } catch (error) {
     entries.flush()

@@ -140,6 +140,23 @@ const LINES: Readonly<Record<string, (summary: Summary, counts: Counts) => strin
         : 'whether every snapshot can be restored whole could not be told'
       : `${formatMany(of(counts, 'snapshotsAffected'), 'snapshot is', 'snapshots are')} not whole; the rest of them can be restored. Next: holdfast backup stores again what the source still has`,
   ],
+  drill: (summary, counts) => {
+    if (summary.details?.['history'] === true)
+      return [`${formatMany(of(counts, 'drills'), 'drill')}, ${formatCount(of(counts, 'restored'))} of them restored all they took`]
+    const what = `${formatMany(of(counts, 'files'), 'file')}, ${formatBytes(of(counts, 'bytes'))} of ${formatMany(of(counts, 'drills'), 'snapshot')}`
+    if (summary.dryRun) return ['', `dry run: ${what} would be restored, compared and removed`]
+    if (summary.state === 'asked') return ['', `asked for drills of ${what}; how they end is in the agent's records`]
+    const problems = formatMany(of(counts, 'problems'), 'problem')
+    return [
+      '',
+      `drilled ${what} in ${formatDuration(summary.elapsedMs)}`,
+      summary.result === 'damaged'
+        ? `damage found: ${problems}; holdfast check --read-data tells where`
+        : summary.result === 'incomplete'
+          ? `${problems}: not everything came back as it was backed up, or could be looked at`
+          : 'everything came back as it was backed up',
+    ]
+  },
   'key add': (summary) => [`key ${short(summary.keyName)} added (${shownText(summary.place ?? '')})`],
   'key remove': (summary) => [`key ${short(summary.keyName)} removed`],
   'key passwd': (summary) => [`passphrase changed: key ${short(summary.keyName)} (${shownText(summary.place ?? '')})`],

@@ -68,6 +68,8 @@ export function renderEvent(event: Said, options: RenderOptions): Rendered {
       const word = event.verdict === 'lost' ? style.stdout.bad('lost    ') : style.stdout.warn('unsure  ')
       return { stdout: `${word}  ${shownPath(event)}${event.below ? '  and all below it' : ''}  (${where})\n` }
     }
+    case 'drill':
+      return drillText(event, options)
     case 'recovery-code':
       return { stdout: recoveryText(event.code, style.stdout) }
     case 'help':
@@ -179,6 +181,39 @@ function grantText(terms: Said<'grant-terms'>, style: Style): string {
         ]),
   ]
   return `${lines.join('\n')}\n`
+}
+
+const DRILL_WORDS: Readonly<Record<Said<'drill'>['outcome'], string>> = {
+  planned: 'would drill',
+  asked: 'asked of an agent',
+  began: 'has no end: interrupted, or under way',
+  restored: 'restored',
+  incomplete: 'INCOMPLETE',
+  damaged: 'DAMAGED',
+  failed: 'FAILED',
+  cancelled: 'cancelled',
+}
+
+/** When, which snapshot and how it ended in the first line, how much of it in the second. */
+function drillText(drill: Said<'drill'>, { style }: RenderOptions): { stdout: string } {
+  const { good, warn, bad } = style.stdout
+  const paint = { restored: good, damaged: bad, failed: bad, incomplete: warn, began: warn } as const
+  const word = (paint[drill.outcome as keyof typeof paint] ?? ((text: string) => text))(
+    DRILL_WORDS[drill.outcome === 'began' && drill.agentId !== undefined ? 'asked' : drill.outcome],
+  )
+  const of = drill.ofFiles === undefined || drill.whole ? '' : ` of ${formatCount(drill.ofFiles)}`
+  const share = drill.whole ? 'all: ' : ''
+  const parts = [
+    `${share}${formatCount(drill.files)}${of} files, ${formatBytes(drill.bytes)}`,
+    ...(drill.bytesCompared === undefined ? [] : [`${formatBytes(drill.bytesCompared)} read again and compared`]),
+    ...(drill.drillsForAll === undefined || drill.drillsForAll === 1 ? [] : [`all in about ${formatMany(drill.drillsForAll, 'drill')}`]),
+    ...(drill.problems === 0 ? [] : [formatMany(drill.problems, 'problem')]),
+    ...(drill.agentId === undefined ? [] : [`by ${drill.agentId} (${drill.restoreId ?? ''})`]),
+  ]
+  const why = drill.code === undefined || drill.code === drill.outcome ? '' : ` (${printable(drill.code)})`
+  return {
+    stdout: `${formatTime(parseTime(drill.at))}  ${style.stdout.bold(drill.snapshotId.slice(0, 8))}  ${word}${why}\n  ${parts.join('; ')}\n`,
+  }
 }
 
 function recoveryText(code: string, style: Style): string {

@@ -48,3 +48,15 @@ export async function chooseSnapshot(context: Context, repository: Repository, t
     )
   return first
 }
+
+/** The newest snapshot of each series, and how many do not open: each of those may be the newest of some series, and is said as a problem. */
+export async function newestOfEach(
+  context: Context,
+  repository: Repository,
+): Promise<{ newest: readonly OpenedSnapshot[]; unopened: number }> {
+  const listing = await repository.listSnapshots(context.signal)
+  sayRefused(context, listing)
+  // Listed in order of their beginning.
+  const newest = new Map(listing.snapshots.map((snapshot) => [snapshot.structure.series.toString('hex'), snapshot]))
+  return { newest: [...newest.values()], unopened: listing.refused.length }
+}

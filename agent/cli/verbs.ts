@@ -19,6 +19,11 @@ export const VERBS: readonly Verb[] = [
   { name: 'dump', summary: 'write one file of a snapshot to standard output', load: () => import('./commands/dump.ts') },
   { name: 'check', summary: 'look whether the repository is sound', load: () => import('./commands/check.ts') },
   { name: 'repair', summary: 'make the index true again, and say what is lost', load: () => import('./commands/repair.ts') },
+  {
+    name: 'drill',
+    summary: 'restore a share to a scratch place, compare it, keep the evidence',
+    load: () => import('./commands/drill.ts'),
+  },
   { name: 'key', summary: 'passphrases and recovery codes: add, remove, list, passwd', load: () => import('./commands/key.ts') },
   { name: 'domain', summary: "the controller's side of enrolment: roster and bundles", load: () => import('./commands/domain.ts') },
   { name: 'request', summary: 'ask the control server for a restore', load: () => import('./commands/request.ts') },

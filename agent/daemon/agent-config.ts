@@ -45,29 +45,37 @@ const storeAccess = z.strictObject({
   uploadBytesPerSecond: z.int().min(1024).optional(),
 })
 
-const agentConfig = z.strictObject({
-  /** How people call this appliance; the server sees it. */
-  host: c.label,
-  server: z.strictObject({ url: z.string().max(2048), caFile: z.string().optional() }).optional(),
-  sources: z.record(c.label, source).default({}),
-  /** Lists of patterns that policies name by label. */
-  excludes: z.record(c.label, z.array(pattern).max(10_000)).default({}),
-  /** Where restores may write: label to directory. */
-  restoreRoots: z.record(c.label, absolutePath).default({}),
-  /** How to reach the stores that policies name by id. */
-  stores: z.record(c.storeId, storeAccess).default({}),
-  journalLimitBytes: z
-    .int()
-    .min(64 * 1024 * 1024)
-    .optional(),
-  limits: z
-    .strictObject({
-      workers: z.int().min(1).max(256).optional(),
-      uploadsAtOnce: z.int().min(1).max(64).optional(),
-      compressionLevel: z.int().min(1).max(19).optional(),
-    })
-    .default({}),
-})
+const agentConfig = z
+  .strictObject({
+    /** How people call this appliance; the server sees it. */
+    host: c.label,
+    server: z.strictObject({ url: z.string().max(2048), caFile: z.string().optional() }).optional(),
+    sources: z.record(c.label, source).default({}),
+    /** Lists of patterns that policies name by label. */
+    excludes: z.record(c.label, z.array(pattern).max(10_000)).default({}),
+    /** Where restores may write: label to directory. */
+    restoreRoots: z.record(c.label, absolutePath).default({}),
+    /** Those of them that are for drills alone: what is restored there is compared and removed again. */
+    drillRoots: z.array(c.label).max(256).default([]),
+    /** How to reach the stores that policies name by id. */
+    stores: z.record(c.storeId, storeAccess).default({}),
+    journalLimitBytes: z
+      .int()
+      .min(64 * 1024 * 1024)
+      .optional(),
+    limits: z
+      .strictObject({
+        workers: z.int().min(1).max(256).optional(),
+        uploadsAtOnce: z.int().min(1).max(64).optional(),
+        compressionLevel: z.int().min(1).max(19).optional(),
+      })
+      .default({}),
+  })
+  .superRefine(({ drillRoots, restoreRoots }, context) => {
+    for (const [i, root] of drillRoots.entries())
+      if (!Object.hasOwn(restoreRoots, root))
+        context.addIssue({ code: 'custom', path: ['drillRoots', i], message: 'must be one of restoreRoots' })
+  })
 export type AgentConfig = z.output<typeof agentConfig>
 export type StoreAccess = z.output<typeof storeAccess>
 
@@ -79,7 +87,8 @@ export const AGENT_CONFIG_EXAMPLE = `{
     "documents": { "paths": ["/srv/documents"], "excludes": ["*.tmp"], "oneFileSystem": true }
   },
   "excludes": { "media": ["*.mkv", "*.iso"] },
-  "restoreRoots": { "desk": "/srv/restored" },
+  "restoreRoots": { "desk": "/srv/restored", "drill": "/srv/holdfast-drill" },
+  "drillRoots": ["drill"],
   "stores": {
     "store_00112233445566778899aabbccddeeff": {
       "location": "s3:https://objects.example/backup/site-1",

@@ -2,6 +2,8 @@
 import type { Clock } from '@holdfast/shared/clock.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import { runBackup } from '../backup/run.ts'
+import { compareRestored } from '../drill/comparison.ts'
+import { isDamage, problemsOf, verdictOf } from '../drill/drill.ts'
 import { contentBytes } from '../restore/decide.ts'
 import { restoreSnapshot, type RestoredEntry } from '../restore/restore.ts'
 import { storeOpener, type Engines, type RestoreOutcome, type RestoreWork } from './parts.ts'
@@ -14,7 +16,7 @@ export function realEngines(seams: { clock: Clock; random: Random }): Engines {
   return { backup: runBackup, restore: restoreWith, openStore: storeOpener(seams.clock, seams.random) }
 }
 
-async function restoreWith({ onFiles, onProgress, ...work }: RestoreWork): Promise<RestoreOutcome> {
+async function restoreWith({ onFiles, onProgress, compare, ...work }: RestoreWork): Promise<RestoreOutcome> {
   const batch = batched(onFiles)
   try {
     const report = await restoreSnapshot({
@@ -24,7 +26,18 @@ async function restoreWith({ onFiles, onProgress, ...work }: RestoreWork): Promi
         onProgress({ done: { files, bytes }, total: { files: Math.max(files, totalFiles), bytes: Math.max(bytes, totalBytes) } }),
     })
     const { files, bytes, kept, failed, problemCount } = report
-    return { outcome: problemCount > 0 ? 'incomplete' : 'done', files, bytes, kept, failed }
+    const counts = { files, bytes, kept, failed }
+    if (!compare) return { outcome: problemCount > 0 ? 'incomplete' : 'done', ...counts }
+    const { differences } = await compareRestored(work)
+    const told = new Set<string>()
+    for (const { path, code, bytes: size = 0 } of differences) {
+      if (!isDamage(code) || told.has(path.toString('latin1'))) continue
+      told.add(path.toString('latin1'))
+      batch.add({ path, size, newBytes: 0, outcome: 'failed' })
+    }
+    const verdict = verdictOf(problemsOf(report, differences))
+    const outcome = verdict === 'restored' && problemCount === 0 ? 'done' : verdict === 'damaged' ? 'damaged' : 'incomplete'
+    return { outcome, ...counts, failed: failed + told.size }
   } finally {
     batch.flush()
   }

@@ -26,6 +26,8 @@ export type RestoreWork = {
   readonly selection: { readonly kind: 'whole' } | { readonly kind: 'tokens'; readonly tokens: ReadonlySet<string> }
   readonly overwrite: 'beside' | 'changed' | 'always' | 'never'
   readonly fs: FileSystem
+  /** A drill: what was restored is compared with the snapshot afterwards, and what differs is told of as failed. */
+  readonly compare: boolean
   readonly signal: AbortSignal
   readonly onProgress: (progress: RestoreStand) => void
   /** Told of files that were restored, kept or failed, in batches; a throw aborts the restore. Paths are absolute, as in the snapshot. */
@@ -36,8 +38,8 @@ export type RestoreStand = {
   readonly total: { readonly files: number; readonly bytes: number }
 }
 export type RestoreOutcome = {
-  /** `incomplete`: something could not be restored as it was. */
-  readonly outcome: 'done' | 'incomplete'
+  /** `incomplete`: something could not be restored as it was. `damaged`: a comparison found that something is not what was backed up. */
+  readonly outcome: 'done' | 'incomplete' | 'damaged'
   readonly files: number
   readonly bytes: number
   readonly kept: number

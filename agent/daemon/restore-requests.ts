@@ -48,6 +48,8 @@ export function restoreRequests(options: {
       new HoldfastError('policy', `restore ${body.restoreId} cannot be carried out here: ${what}; correct agent.json or the request`)
     if (ownValue(config.restoreRoots, body.restoreRoot) === undefined)
       throw refuse(`this appliance has no restore root ${body.restoreRoot}`)
+    if (config.drillRoots.includes(body.restoreRoot) && body.purpose !== 'restore-test')
+      throw refuse(`restore root ${body.restoreRoot} is for drills (purpose restore-test), and what is restored there is removed again`)
     if (ownValue(config.stores, body.storeId) === undefined) throw refuse(`this appliance does not know store ${body.storeId}`)
     for (const person of [body.requestedBy, body.approvedBy])
       if (person !== null && !actor.safeParse(person).success) throw refuse('it does not say who asked or approved as the protocol does')

@@ -5,6 +5,7 @@ import { HoldfastError, isHoldfastError, messageOf } from '@holdfast/shared/erro
 import { GRANT_BYTES_MAX, HEARTBEAT_MS, restoreProgressReply, type RestoreResult } from '@holdfast/shared/protocol/agent.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import type { RunTotals } from '@holdfast/shared/protocol/records.ts'
+import { inDrillDirectory } from '../drill/scratch.ts'
 import type { FileSystem } from '../file-system/file-system.ts'
 import { openGrant, selectionHash, type OpenedGrant } from '../keys/grant.ts'
 import type { WriteKeys } from '../keys/keys.ts'
@@ -14,7 +15,7 @@ import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import { ownValue, type AgentConfig } from './agent-config.ts'
 import type { Agent, AgentState, Policies } from './agent-state.ts'
 import { newRunId, type TaskEnd } from './backup-task.ts'
-import { isRequestedCancel, requestedCancel, withRepository, type Engines, type RestoreStand } from './parts.ts'
+import { isRequestedCancel, requestedCancel, withRepository, type Engines, type RestoreOutcome, type RestoreStand } from './parts.ts'
 import { NO_TOTALS, requireInstruction, storePlace, type FileAct, type Recorder, type RecoveryAct } from './recorder.ts'
 import type { RestoreCommandBody } from './restore-requests.ts'
 import { restoreRoutes } from './routes.ts'
@@ -118,7 +119,7 @@ export async function runRestore(
 ): Promise<RestoreEnd> {
   const runId = newRunId(parts.random)
   let totals = NO_TOTALS
-  let hasErrors = false
+  let errors: string | undefined
   const finished = (outcome: RestoreResult['outcome'], code?: string, message?: string): RestoreEnd => {
     const result: RestoreResult = { leaseId: body.leaseId, outcome, totals, ...(code === undefined ? {} : { code }) }
     const ended = ({ completed: 'ok', completed_with_errors: 'incomplete', failed: 'failed', cancelled: 'cancelled' } as const)[outcome]
@@ -131,13 +132,13 @@ export async function runRestore(
         const snapshot = await findSnapshot(repository, body, lease.signal)
         const grant = await takeGrant(parts, body, keyPair, snapshot, lease.signal)
         try {
-          ;({ totals, hasErrors } = await recover(parts, body, { repository, snapshot, grant, runId, lease }))
+          ;({ totals, errors } = await recover(parts, body, { repository, snapshot, grant, runId, lease }))
         } finally {
           grant.forget()
         }
       },
     )
-    return hasErrors ? finished('completed_with_errors', 'incomplete') : finished('completed')
+    return errors === undefined ? finished('completed') : finished('completed_with_errors', errors)
   } catch (error) {
     if (isHoldfastError(error, 'journal-full', 'local-disk')) return finished('failed', error.code, error.message)
     const reason: unknown = lease.signal.aborted ? lease.signal.reason : error
@@ -160,11 +161,12 @@ async function recover(
   parts: RestoreTaskParts,
   body: RestoreCommandBody,
   work: Recovery,
-): Promise<{ totals: RunTotals; hasErrors: boolean }> {
+): Promise<{ totals: RunTotals; errors: string | undefined }> {
   const { agent, state, config, recorder, keys, fileSystem, clock } = parts
   const { repository, snapshot, grant, runId, lease } = work
-  const target = ownValue(config.restoreRoots, body.restoreRoot)
-  if (target === undefined) throw new HoldfastError('policy', `this appliance has no restore root ${body.restoreRoot}`)
+  const root = ownValue(config.restoreRoots, body.restoreRoot)
+  if (root === undefined) throw new HoldfastError('policy', `this appliance has no restore root ${body.restoreRoot}`)
+  const isDrill = config.drillRoots.includes(body.restoreRoot)
   const home = { region: agent.region }
   const act: RecoveryAct = {
     kind: 'recovery',
@@ -186,27 +188,30 @@ async function recover(
   state.current.save({ header: recorder.started(act), startedAt: isoTime(clock.now()) })
   const tally = tallyFiles()
   try {
-    const report = await parts.engines.restore({
-      repository,
-      view,
-      keys: grant.readKeys,
-      snapshot,
-      target,
-      selection: 'whole' in body.selection ? { kind: 'whole' } : { kind: 'tokens', tokens: new Set(body.selection.tokens) },
-      overwrite: body.conflict,
-      fs: fileSystem,
-      signal: lease.signal,
-      onProgress: lease.stand,
-      onFiles: (files) => {
-        recorder.files(act, files, keys.structure.recordKey)
-        tally.add(files)
-      },
-    })
-    const hasErrors = report.outcome === 'incomplete'
+    const restoreTo = (target: Buffer): Promise<RestoreOutcome> =>
+      parts.engines.restore({
+        repository,
+        view,
+        keys: grant.readKeys,
+        snapshot,
+        target,
+        selection: 'whole' in body.selection ? { kind: 'whole' } : { kind: 'tokens', tokens: new Set(body.selection.tokens) },
+        overwrite: body.conflict,
+        fs: fileSystem,
+        compare: isDrill,
+        signal: lease.signal,
+        onProgress: lease.stand,
+        onFiles: (files) => {
+          recorder.files(act, files, keys.structure.recordKey)
+          tally.add(files)
+        },
+      })
+    const report = isDrill ? await inDrillDirectory(fileSystem, root, body.restoreId, restoreTo) : await restoreTo(root)
+    const errors = report.outcome === 'done' ? undefined : report.outcome
     const totals = { ...tally.totals(), failed: Math.max(tally.totals().failed, report.failed) }
-    recorder.ended(act, { outcome: hasErrors ? 'incomplete' : 'ok', code: hasErrors ? 'incomplete' : undefined, totals })
+    recorder.ended(act, { outcome: errors === undefined ? 'ok' : 'incomplete', code: errors, totals })
     state.current.remove()
-    return { totals, hasErrors }
+    return { totals, errors }
   } catch (error) {
     const reason: unknown = lease.signal.aborted ? lease.signal.reason : error
     const isCancelled = isRequestedCancel(reason)

@@ -3,11 +3,12 @@
 import { isoTime, parseTime } from '@holdfast/shared/clock.ts'
 import { HoldfastError, isHoldfastError, messageOf } from '@holdfast/shared/errors.ts'
 import { isId } from '@holdfast/shared/ids.ts'
+import { time } from '@holdfast/shared/protocol/common.ts'
 import { instruction as instructionResource } from '@holdfast/shared/protocol/resources.ts'
 import { restore as restoreResource, type Restore } from '@holdfast/shared/protocol/restores.ts'
 import { restoreKeyBytes } from '@holdfast/shared/protocol/signatures.ts'
 import { verifySignature } from '@holdfast/shared/signing.ts'
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import type { RootKeys } from '../../keys/domain.ts'
 import { makeGrant, selectionHash } from '../../keys/grant.ts'
 import type { RosterEntry } from '../../keys/roster.ts'
@@ -32,6 +33,8 @@ type GrantFlags = {
   readonly to?: readonly string[]
   readonly conflict?: readonly string[]
   readonly every?: string
+  readonly only?: string
+  readonly until?: string
 }
 
 /** What a watch grants without asking: named here, on the controller's side, because the server could say anything. */
@@ -40,6 +43,9 @@ type StandingConsent = {
   readonly agents: ReadonlySet<string> | undefined
   readonly roots: ReadonlySet<string> | undefined
   readonly conflicts: ReadonlySet<string>
+  readonly purposes: ReadonlySet<string> | undefined
+  /** Milliseconds since 1970: nothing is granted from then on, and no grant holds longer. */
+  readonly until: number
 }
 
 /** Neither changes a file that is there. */
@@ -58,6 +64,8 @@ export function define(command: Command, start: Start): void {
     .option('--agent <id>', 'with --watch: only to this agent (again for more)', collect)
     .option('--to <label>', 'with --watch: only to this restore root (again for more)', collect)
     .option('--conflict <rule>', 'with --watch: also this conflict rule (else beside and never)', collect)
+    .addOption(new Option('--only <purpose>', 'with --watch: only for this purpose (needs --to)').choices(['restore', 'restore-test']))
+    .option('--until <date>', 'with --watch: until then, such as 2027-01-31 or 2027-01-31T18:00:00Z; then it ends')
     .option('--every <seconds>', 'with --watch: how often to look (5)')
     .addHelpText(
       'after',
@@ -66,6 +74,7 @@ Examples:
   $ holdfast grant rst_… --dry-run        show what it would open, in names, and stop
   $ holdfast grant rst_…
   $ holdfast grant --watch --instruction ins_… --to desk
+  $ holdfast grant --watch --only restore-test --to drill --instruction ins_… --until 2027-01-31    standing, for drills
 
 A grant opens the segments that the selected files stand in, nothing else, for one request of one agent, to one
 restore root under one conflict rule. The server relays it and cannot open it. What --watch may grant is said here
@@ -76,7 +85,9 @@ and not by the server, whose word alone grants nothing.`,
 
 async function grant(context: Context, request: string | undefined, flags: GrantFlags): Promise<Outcome> {
   const hours = flags.hours === undefined ? 24 : parseWhole(flags.hours, '--hours', 1, 24 * 31)
-  const consent = flags.watch === true ? consentOf(flags) : undefined
+  const consent = flags.watch === true ? consentOf(flags, context.clock.now()) : undefined
+  if (consent === undefined && (flags.only !== undefined || flags.until !== undefined))
+    throw new HoldfastError('usage', '--only and --until are for --watch')
   if (consent === undefined && (request === undefined || !isId('restore', request)))
     throw new HoldfastError(
       'usage',
@@ -87,7 +98,7 @@ async function grant(context: Context, request: string | undefined, flags: Grant
   if (consent !== undefined && request !== undefined) throw new HoldfastError('usage', 'name one request, or use --watch; not both')
   return withServer(context, (api) =>
     withRepository(context, 'read', async ({ repository, holder }) => {
-      const granter: Granter = { context, api, keys: rootOf(holder), hours }
+      const granter: Granter = { context, api, keys: rootOf(holder), hours, until: consent?.until ?? Number.POSITIVE_INFINITY }
       if (consent !== undefined) return watch(granter, repository, consent, flags)
       const restore = await api.get(restoreResource, `/v1/restores/${request}`)
       await grantOne(granter, repository, restore, { unattended: false })
@@ -96,10 +107,16 @@ async function grant(context: Context, request: string | undefined, flags: Grant
   )
 }
 
-type Granter = { readonly context: Context; readonly api: ServerApi; readonly keys: RootKeys; readonly hours: number }
+type Granter = {
+  readonly context: Context
+  readonly api: ServerApi
+  readonly keys: RootKeys
+  readonly hours: number
+  readonly until: number
+}
 
 async function grantOne(granter: Granter, repository: Repository, restore: Restore, how: { unattended: boolean }): Promise<void> {
-  const { context, api, keys, hours } = granter
+  const { context, api, keys, hours, until } = granter
   const { report, signal, clock, random } = context
   if (restore.state !== 'awaiting_grant' || restore.key === null)
     throw new HoldfastError(
@@ -121,7 +138,7 @@ async function grantOne(granter: Granter, repository: Repository, restore: Resto
   if (found.unmatched > 0)
     report.say({ event: 'notice', level: 'warning', message: `${found.unmatched} of the selected names are not in this snapshot` })
   const now = clock.now()
-  const expiresAt = Math.min(parseTime(restore.expiresAt), now + hours * HOUR_MS)
+  const expiresAt = Math.min(parseTime(restore.expiresAt), now + hours * HOUR_MS, until)
   report.say(await termsEvent(context, repository, restore, entry, snapshot, found, expiresAt))
   if (context.dryRun) return
   const object = makeGrant({
@@ -225,9 +242,9 @@ async function watch(granter: Granter, opened: Repository, consent: StandingCons
   let granted = 0
   report.say({ event: 'notice', level: 'note', message: 'watching for requests; stop with Ctrl-C' })
   try {
-    for (;;) {
+    while (clock.now() < consent.until) {
       for (const restore of await waiting(api, report)) {
-        if (seen.has(restore.id)) continue
+        if (seen.has(restore.id) || clock.now() >= consent.until) continue
         seen.add(restore.id)
         try {
           await requireConsent(granter, restore, consent)
@@ -242,8 +259,10 @@ async function watch(granter: Granter, opened: Repository, consent: StandingCons
           report.say({ event: 'problem', path: restore.id, code: error.code, message: `not granted: ${messageOf(error)}` })
         }
       }
-      await clock.sleep(everyMs, signal)
+      await clock.sleep(Math.min(everyMs, Math.max(1, consent.until - clock.now())), signal)
     }
+    report.say({ event: 'notice', level: 'note', message: 'the time named with --until has come; nothing more is granted' })
+    return { result: 'done', repository: opened.store.location, counts: { granted } }
   } catch (error) {
     // To be stopped is how a watch ends.
     if (!signal.aborted) throw error
@@ -269,6 +288,7 @@ async function requireConsent({ context, api }: Granter, restore: Restore, conse
   if (consent.agents?.has(restore.agentId) === false) throw refuse(`agent ${restore.agentId} is not one that this watch covers`)
   if (consent.roots?.has(restore.restoreRoot) === false)
     throw refuse(`restore root ${restore.restoreRoot} is not one that this watch covers`)
+  if (consent.purposes?.has(restore.purpose) === false) throw refuse(`the purpose ${restore.purpose} is not one that this watch covers`)
   if (!consent.conflicts.has(restore.conflict)) throw refuse(`the conflict rule '${restore.conflict}' is not one that this watch covers`)
   const instruction = await api.get(instructionResource, `/v1/instructions/${restore.instructionId}`)
   const now = isoTime(context.clock.now())
@@ -282,7 +302,7 @@ async function requireConsent({ context, api }: Granter, restore: Restore, conse
     throw refuse(`instruction ${instruction.id} does not cover agent ${restore.agentId}`)
 }
 
-function consentOf(flags: GrantFlags): StandingConsent {
+function consentOf(flags: GrantFlags, now: number): StandingConsent {
   const instructions = flags.instruction ?? []
   if (instructions.length === 0)
     throw new HoldfastError('usage', '--watch needs --instruction ID: which standing instructions may be granted without asking')
@@ -291,10 +311,27 @@ function consentOf(flags: GrantFlags): StandingConsent {
   for (const rule of flags.conflict ?? [])
     if (!['beside', 'changed', 'always', 'never'].includes(rule))
       throw new HoldfastError('usage', `--conflict is beside, changed, always or never, not '${shownText(rule)}'`)
+  // The purpose is the server's word; that a root is for drills is the agent's own configuration, which refuses anything else there.
+  if (flags.only !== undefined && flags.to === undefined)
+    throw new HoldfastError('usage', '--only needs --to: which restore root, on the side of the agent, is for that purpose')
   return {
     instructions: new Set(instructions),
     agents: flags.agent === undefined ? undefined : new Set(flags.agent),
     roots: flags.to === undefined ? undefined : new Set(flags.to),
     conflicts: new Set([...HARMLESS_CONFLICTS, ...(flags.conflict ?? [])]),
+    purposes: flags.only === undefined ? undefined : new Set([flags.only]),
+    until: flags.until === undefined ? Number.POSITIVE_INFINITY : untilOf(flags.until, now),
   }
+}
+
+/** A day, which begins at midnight UTC, or a moment in UTC. Throws `usage` for anything else, and for what is over. */
+function untilOf(text: string, now: number): number {
+  const match = /^(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d:\d\d)Z)?$/.exec(text)
+  const whole = `${match?.[1] ?? ''}T${match?.[2] ?? '00:00:00'}.000Z`
+  const at = time.safeParse(whole).success ? parseTime(whole) : Number.NaN
+  // A day that no month has is carried over into the next one when it is parsed.
+  if (!Number.isFinite(at) || isoTime(at) !== whole)
+    throw new HoldfastError('usage', `--until is a date in UTC, such as 2027-01-31 or 2027-01-31T18:00:00Z, not '${shownText(text)}'`)
+  if (at <= now) throw new HoldfastError('usage', `--until ${shownText(text)} is over`)
+  return at
 }

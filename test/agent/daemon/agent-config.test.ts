@@ -21,6 +21,13 @@ describe('agent.json', () => {
     expect(config.restoreRoots['odd']).toEqual(Buffer.from([0x2f, 0xff]))
   })
 
+  it('names only restore roots that it has as drill roots', () => {
+    expect(parse({ host: 'a', restoreRoots: { drill: '/d' }, drillRoots: ['drill'] }).drillRoots).toEqual(['drill'])
+    expect(() => parse({ host: 'a', restoreRoots: { desk: '/d' }, drillRoots: ['drill'] })).toThrow(
+      /drillRoots\.0 must be one of restoreRoots/,
+    )
+  })
+
   it('with several mistakes is refused with all of them named and no value repeated', () => {
     const wrong = {
       host: 'Not A Label',

@@ -59,7 +59,12 @@ const agent = agentOf({
   enrolledAt: isoTime(NOW),
 })
 const config = parseAgentConfig(
-  JSON.stringify({ host: 'appliance-1', restoreRoots: { desk: '/r' }, stores: { [STORE]: { location: '/s' } } }),
+  JSON.stringify({
+    host: 'appliance-1',
+    restoreRoots: { desk: '/r', drill: '/d' },
+    drillRoots: ['drill'],
+    stores: { [STORE]: { location: '/s' } },
+  }),
   'agent.json',
 )
 
@@ -189,10 +194,19 @@ describe('a restore request', () => {
     ['a root that every object has', { restoreRoot: 'constructor' }],
     ['a store that is not configured', { storeId: id('store', 'd') }],
     ['a requester who is none', { requestedBy: 'somebody' }],
+    ['a root for drills, without being one', { restoreRoot: 'drill' }],
   ])('for %s is refused and leaves nothing', (_, change) => {
     const { open, requests } = setUp()
     expect(() => requests().prepare({ ...body, ...change })).toThrow(expect.objectContaining({ code: 'policy' }))
     expect(open().restoreIds()).toEqual([])
+  })
+
+  it('for a root for drills is taken where it is one, and not when the command says that it is none', () => {
+    const { requests } = setUp()
+    const drill = { restoreRoot: 'drill', purpose: 'restore-test' } as const
+    requests().prepare({ ...body, ...drill })
+    expect(requests().accept(command(drill))).toHaveProperty('keyPair')
+    expect(() => requests().accept(command({ restoreRoot: 'drill' }))).toThrow(expect.objectContaining({ code: 'conflict' }))
   })
 
   it('that was never prepared here is refused', () => {

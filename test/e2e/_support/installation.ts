@@ -122,7 +122,8 @@ export class Installation {
     return {
       host: 'appliance',
       sources: { documents: { paths: [this.source] } },
-      restoreRoots: { desk: place.path('desk') },
+      restoreRoots: { desk: place.path('desk'), drill: place.path('drill') },
+      drillRoots: ['drill'],
       stores: { [customer.storeId]: { location: this.store, ...credentials, ...limit } },
     }
   }
@@ -159,20 +160,9 @@ export class Installation {
     return killed(this.#daemon)
   }
 
-  /** The controller's process that grants what the standing instruction covers. */
-  startGranting(): void {
-    const watch = [
-      'grant',
-      '--watch',
-      '--instruction',
-      this.customer.instructionId,
-      '--agent',
-      this.agentId,
-      '--to',
-      'desk',
-      '--every',
-      '1',
-    ]
+  /** The controller's process that grants what the standing instruction covers: restores to the desk, unless other terms are given. */
+  startGranting(terms: readonly string[] = ['--to', 'desk']): void {
+    const watch = ['grant', '--watch', '--instruction', this.customer.instructionId, '--agent', this.agentId, ...terms, '--every', '1']
     start('holdfast', watch, {
       home: this.place.path('controller'),
       env: this.#shared(this.atController),
