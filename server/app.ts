@@ -23,7 +23,9 @@ import { agentRoutes } from './routes/agents.ts'
 import { alertRoutes } from './routes/alerts.ts'
 import { apiTokenRoutes } from './routes/api-tokens.ts'
 import { auditRoutes } from './routes/audit.ts'
+import { agentNeedsRoutes } from './routes/agent-needs.ts'
 import { controllerRoutes } from './routes/controllers.ts'
+import { deletionRoutes } from './routes/deletions.ts'
 import { enrolmentCodeRoutes } from './routes/enrolment-codes.ts'
 import { healthRoutes } from './routes/health.ts'
 import { instructionRoutes } from './routes/instructions.ts'
@@ -139,11 +141,13 @@ const ROUTES: readonly ((app: App, context: Context) => void)[] = [
   snapshotRoutes,
   recordRoutes,
   restoreRoutes,
+  deletionRoutes,
   apiTokenRoutes,
   userRoutes,
   alertRoutes,
   auditRoutes,
   agentChannelRoutes,
+  agentNeedsRoutes,
   agentRestoreRoutes,
 ]
 

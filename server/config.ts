@@ -27,6 +27,9 @@ export const serverConfig = z.strictObject({
   restoreHours: hours.default(72),
   graceMinutes: minutes.default(60),
   silentMinutes: minutes.default(60),
+  /** The undelete window. */
+  undeleteDays: z.coerce.number().min(0).max(3650).default(14),
+  deletionsMinutes: z.coerce.number().min(0.001).max(1440).default(10),
 })
 export type ServerConfig = z.infer<typeof serverConfig>
 
@@ -43,6 +46,8 @@ export const CONFIG_NAMES: Readonly<Record<string, string>> = {
   restoreHours: 'HOLDFAST_SERVER_RESTORE_HOURS',
   graceMinutes: 'HOLDFAST_SERVER_GRACE_MINUTES',
   silentMinutes: 'HOLDFAST_SERVER_SILENT_MINUTES',
+  undeleteDays: 'HOLDFAST_SERVER_UNDELETE_DAYS',
+  deletionsMinutes: 'HOLDFAST_SERVER_DELETIONS_MINUTES',
 }
 
 /** Refuses what would send log-ins and records in clear text over a network. */

@@ -4,6 +4,7 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import type { Clock } from '@holdfast/shared/clock.ts'
 import type { Log } from '@holdfast/shared/log.ts'
 import type { Random } from '@holdfast/shared/random.ts'
+import type { OpenDeletingStore } from './deletions/store-access.ts'
 import type { ServerKeys } from './keys.ts'
 import type { Access, Principal } from './principal.ts'
 import type { Queue } from './queue.ts'
@@ -21,6 +22,10 @@ export type ServerSettings = {
   readonly graceMs: number
   /** An agent is silent after this long without a poll. */
   readonly silentMs: number
+  /** What was condemned can be taken back this long: nothing younger is deleted. */
+  readonly undeleteMs: number
+  /** How often stores are looked into for lists of what is to be deleted. */
+  readonly deletionsEveryMs: number
 }
 
 export type Deps = {
@@ -31,6 +36,7 @@ export type Deps = {
   readonly keys: ServerKeys
   readonly config: ServerSettings
   readonly log: Log
+  readonly openStore: OpenDeletingStore
 }
 export type Context = Deps & { readonly waker: Waker }
 

@@ -10,8 +10,8 @@ import type { RestoreRow } from './records/rows.ts'
 import { isEnd } from './restore-states.ts'
 import { ATTEMPTS_MAX, stepRestore } from './restores.ts'
 
-export type JobDeps = Pick<Context, 'records' | 'clock' | 'random' | 'waker' | 'log'> & {
-  readonly config: Pick<Context['config'], 'graceMs' | 'silentMs'>
+export type JobDeps = Pick<Context, 'records' | 'clock' | 'random' | 'waker' | 'log' | 'keys' | 'openStore'> & {
+  readonly config: Pick<Context['config'], 'graceMs' | 'silentMs' | 'undeleteMs' | 'deletionsEveryMs'>
 }
 export type RecordRef = { readonly agentId: string; readonly seq: number }
 
@@ -134,6 +134,7 @@ export async function watch(deps: JobDeps): Promise<WatchResult> {
       controllerId: policy.controllerId,
       agentId: policy.agentId,
       policyId: policy.id,
+      deletionId: null,
       closedAt: null,
     }
     if (await records.openAlert({ row })) {
@@ -150,6 +151,7 @@ export async function watch(deps: JobDeps): Promise<WatchResult> {
       controllerId: agent.controllerId,
       agentId: agent.id,
       policyId: null,
+      deletionId: null,
       closedAt: null,
     }
     if (await records.openAlert({ row })) {

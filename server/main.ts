@@ -80,6 +80,8 @@ program
   .option('--restore-hours <number>', 'a restore request expires after this (default: 72)')
   .option('--grace-minutes <number>', 'a backup is overdue this long after it was due (default: 60)')
   .option('--silent-minutes <number>', 'an agent is silent after this (default: 60)')
+  .option('--undelete-days <number>', 'what retention lets go can be taken back this long (default: 14)')
+  .option('--deletions-minutes <number>', 'how often stores are looked into for what is to be deleted (default: 10)')
   .action(async ({ config: file, ...flags }: Flags) => {
     const config = configOf(flags, typeof file === 'string' ? file : undefined)
     const log = makeLog({ program: 'holdfast-server', clock: systemClock, write: (line) => process.stdout.write(line) })

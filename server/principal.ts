@@ -21,7 +21,7 @@ export type Principal =
 export type Role = Principal['role']
 
 /** What a route needs. `public` routes check by themselves whatever they need. */
-export type Access = 'public' | 'session' | 'read' | 'operate' | 'request' | 'controller' | 'administer' | 'agent'
+export type Access = 'public' | 'session' | 'read' | 'operate' | 'request' | 'controller' | 'dispose' | 'administer' | 'agent'
 
 export const ALLOWED: { readonly [A in Access]: readonly Role[] | 'anyone' } = {
   public: 'anyone',
@@ -30,6 +30,8 @@ export const ALLOWED: { readonly [A in Access]: readonly Role[] | 'anyone' } = {
   operate: ['administrator', 'operator'],
   request: ['administrator', 'operator', 'controller'],
   controller: ['controller'],
+  /** What bears on deleting a controller's data: by itself, or by the one person who answers for the server. */
+  dispose: ['administrator', 'controller'],
   administer: ['administrator'],
   agent: ['agent'],
 }

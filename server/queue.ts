@@ -1,7 +1,7 @@
 // The seam to the job queue. Jobs carry ids only and are derived from committed rows: losing the queue loses nothing (jobs.ts, reconcile).
 // Implementations: queues/ (BullMQ on Redis) and test/_support/memory-queue.ts.
 
-export const QUEUE_NAMES = ['transmissions', 'recoveries', 'restores', 'watch'] as const
+export const QUEUE_NAMES = ['transmissions', 'recoveries', 'restores', 'deletions', 'watch'] as const
 export type QueueName = (typeof QUEUE_NAMES)[number]
 
 export type Job = {
@@ -17,7 +17,7 @@ export interface Queue {
   check(): Promise<void>
   /** Adds jobs; may reject when the queue is away: reconcile adds them later. */
   enqueue(jobs: readonly Job[]): Promise<void>
-  /** Runs a parked `restores` job now rather than at its next look; nothing where it is not parked. */
-  promote(jobId: string): Promise<void>
+  /** Runs a parked job of `queue` now rather than at its next look; nothing where it is not parked. */
+  promote(queue: QueueName, jobId: string): Promise<void>
   close(): Promise<void>
 }

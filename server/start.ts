@@ -13,6 +13,7 @@ import { buildApp } from './app.ts'
 import { requireSafeAddress } from './config.ts'
 import type { ServerConfig } from './config.ts'
 import type { ServerSettings } from './context.ts'
+import { deletingStores } from './deletions/store-access.ts'
 import { dispatchJobs } from './dispatch.ts'
 import { DATABASE_FILE, PROCESSOR_SETTING } from './init.ts'
 import { readKeyFiles } from './keys.ts'
@@ -68,9 +69,12 @@ export async function startServer(options: {
       restoreTtlMs: config.restoreHours * 3_600_000,
       graceMs: config.graceMinutes * 60_000,
       silentMs: config.silentMinutes * 60_000,
+      undeleteMs: config.undeleteDays * 86_400_000,
+      deletionsEveryMs: config.deletionsMinutes * 60_000,
     }
     const waker = new Waker()
-    const deps = { records, queue, clock, random, keys, config: settings, log, waker }
+    const openStore = deletingStores(clock, random)
+    const deps = { records, queue, clock, random, keys, config: settings, log, waker, openStore }
     const app = await buildApp({ ...deps, plugins: parts.plugins, serverFactory, trustProxy: config.behindProxy })
     closers.push(() => app.close())
     await queue.work(deps)

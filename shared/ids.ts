@@ -15,6 +15,7 @@ export const ID_PREFIX = {
   policy: 'pol',
   run: 'run',
   restore: 'rst',
+  deletion: 'del',
   command: 'cmd',
   lease: 'lea',
   user: 'usr',

@@ -19,6 +19,7 @@ export type LogFields = {
   readonly policyId?: string | undefined
   readonly runId?: string | undefined
   readonly restoreId?: string | undefined
+  readonly deletionId?: string | undefined
   readonly snapshotId?: string | undefined
   readonly storeId?: string | undefined
   readonly queue?: string | undefined

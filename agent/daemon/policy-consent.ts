@@ -1,6 +1,7 @@
 // Policies that come from the server never narrow protection by themselves: what would is held until a person at the appliance agrees. Pure.
 import { parseTime } from '@holdfast/shared/clock.ts'
 import type { AgentPolicy, PoliciesReply } from '@holdfast/shared/protocol/agent.ts'
+import { keepsLess } from '@holdfast/shared/protocol/retention.ts'
 import { stepMs } from '@holdfast/shared/protocol/schedule.ts'
 import type { AgentConfig } from './agent-config.ts'
 import { ownValue } from './agent-config.ts'
@@ -10,9 +11,10 @@ export type Held = { readonly policyId: string; readonly reason: string }
 
 /** Why the change from `before` to `after` narrows protection; empty where it does not. */
 export function narrowings(before: AgentPolicy, after: AgentPolicy | undefined): string[] {
-  if (!before.enabled) return []
+  // What is kept counts also while a policy rests: its snapshots are there.
+  const reasons = after === undefined ? [] : keepsLess(before.retention, after.retention)
+  if (!before.enabled) return reasons
   if (after === undefined) return ['it was removed']
-  const reasons: string[] = []
   if (!after.enabled) reasons.push('it was disabled')
   if (after.source !== before.source) reasons.push('its source was changed to another')
   if (after.storeId !== before.storeId) reasons.push('its store was changed to another')

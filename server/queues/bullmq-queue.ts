@@ -29,7 +29,7 @@ const COMMAND_MS = 10_000
 const CLOSE_MS = 8_000
 const RECONNECT_MS_MAX = 2_000
 /** Jobs at work together share a commit; a record in memory is at most 8 MiB. */
-const CONCURRENCY: { readonly [Q in QueueName]: number } = { transmissions: 16, recoveries: 16, restores: 8, watch: 1 }
+const CONCURRENCY: { readonly [Q in QueueName]: number } = { transmissions: 16, recoveries: 16, restores: 8, deletions: 2, watch: 1 }
 const DAY_S = 86_400
 
 const JOB_OPTIONS = {
@@ -123,10 +123,10 @@ export class BullQueue implements WorkingQueue {
     }
   }
 
-  async promote(jobId: string): Promise<void> {
+  async promote(queue: QueueName, jobId: string): Promise<void> {
     this.#requireThere()
     try {
-      const job = await this.#queue('restores').getJob(jobId)
+      const job = await this.#queue(queue).getJob(jobId)
       if (job !== undefined && (await job.isDelayed())) await job.promote()
     } catch (cause) {
       // The worker took it between the two: it looks right now, which is what was wanted.
@@ -349,7 +349,7 @@ function isRefusal(error: unknown): boolean {
 
 /** How jobs are named on the dashboard. */
 function nameOf(queue: QueueName): string {
-  return { transmissions: 'transmission', recoveries: 'recovery', restores: 'restore', watch: 'watch' }[queue]
+  return { transmissions: 'transmission', recoveries: 'recovery', restores: 'restore', deletions: 'deletions', watch: 'watch' }[queue]
 }
 
 /** Host and port of an address, without what is secret in it. */

@@ -4,13 +4,15 @@ import { z } from 'zod'
 import { HoldfastError, isHoldfastError, printable } from '@holdfast/shared/errors.ts'
 import type { ErrorCode } from '@holdfast/shared/errors.ts'
 import { isId } from '@holdfast/shared/ids.ts'
-import { agentId, restoreId, sequence } from '@holdfast/shared/protocol/common.ts'
+import { agentId, restoreId, sequence, storeId } from '@holdfast/shared/protocol/common.ts'
+import { lookForDeletions } from '../deletions/look.ts'
 import { advanceRestore, processRecovery, processTransmission, watch } from '../jobs.ts'
 import type { JobDeps } from '../jobs.ts'
 import type { QueueName } from '../queue.ts'
 
 const recordRef = z.strictObject({ agentId, seq: sequence })
 const restoreRef = z.strictObject({ restoreId })
+const storeRef = z.strictObject({ storeId })
 const nothing = z.strictObject({})
 
 export type JobDone = {
@@ -30,6 +32,10 @@ export async function workJob(deps: JobDeps, queue: QueueName, data: unknown): P
     case 'restores': {
       const { state, againMs } = await advanceRestore(deps, read(restoreRef, data).restoreId)
       return { result: { state }, againMs }
+    }
+    case 'deletions': {
+      const { againMs, ...result } = await lookForDeletions(deps, read(storeRef, data).storeId)
+      return { result, againMs }
     }
     case 'watch': {
       read(nothing, data)
@@ -63,6 +69,10 @@ const NEXT: { readonly [C in ErrorCode]?: string } = {
     'open the agent in the console and look; a record is kept as evidence. Removing this job is safe: open work is added again by itself',
   'newer-format': 'update this server, then Retry',
   'not-found': 'remove this job: it belongs to another database. Open work is added again by itself',
+  'store-refused':
+    'check the delete credentials of this store and what they may do, set them again with PUT /v1/stores/ID/delete-credentials; it is tried again by itself',
+  'store-unsuitable': 'open the store in the console and look at what it is; nothing is deleted there until then',
+  'wrong-key': "put back the sealing key that belongs to this database, or set the store's delete credentials anew",
   'local-disk': "free space on the server's disk; it is tried again by itself and Retry is safe",
 }
 const NEXT_ELSE = "find this job's id in the server's log; it is tried again by itself and Retry is safe"

@@ -1,6 +1,8 @@
 // The seam to the durable store of record. A promise resolves only after its commit is on disk; every act below is one transaction,
 // and an audit line given with it is written in the same one. Implementation: sqlite-records.ts; test/server/records holds it to this text.
 import type { RecordKind } from '@holdfast/shared/protocol/records.ts'
+import type { DeletionState } from '@holdfast/shared/protocol/deletions.ts'
+import type { NeedsStatement } from '@holdfast/shared/protocol/needs.ts'
 import type { RestoreState } from '@holdfast/shared/protocol/restores.ts'
 import type { RunReport, SnapshotReport } from '@holdfast/shared/protocol/agent.ts'
 import type { QueueName } from '../queue.ts'
@@ -9,11 +11,13 @@ import type {
   AlertRow,
   AuditRow,
   CommandRow,
+  DeletionRow,
   PolicyRow,
   RecordDelivered,
   RecordRow,
   RestoreRow,
   Rows,
+  StoreRow,
   TableName,
   UserRow,
 } from './rows.ts'
@@ -132,10 +136,59 @@ export type Acts = {
   openAlert: (input: { row: AlertRow }) => boolean
   /** Closes open alerts of this kind whose subject is not listed; how many. */
   closeAlertsExcept: (input: { kind: AlertRow['kind']; subjects: readonly string[]; at: number }) => number
+  /** Where a series stands with the server; undefined where this agent has stated nothing of it. */
+  needsStand: (input: { agentId: string; storeId: string; series: string }) => { sequence: number; snapshotId: string } | undefined
+  /**
+   * Takes a needs statement. The first about a snapshot counts: another one changes nothing. `conflict` where it does not go on from the last of its
+   * series, or where series or snapshot are another agent's; `not-found` where the store is not its controller's.
+   */
+  stateNeeds: (input: { agentId: string; at: number; statement: NeedsStatement }) => { sequence: number; snapshotId: string | null }
+  /** All that this server knows of snapshots in a store, deleted ones too; and those that were replaced before they were reported. */
+  booksOf: (input: { storeId: string }) => {
+    snapshots: readonly KnownSnapshot[]
+    replaced: readonly string[]
+    forgotten: readonly { id: string; agentId: string; at: number }[]
+  }
+  /** Takes note of which of its snapshots in a store an agent has forgotten: all of them; others it has taken back. */
+  noteForgotten: (input: { agentId: string; storeId: string; snapshotIds: readonly string[]; at: number }) => void
+  /** What was stated about these packs (32 bytes each) and about all packs of these sessions. */
+  needsOf: (input: { storeId: string; packs: Buffer; sessions: readonly string[] }) => readonly NeedInterval[]
+  /** Forgets what was stated about packs (32 bytes each) that are gone. */
+  dropNeeds: (input: { storeId: string; packs: Buffer }) => void
+  /** Gives or takes the right to delete in a store, and with it the job that looks there. */
+  setDeleteCredentials: (input: { storeId: string; credentials: Buffer | null; at: number }) => StoreRow
+  /** Adds the row of a list that was found in a store; the row that is there already, where it is. */
+  noteDeletion: (input: { row: DeletionRow }) => DeletionRow
+  /** Those of a store that have not ended, oldest first. */
+  openDeletions: (input: { storeId: string }) => readonly DeletionRow[]
+  /** Moves a deletion that is in one of `from`: opens its alert where it is held, closes it else; `snapshots` count as deleted from then on. */
+  moveDeletion: (input: {
+    id: string
+    from: readonly DeletionState[]
+    patch: Partial<DeletionRow>
+    alert?: Omit<AlertRow, 'subject'> | undefined
+    snapshots?: readonly string[] | undefined
+  }) => DeletionRow | undefined
   /** Cheap proof that the database answers. */
   ping: (input: Record<string, never>) => void
 }
 export type ActName = keyof Acts
+
+/** A snapshot in the server's books. */
+export type KnownSnapshot = {
+  readonly id: string
+  readonly agentId: string
+  readonly series: string | null
+  /** Null where only its needs were stated. */
+  readonly source: string | null
+  readonly claimedAt: number | null
+  readonly witnessedAt: number
+  readonly deleted: boolean
+  /** Its place in its series, where its needs were stated. */
+  readonly sequence: number | null
+}
+/** A pack (64 hex digits: session and random part) is needed by the snapshots `first` to `last` of a series; null: so far. */
+export type NeedInterval = { readonly pack: string; readonly series: string; readonly first: number; readonly last: number | null }
 
 export type BlobKind = 'bundle' | 'roster' | 'grant'
 export type AcceptResult =

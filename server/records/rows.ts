@@ -2,7 +2,9 @@
 // Nothing here can hold a path, a file name, content or a key that opens data (obligation O14).
 import type { CommandKind, Selection } from '@holdfast/shared/protocol/commands.ts'
 import type { Purpose } from '@holdfast/shared/protocol/common.ts'
+import type { DeletionCode, DeletionState } from '@holdfast/shared/protocol/deletions.ts'
 import type { RecordHeader, RecordKind, RunTotals } from '@holdfast/shared/protocol/records.ts'
+import type { RetentionRules } from '@holdfast/shared/retention.ts'
 import type { RestoreState } from '@holdfast/shared/protocol/restores.ts'
 import type { Schedule } from '@holdfast/shared/protocol/schedule.ts'
 import type { UserRole } from '@holdfast/shared/protocol/resources.ts'
@@ -34,6 +36,8 @@ export type StoreRow = Made & {
   readonly country: string
   /** Sealed with the key outside the database. */
   readonly credentials: Buffer | null
+  /** Sealed likewise; with these the server deletes. */
+  readonly deleteCredentials: Buffer | null
 }
 export type InstructionRow = Made & {
   readonly controllerId: string
@@ -88,6 +92,8 @@ export type PolicyRow = Made & {
   readonly purpose: Purpose
   readonly tags: readonly string[]
   readonly excludes: readonly string[]
+  /** Null: all snapshots stay. */
+  readonly retention: RetentionRules | null
   readonly enabled: boolean
   readonly lastRunAt: number | null
   readonly lastGoodAt: number | null
@@ -123,6 +129,7 @@ export type SnapshotRow = Made & {
   readonly bytes: number
   readonly storedBytes: number
   readonly tags: readonly string[]
+  readonly deletedAt: number | null
 }
 export type RestoreRow = Made & {
   readonly state: RestoreState
@@ -193,13 +200,43 @@ export type ApiTokenRow = Made & {
   readonly lastUsedAt: number | null
 }
 export type AlertRow = Made & {
-  /** What the alert is about, once while open: `overdue:pol_...`, `silent:ag_...`. */
+  /** What the alert is about, once while open: `overdue:pol_...`, `silent:ag_...`, `deletion-held:del_...`. */
   readonly subject: string
-  readonly kind: 'overdue' | 'silent'
+  readonly kind: 'overdue' | 'silent' | 'deletion-held'
   readonly controllerId: string
-  readonly agentId: string
+  readonly agentId: string | null
   readonly policyId: string | null
+  readonly deletionId: string | null
   readonly closedAt: number | null
+}
+/** Why a deletion is not carried out, by code, with how often and a few of the names that it is about. */
+export type DeletionReason = { readonly code: DeletionCode; readonly count: number; readonly samples: readonly string[] }
+/** A signed list in a store that names objects to delete, and what became of it. */
+export type DeletionRow = Made & {
+  readonly storeId: string
+  readonly controllerId: string
+  /** The enrolled agent that signed the list; null where it is none's. */
+  readonly agentId: string | null
+  /** The two parts of the list's name. */
+  readonly session: string
+  readonly random: string
+  /** When the list was stored, by the store's clock. */
+  readonly listedAt: number
+  readonly state: DeletionState
+  /** The first of the reasons. */
+  readonly code: DeletionCode | null
+  readonly reasons: readonly DeletionReason[]
+  readonly counts: { readonly snapshots: number; readonly packs: number; readonly others: number }
+  /** When the undelete window is over, where nothing else is in the way. */
+  readonly waitUntil: number | null
+  /** What explained it: the policies' retention, or the controller's approval. */
+  readonly why: 'retention' | 'approval' | null
+  readonly decidedBy: string | null
+  readonly decidedAt: number | null
+  readonly removed: number
+  readonly removedBytes: number
+  readonly updatedAt: number
+  readonly endedAt: number | null
 }
 /** One line of what was done through the API, written in the transaction that did it. `id` is the request's. */
 export type AuditRow = Made & {
@@ -229,6 +266,7 @@ export type Rows = {
   readonly apiTokens: ApiTokenRow
   readonly alerts: AlertRow
   readonly audit: AuditRow
+  readonly deletions: DeletionRow
 }
 export type TableName = keyof Rows
 

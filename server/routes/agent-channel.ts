@@ -318,6 +318,7 @@ function wirePolicy(row: PolicyRow): wire.AgentPolicy {
     purpose: row.purpose,
     tags: [...row.tags],
     excludes: [...row.excludes],
+    ...(row.retention === null ? {} : { retention: row.retention }),
     enabled: row.enabled,
     since: isoTime(row.createdAt),
   }

@@ -95,22 +95,28 @@ export function instructionRoutes(app: App, { records, clock, random }: Context)
   )
 }
 
+type InstructedAct = { controllerId: string; purpose: Purpose; agentId: string; source?: string | undefined; now: number }
+
 /** Passes where the instruction is the controller's, in force, and covers this purpose, agent and source; rejects with `policy`. */
-export function requireInstruction(
-  instruction: InstructionRow | undefined,
-  act: { controllerId: string; purpose: Purpose; agentId: string; source?: string | undefined; now: number },
-): asserts instruction is InstructionRow {
-  const refuse = (why: string): HoldfastError =>
-    new HoldfastError('policy', `${why}; enter or name an instruction of the controller that covers this`)
-  if (instruction === undefined || instruction.controllerId !== act.controllerId)
-    throw refuse('there is no such instruction of this controller')
+export function requireInstruction(instruction: InstructionRow | undefined, act: InstructedAct): asserts instruction is InstructionRow {
+  const why = whyNotCovered(instruction, act)
+  if (why !== undefined) throw new HoldfastError('policy', `${why}; enter or name an instruction of the controller that covers this`)
+}
+
+/** True where `requireInstruction` passes. */
+export function isInForce(instruction: InstructionRow | undefined, act: InstructedAct): boolean {
+  return whyNotCovered(instruction, act) === undefined
+}
+
+function whyNotCovered(instruction: InstructionRow | undefined, act: InstructedAct): string | undefined {
+  if (instruction === undefined || instruction.controllerId !== act.controllerId) return 'there is no such instruction of this controller'
   if (instruction.validFrom > act.now || (instruction.validTo !== null && instruction.validTo <= act.now))
-    throw refuse('this instruction is not in force')
-  if (!instruction.purposes.includes(act.purpose)) throw refuse(`this instruction does not cover the purpose ${act.purpose}`)
+    return 'this instruction is not in force'
+  if (!instruction.purposes.includes(act.purpose)) return `this instruction does not cover the purpose ${act.purpose}`
   const { agentIds, sources } = instruction.scope
-  if (agentIds.length > 0 && !agentIds.includes(act.agentId)) throw refuse('this instruction does not cover this agent')
-  if (sources.length > 0 && act.source !== undefined && !sources.includes(act.source))
-    throw refuse('this instruction does not cover this source')
+  if (agentIds.length > 0 && !agentIds.includes(act.agentId)) return 'this instruction does not cover this agent'
+  if (sources.length > 0 && act.source !== undefined && !sources.includes(act.source)) return 'this instruction does not cover this source'
+  return undefined
 }
 
 function wireInstruction({ createdAt, validFrom, validTo, scope, purposes, ...row }: InstructionRow) {

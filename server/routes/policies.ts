@@ -48,6 +48,7 @@ export function policyRoutes(app: App, { records, clock, random, waker }: Contex
         version: 1,
         controllerId: agent.controllerId,
         ...body,
+        retention: body.retention ?? null,
         lastRunAt: null,
         lastGoodAt: null,
         nextDueAt: firstDue(body.schedule, now),
@@ -91,7 +92,7 @@ export function policyRoutes(app: App, { records, clock, random, waker }: Contex
     async (request) => {
       const found = visible(request.principal, await records.get({ table: 'policies', id: request.params.id }), 'policy')
       const now = clock.now()
-      const { schedule, storeId, instructionId, tags, excludes, enabled } = request.body
+      const { schedule, storeId, instructionId, tags, excludes, retention, enabled } = request.body
       if (storeId !== undefined) await requireStore(storeId, found.controllerId)
       requireInstruction(await records.get({ table: 'instructions', id: instructionId ?? found.instructionId }), { ...found, now })
       const patch: Partial<PolicyRow> = {
@@ -100,6 +101,7 @@ export function policyRoutes(app: App, { records, clock, random, waker }: Contex
         ...(instructionId === undefined ? {} : { instructionId }),
         ...(tags === undefined ? {} : { tags }),
         ...(excludes === undefined ? {} : { excludes }),
+        ...(retention === undefined ? {} : { retention }),
         ...(enabled === undefined ? {} : { enabled, nextDueAt: nextDue(schedule ?? found.schedule, now) }),
       }
       const row = await records.savePolicy({ id: found.id, patch }, auditOf(request, now, 'policy.change', found.id, found.controllerId))

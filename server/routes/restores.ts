@@ -224,7 +224,7 @@ export function restoreRoutes(app: App, context: Context): void {
     const audit = auditOf(request, clock.now(), `restore.${event}`, found.id, found.controllerId)
     const moved = await stepRestore(context, found, event, { patch, audit })
     if (moved === undefined) throw new HoldfastError('conflict', `this restore is ${found.state}; that cannot be done to it now`)
-    await context.queue.promote(`restore-${found.id}`).catch((error: unknown) => {
+    await context.queue.promote('restores', `restore-${found.id}`).catch((error: unknown) => {
       context.log.warn('queue-away', { restoreId: found.id, message: error instanceof Error ? error.name : 'unknown' })
     })
     return wireRestore(moved)
@@ -236,13 +236,20 @@ export function restoreRoutes(app: App, context: Context): void {
       const found = await records.get({ table: 'snapshots', id: body.snapshotId })
       if (found === undefined || found.controllerId !== controllerId)
         throw new HoldfastError('not-found', 'this controller has no such snapshot; list them with GET /v1/snapshots')
+      if (found.deletedAt !== null)
+        throw new HoldfastError('conflict', 'this snapshot was deleted, as its policy or the controller wanted; choose another')
       return found
     }
     const until = parseTime(body.at)
     let after: number | undefined
     let newest: SnapshotRow | undefined
     do {
-      const page = await records.list({ table: 'snapshots', where: { controllerId, series: body.series }, limit: 500, after })
+      const page = await records.list({
+        table: 'snapshots',
+        where: { controllerId, series: body.series, deletedAt: null },
+        limit: 500,
+        after,
+      })
       for (const row of page.items) if (row.at <= until && (newest === undefined || row.at > newest.at)) newest = row
       after = page.next ?? undefined
     } while (after !== undefined && newest === undefined)

@@ -5,7 +5,7 @@ import * as wire from '@holdfast/shared/protocol/resources.ts'
 import type { App, Context } from '../context.ts'
 import { boundController, visible } from '../principal.ts'
 import type { SnapshotRow } from '../records/rows.ts'
-import { pageInput, people, problems, wirePage, wireTime } from './wire.ts'
+import { pageInput, people, problems, wirePage, wireTime, wireTimeOrNull } from './wire.ts'
 
 const schema = { tags: ['snapshots'], security: people }
 
@@ -44,6 +44,6 @@ export function snapshotRoutes(app: App, { records }: Context): void {
   )
 }
 
-function wireSnapshot({ createdAt, at, tags, ...row }: SnapshotRow) {
-  return { ...row, tags: [...tags], at: wireTime(at), witnessedAt: wireTime(createdAt) }
+function wireSnapshot({ createdAt, at, tags, deletedAt, ...row }: SnapshotRow) {
+  return { ...row, tags: [...tags], at: wireTime(at), witnessedAt: wireTime(createdAt), deletedAt: wireTimeOrNull(deletedAt) }
 }

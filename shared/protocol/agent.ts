@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { signedCommand } from './commands.ts'
 import * as c from './common.ts'
 import { runTotals } from './records.ts'
+import { retentionRules } from './retention.ts'
 import { schedule } from './schedule.ts'
 
 /** What an appliance tells of itself: labels only, the paths behind them stay there. */
@@ -79,6 +80,8 @@ export const agentPolicy = z.strictObject({
   tags: z.array(c.label).max(32),
   /** Labels of exclude lists that the appliance's own configuration maps to patterns. */
   excludes: z.array(c.label).max(64),
+  /** Which snapshots of this source stay; without it all do. */
+  retention: retentionRules.optional(),
   enabled: z.boolean(),
   /** The start from which the first due time counts. */
   since: c.time,

@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { idSchema } from '../ids.ts'
 import * as c from './common.ts'
 import { recordKind, runTotals } from './records.ts'
+import { retentionRules } from './retention.ts'
 import { schedule } from './schedule.ts'
 
 const made = { createdAt: c.time }
@@ -37,6 +38,17 @@ export const siteBody = z.strictObject({ controllerId: c.controllerId, name: c.t
 export const site = siteBody.extend({ id: c.siteId, ...made })
 
 const storeCommon = { controllerId: c.controllerId, name: c.text(200), region: c.region, country: c.country }
+export const storeCredentials = z.strictObject({ accessKeyId: c.text(200), secretAccessKey: c.text(400) })
+/** What the server deletes with: other credentials than the appliances', which can put and not delete. They never come out either. */
+export const deleteCredentials = storeCredentials.extend({
+  /** As the S3 server names it, where it asks for one. */
+  region: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be a region of S3')
+    .optional(),
+  style: z.enum(['path', 'virtual']).optional(),
+})
+export type DeleteCredentials = z.infer<typeof deleteCredentials>
 /** Credentials go in and never come out; they are sealed with a key outside the database. */
 export const storeBody = z.discriminatedUnion('kind', [
   z.strictObject({
@@ -49,7 +61,7 @@ export const storeBody = z.discriminatedUnion('kind', [
       .regex(/^([a-z0-9-]+(\/[a-z0-9-]+)*)?$/, 'must be a prefix of a-z 0-9 - /')
       .max(120)
       .default(''),
-    credentials: z.strictObject({ accessKeyId: c.text(200), secretAccessKey: c.text(400) }).optional(),
+    credentials: storeCredentials.optional(),
   }),
   z.strictObject({ ...storeCommon, kind: z.literal('directory') }),
 ])
@@ -61,6 +73,8 @@ export const store = z.strictObject({
   bucket: z.string().nullable(),
   prefix: z.string().nullable(),
   hasCredentials: z.boolean(),
+  /** True where this server may delete there what signed lists name and retention explains. */
+  hasDeleteCredentials: z.boolean(),
   ...made,
 })
 
@@ -144,6 +158,8 @@ export const policyBody = z.strictObject({
   purpose: z.enum(['backup', 'archive']).default('backup'),
   tags: z.array(c.label).max(32).default([]),
   excludes: z.array(c.label).max(64).default([]),
+  /** Which snapshots of this source stay; without it all do. */
+  retention: retentionRules.optional(),
   enabled: z.boolean().default(true),
 })
 /** What a policy may be changed to; agent and source are its identity. */
@@ -153,20 +169,12 @@ export const policyPatch = z.strictObject({
   instructionId: c.instructionId.optional(),
   tags: z.array(c.label).max(32).optional(),
   excludes: z.array(c.label).max(64).optional(),
+  /** Null: all snapshots stay. */
+  retention: retentionRules.nullable().optional(),
   enabled: z.boolean().optional(),
 })
 /** Fields that are planned and not carried out yet: refused by name, never ignored. */
-export const POLICY_FIELDS_TO_COME = [
-  'retention',
-  'bandwidth',
-  'window',
-  'lock',
-  'verify',
-  'priority',
-  'hooks',
-  'quota',
-  'replicate',
-] as const
+export const POLICY_FIELDS_TO_COME = ['bandwidth', 'window', 'lock', 'verify', 'priority', 'hooks', 'quota', 'replicate'] as const
 export const policy = z.strictObject({
   id: c.policyId,
   version: c.count,
@@ -179,6 +187,7 @@ export const policy = z.strictObject({
   purpose: c.purpose,
   tags: z.array(c.label),
   excludes: z.array(c.label),
+  retention: retentionRules.nullable(),
   enabled: z.boolean(),
   lastRunAt: c.time.nullable(),
   lastGoodAt: c.time.nullable(),
@@ -222,6 +231,8 @@ export const snapshot = z.strictObject({
   tags: z.array(c.label),
   /** When this server learned of it, by its own clock. */
   witnessedAt: c.time,
+  /** When this server deleted it from its store, on a list that retention or the controller explained. */
+  deletedAt: c.time.nullable(),
 })
 
 /** One record as a list shows it. The signed bytes come with `export`. */
@@ -267,13 +278,15 @@ export const recordExported = z.strictObject({
   receivedAt: c.time,
 })
 
-/** What should have arrived and did not, told once and closed when it is over. */
+/** What should have arrived and did not, or waits for the controller, told once and closed when it is over. */
 export const alert = z.strictObject({
   id: idSchema('alert'),
-  kind: z.enum(['overdue', 'silent']),
+  kind: z.enum(['overdue', 'silent', 'deletion-held']),
   controllerId: c.controllerId,
-  agentId: c.agentId,
+  /** Null for a held deletion that no enrolled agent signed. */
+  agentId: c.agentId.nullable(),
   policyId: c.policyId.nullable(),
+  deletionId: c.deletionId.nullable(),
   openedAt: c.time,
   closedAt: c.time.nullable(),
 })

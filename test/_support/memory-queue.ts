@@ -1,5 +1,6 @@
 // A queue in memory for tests: keeps jobs by id, can be told to be away, and runs them when asked.
 import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { lookForDeletions } from 'holdfast-server/deletions/look.ts'
 import { advanceRestore, processRecovery, processTransmission, watch } from 'holdfast-server/jobs.ts'
 import type { JobDeps, RecordRef } from 'holdfast-server/jobs.ts'
 import type { Job, Queue } from 'holdfast-server/queue.ts'
@@ -33,7 +34,9 @@ export class MemoryQueue implements Queue {
       try {
         if (job.queue === 'transmissions') await processTransmission(deps, job.data as unknown as RecordRef)
         else if (job.queue === 'recoveries') await processRecovery(deps, job.data as unknown as RecordRef)
-        else if (job.queue === 'watch') await watch(deps)
+        else if (job.queue === 'deletions') {
+          if ((await lookForDeletions(deps, String(job.data['storeId']))).againMs !== undefined) this.jobs.set(id, job)
+        } else if (job.queue === 'watch') await watch(deps)
         else if ((await advanceRestore(deps, String(job.data['restoreId']))).againMs !== undefined) this.jobs.set(id, job)
       } catch (error) {
         errors.push(error)

@@ -8,6 +8,7 @@ import { makeId } from '@holdfast/shared/ids.ts'
 import { buildApp } from 'holdfast-server/app.ts'
 import type { Plugin } from 'holdfast-server/app.ts'
 import type { App, Context } from 'holdfast-server/context.ts'
+import { deletingStores, type OpenDeletingStore } from 'holdfast-server/deletions/store-access.ts'
 import { makeServerKeys } from 'holdfast-server/keys.ts'
 import { secretHash } from 'holdfast-server/passwords.ts'
 import type { Queue } from 'holdfast-server/queue.ts'
@@ -23,7 +24,14 @@ export type TestServer = Awaited<ReturnType<typeof startTestServer>>
 
 /** Builds the application; `close` also removes its database. */
 export async function startTestServer(
-  options: { clock?: Clock; folder?: string; queue?: Queue; plugins?: readonly Plugin[]; secure?: boolean } = {},
+  options: {
+    clock?: Clock
+    folder?: string
+    queue?: Queue
+    plugins?: readonly Plugin[]
+    secure?: boolean
+    openStore?: OpenDeletingStore
+  } = {},
 ) {
   const folder = options.folder ?? mkdtempSync(join(tmpdir(), 'holdfast-server-'))
   const databasePath = join(folder, 'holdfast.db')
@@ -40,9 +48,22 @@ export async function startTestServer(
     restoreTtlMs: 72 * 3_600_000,
     graceMs: 3_600_000,
     silentMs: 3_600_000,
+    undeleteMs: 14 * 86_400_000,
+    deletionsEveryMs: 600_000,
   }
+  const openStore = options.openStore ?? deletingStores(options.clock ?? clock, random)
   const log = makeLog({ program: 'test', clock, write: (line) => logged.push(line) })
-  const context: Context = { records, queue: options.queue ?? queue, clock: options.clock ?? clock, random, keys, config, log, waker }
+  const context: Context = {
+    records,
+    queue: options.queue ?? queue,
+    clock: options.clock ?? clock,
+    random,
+    keys,
+    config,
+    log,
+    waker,
+    openStore,
+  }
   const app: App = await buildApp({ ...context, plugins: options.plugins ?? [] })
 
   /** One request of a person or program; `as` is a token, or a session's cookie. */

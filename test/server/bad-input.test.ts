@@ -76,7 +76,7 @@ describe('a policy', () => {
     instructionId: one.instructionId,
   })
 
-  it.each(['retention', 'bandwidth', 'lock', 'hooks'])(
+  it.each(['window', 'bandwidth', 'lock', 'hooks'])(
     'with %s, which is not carried out yet, is refused and the field is named',
     async (field) => {
       const reply = await server.call('POST', '/v1/policies', administrator, { ...body(), [field]: { any: 'thing' } })

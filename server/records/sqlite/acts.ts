@@ -1,8 +1,10 @@
 // All acts of the durable store in SQLite, by name: what the worker can be asked to do.
 import type { Acts } from '../records.ts'
 import * as agents from './agents.ts'
+import * as deletions from './deletions.ts'
 import * as jobs from './jobs.ts'
 import * as journal from './journal.ts'
+import * as needs from './needs.ts'
 import * as restores from './restores.ts'
 import { findRow, insertRow, listRows, updateRow } from './table.ts'
 import type { Db } from './table.ts'
@@ -50,5 +52,15 @@ export const sqliteActs: SqliteActs = {
   lapsedRestores: jobs.lapsedRestores,
   openAlert: jobs.openAlert,
   closeAlertsExcept: jobs.closeAlertsExcept,
+  needsStand: needs.needsStand,
+  stateNeeds: needs.stateNeeds,
+  booksOf: needs.booksOf,
+  noteForgotten: needs.noteForgotten,
+  needsOf: needs.needsOf,
+  dropNeeds: needs.dropNeeds,
+  setDeleteCredentials: deletions.setDeleteCredentials,
+  noteDeletion: deletions.noteDeletion,
+  openDeletions: deletions.openDeletions,
+  moveDeletion: deletions.moveDeletion,
   ping: users.ping,
 }

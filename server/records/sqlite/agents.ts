@@ -130,5 +130,5 @@ export const reportSnapshot: Act<'reportSnapshot'> = (db, { agentId, controllerI
     return
   }
   const { snapshotId, ...rest } = report
-  insertRow(db, 'snapshots', { ...rest, id: snapshotId, createdAt: at, agentId, controllerId, at: parseTime(report.at) })
+  insertRow(db, 'snapshots', { ...rest, id: snapshotId, createdAt: at, agentId, controllerId, at: parseTime(report.at), deletedAt: null })
 }

@@ -234,6 +234,7 @@ function noteSnapshot(db: Db, agent: AgentRow, header: Extract<RecordHeader, { k
     bytes: totals.bytes,
     storedBytes: totals.storedBytes,
     tags: [],
+    deletedAt: null,
   })
 }
 

@@ -89,7 +89,37 @@ CREATE TABLE jobs (n INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, job
 CREATE INDEX jobs_open ON jobs(n) WHERE done_at IS NULL;
 `
 
-const MIGRATIONS: readonly string[] = [FIRST]
+/** Retention, needs statements and deletions. A deletion may be held that no enrolled agent signed, so an alert need not name one. */
+const SECOND = `
+ALTER TABLE policies ADD COLUMN retention TEXT;
+ALTER TABLE stores ADD COLUMN delete_credentials BLOB;
+ALTER TABLE snapshots ADD COLUMN deleted_at INTEGER;
+CREATE INDEX snapshots_store ON snapshots(store_id) WHERE deleted_at IS NULL;
+ALTER TABLE alerts RENAME TO alerts_before;
+DROP INDEX alerts_open;
+CREATE TABLE alerts (${made}, subject TEXT NOT NULL, kind TEXT NOT NULL, controller_id TEXT NOT NULL, agent_id TEXT, policy_id TEXT,
+  deletion_id TEXT, closed_at INTEGER);
+INSERT INTO alerts (n, id, created_at, subject, kind, controller_id, agent_id, policy_id, closed_at)
+  SELECT n, id, created_at, subject, kind, controller_id, agent_id, policy_id, closed_at FROM alerts_before;
+DROP TABLE alerts_before;
+CREATE UNIQUE INDEX alerts_open ON alerts(subject) WHERE closed_at IS NULL;
+CREATE TABLE need_series (n INTEGER PRIMARY KEY AUTOINCREMENT, store_id TEXT NOT NULL REFERENCES stores(id), series TEXT NOT NULL,
+  agent_id TEXT NOT NULL REFERENCES agents(id), sequence INTEGER NOT NULL, snapshot_id TEXT NOT NULL, UNIQUE (store_id, series));
+CREATE TABLE need_statements (store_id TEXT NOT NULL, snapshot_id TEXT NOT NULL, agent_id TEXT NOT NULL, series_n INTEGER, sequence INTEGER,
+  at INTEGER NOT NULL, deleted_at INTEGER, PRIMARY KEY (store_id, snapshot_id, agent_id)) WITHOUT ROWID;
+CREATE TABLE forgotten_snapshots (store_id TEXT NOT NULL, agent_id TEXT NOT NULL, snapshot_id TEXT NOT NULL, at INTEGER NOT NULL,
+  PRIMARY KEY (store_id, agent_id, snapshot_id)) WITHOUT ROWID;
+CREATE TABLE need_intervals (pack BLOB NOT NULL, series_n INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER,
+  PRIMARY KEY (pack, series_n, first)) WITHOUT ROWID;
+CREATE INDEX need_intervals_open ON need_intervals(series_n) WHERE last IS NULL;
+CREATE TABLE deletions (${made}, store_id TEXT NOT NULL REFERENCES stores(id), controller_id TEXT NOT NULL, agent_id TEXT, session TEXT NOT NULL,
+  random TEXT NOT NULL, listed_at INTEGER NOT NULL, state TEXT NOT NULL, code TEXT, reasons TEXT NOT NULL, counts TEXT NOT NULL,
+  wait_until INTEGER, why TEXT, decided_by TEXT, decided_at INTEGER, removed INTEGER NOT NULL, removed_bytes INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL, ended_at INTEGER, UNIQUE (store_id, session, random));
+CREATE INDEX deletions_open ON deletions(store_id) WHERE ended_at IS NULL;
+`
+
+const MIGRATIONS: readonly string[] = [FIRST, SECOND]
 
 /** Brings the database to this program's shape; `newer-format` where it is ahead of it. */
 export function migrate(db: DatabaseSync): void {

@@ -45,6 +45,7 @@ const policy: Policy = {
   purpose: 'backup',
   tags: [],
   excludes: [],
+  retention: null,
   enabled: true,
   lastRunAt: isoTime(NOW - 5 * HOUR),
   lastGoodAt: isoTime(NOW - 5 * HOUR),

@@ -84,6 +84,7 @@ async function askRestore(): Promise<string> {
       bytes: 1024,
       storedBytes: 1024,
       tags: [],
+      deletedAt: null,
     },
   })
   const reply = await server.call(
@@ -190,10 +191,10 @@ describe('the queue on Redis', () => {
     await until(() => job.isDelayed())
     expect((await server.records.get({ table: 'restores', id }))?.state).toBe('preparing')
     expect((await server.call('POST', `/v1/restores/${id}/cancel`, world.token)).status).toBe(200)
-    await queue.promote(`restore-${id}`)
+    await queue.promote('restores', `restore-${id}`)
     await until(() => job.isCompleted())
-    await queue.promote(`restore-${id}`)
-    await queue.promote('restore-unknown')
+    await queue.promote('restores', `restore-${id}`)
+    await queue.promote('restores', 'restore-unknown')
   })
 
   it('shows code, agent and next step of a failed job in one line, and a retry is safe', async () => {

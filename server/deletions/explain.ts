@@ -1,0 +1,276 @@
+// The decision about a deletion list: is every name on it explained by the policies' retention, or by the controller's approval, and does nothing
+// that stays need it? Pure: the list, what the store shows and the server's books go in, one answer comes out. Promise: a pack that a kept
+// snapshot needs by its statement is never explained, whatever the list says and whoever approves.
+import type { CollectionList, DeletableKind, DeletableName } from '@holdfast/shared/format/collection-list.ts'
+import { refKey } from '@holdfast/shared/format/layout.ts'
+import type { DeletionCode } from '@holdfast/shared/protocol/deletions.ts'
+import { DELETION_CODES } from '@holdfast/shared/protocol/deletions.ts'
+import { stillSatisfied, TIMES_DISAGREE_MS, type RetentionRules } from '@holdfast/shared/retention.ts'
+import type { KnownSnapshot, NeedInterval } from '../records/records.ts'
+import type { DeletionReason } from '../records/rows.ts'
+
+/** A list as the store holds it. `isTrusted`: signed by an active agent of the store's controller. */
+export type StoredList = { readonly list: CollectionList; readonly storedAt: number; readonly isTrusted: boolean }
+export type DeletionStored = StoredList & { readonly list: Extract<CollectionList, { kind: 'deletion' }> }
+
+export type StoreFacts = {
+  /** By the store's clock. */
+  readonly now: number
+  /** All collection lists that are there, by `refKey`. */
+  readonly lists: ReadonlyMap<string, StoredList>
+  /** Lists that are there and cannot be read. */
+  readonly unreadable: readonly string[]
+  /** Snapshot objects that are there: session and storage time by the random part of the name. */
+  readonly snapshots: ReadonlyMap<string, { readonly session: string; readonly storedAt: number }>
+  /** When objects of other kinds than packs and snapshots were stored, by `kind refKey`; those that are not there are absent. */
+  readonly others: ReadonlyMap<string, number>
+  /** How many index files there are. */
+  readonly indexFiles: number
+}
+
+export type Books = {
+  readonly snapshots: readonly KnownSnapshot[]
+  /** Written and replaced before anybody was told. */
+  readonly replaced: ReadonlySet<string>
+  /** What was stated about the packs that the list names, and about all of the sessions that it names. */
+  readonly needs: readonly NeedInterval[]
+  /** The retention in force for a source of an agent in this store; undefined where everything stays. */
+  readonly rulesOf: (agentId: string, source: string) => RetentionRules | undefined
+  /** When an agent told that it forgot a snapshot, by this server's clock: `agent snapshot`. */
+  readonly forgotten: ReadonlyMap<string, number>
+}
+
+export type Explanation =
+  | { readonly kind: 'explained'; readonly why: 'retention' | 'approval' }
+  | { readonly kind: 'held'; readonly reasons: readonly DeletionReason[] }
+  /** Nothing but the undelete window is in the way, until then by the store's clock. */
+  | { readonly kind: 'waiting'; readonly until: number; readonly reasons: readonly DeletionReason[] }
+
+/** What carries no data, such as replaced index files, waits so long: until nobody is at work with a listing that lacks its successor. */
+const WAIT_MS = 86_400_000
+/** How far the clocks of store, server and agent may be apart. */
+const SLACK_MS = 2 * 3_600_000
+const SAMPLES = 5
+
+/** The key of `StoreFacts.others`. */
+export function otherKey(kind: DeletableKind, ref: { session: string; random: string }): string {
+  return `${kind} ${refKey(ref)}`
+}
+
+export function explainDeletion(
+  asked: DeletionStored,
+  store: StoreFacts,
+  books: Books,
+  options: { readonly undeleteMs: number; readonly isApproved: boolean; /** By the server's clock. */ readonly now: number },
+): Explanation {
+  const found = new Map<DeletionCode, { count: number; samples: string[] }>()
+  const say = (code: DeletionCode, sample: string): void => {
+    const known = found.get(code) ?? { count: 0, samples: [] }
+    found.set(code, known)
+    known.count += 1
+    if (known.samples.length < SAMPLES) known.samples.push(sample)
+  }
+  let until = 0
+  const wait = (since: number, sample: string, waitMs = options.undeleteMs, now = store.now): void => {
+    if (since + waitMs <= now) return
+    until = Math.max(until, since + waitMs)
+    say('too-early', sample)
+  }
+  const names = byKind(asked.list.names)
+
+  for (const name of store.unreadable) say('unreadable', name)
+  if (!asked.isTrusted) say('signer', refKey(asked.list.ref))
+  const relied = reliedLists(asked, store, say, wait)
+  explainForgotten(names.snapshot, store, books, options, say, wait)
+  const kept = explainSnapshots(names.snapshot, store, books, say)
+  explainPacks(names.pack, relied, store, say)
+  explainNeeds(names, kept, store, books, say)
+  explainOthers(names, kept, store, say, (since, sample) => wait(since, sample, Math.min(WAIT_MS, options.undeleteMs)))
+
+  const reasons = [...found].map(([code, { count, samples }]) => ({ code, count, samples }))
+  const open = reasons.filter(({ code }) => !(options.isApproved && DELETION_CODES[code].settled))
+  if (open.length === 0) return { kind: 'explained', why: reasons.length === 0 ? 'retention' : 'approval' }
+  if (open.every(({ code }) => code === 'too-early')) return { kind: 'waiting', until, reasons: open }
+  return { kind: 'held', reasons: open }
+}
+
+type Say = (code: DeletionCode, sample: string) => void
+type Wait = (since: number, sample: string, waitMs?: number, now?: number) => void
+type Condemned = Extract<CollectionList, { kind: 'condemned' }>
+type Relied = { readonly list: Condemned; readonly storedAt: number }
+type Names = Readonly<Record<DeletableKind, readonly DeletableName[]>>
+
+function byKind(all: readonly DeletableName[]): Names {
+  const names: Record<DeletableKind, DeletableName[]> = { session: [], pack: [], index: [], snapshot: [], list: [], forget: [], end: [] }
+  for (const name of all) names[name.kind].push(name)
+  return names
+}
+
+/** The lists that condemned what is named: there, signed by somebody to be trusted, and older than the undelete window. */
+function reliedLists(asked: DeletionStored, store: StoreFacts, say: Say, wait: Wait): readonly Relied[] {
+  return asked.list.lists.flatMap((ref) => {
+    const stored = store.lists.get(refKey(ref))
+    if (stored?.list.kind !== 'condemned') {
+      say('list-missing', refKey(ref))
+      return []
+    }
+    if (!stored.isTrusted) say('signer', refKey(ref))
+    wait(stored.storedAt, refKey(ref))
+    return [{ list: stored.list, storedAt: stored.storedAt }]
+  })
+}
+
+/**
+ * Each snapshot named was forgotten before the undelete window began: its agent told so, or a list that condemned did not count it any more. Else a
+ * thief could end the window of whatever retention lets go today.
+ */
+function explainForgotten(
+  names: readonly DeletableName[],
+  store: StoreFacts,
+  books: Books,
+  { undeleteMs, now }: { readonly undeleteMs: number; readonly now: number },
+  say: Say,
+  wait: Wait,
+): void {
+  const owner = new Map(books.snapshots.map(({ id, agentId }) => [id, agentId]))
+  const condemning = [...store.lists.values()].flatMap(({ list, storedAt, isTrusted }) =>
+    list.kind === 'condemned' && isTrusted && storedAt + undeleteMs <= store.now
+      ? [{ storedAt, kept: new Set(list.kept.map(({ random }) => random)) }]
+      : [],
+  )
+  for (const { random: id } of names) {
+    const object = store.snapshots.get(id)
+    if (object === undefined) continue
+    if (condemning.some(({ storedAt, kept }) => storedAt >= object.storedAt && !kept.has(id))) continue
+    const told = books.forgotten.get(`${owner.get(id) ?? ''} ${id}`)
+    if (told === undefined) say('not-forgotten', id)
+    else wait(told, id, undeleteMs, now)
+  }
+}
+
+/** Each snapshot named must be one that retention lets go. The answer is what stays. */
+function explainSnapshots(names: readonly DeletableName[], store: StoreFacts, books: Books, say: Say): readonly KnownSnapshot[] {
+  const named = new Set(names.map(({ random }) => random))
+  const living = books.snapshots.filter(({ deleted }) => !deleted)
+  const known = new Set(books.snapshots.map(({ id }) => id))
+  for (const id of store.snapshots.keys()) if (!known.has(id) && !books.replaced.has(id)) say('unknown-snapshot', id)
+  const bySeries = new Map<string, KnownSnapshot[]>()
+  for (const snapshot of living) {
+    const key = `${snapshot.agentId} ${snapshot.series}`
+    const members = bySeries.get(key)
+    if (members === undefined) bySeries.set(key, [snapshot])
+    else members.push(snapshot)
+  }
+  for (const members of bySeries.values()) {
+    const going = members.filter(({ id }) => named.has(id))
+    if (going.length === 0) continue
+    const rules = rulesOfSeries(members, books)
+    if (rules === undefined) for (const { id } of going) say('no-retention', id)
+    const dated = members.map(({ id, witnessedAt, claimedAt }) => ({ id, at: store.snapshots.get(id)?.storedAt ?? witnessedAt, claimedAt }))
+    for (const { id, at, claimedAt } of dated)
+      if (named.has(id) && claimedAt !== null && Math.abs(at - claimedAt) > TIMES_DISAGREE_MS) say('times-disagree', id)
+    // What is not in the store keeps no promise, whatever was reported.
+    const staying = new Set(members.flatMap(({ id }) => (named.has(id) || !store.snapshots.has(id) ? [] : [id])))
+    if (staying.size === 0) say('last-one', members[0]!.series ?? '')
+    else if (rules !== undefined) {
+      const all = dated.map(({ id, at }) => ({ id, at }))
+      for (const missing of stillSatisfied(all, staying, rules, store.now, SLACK_MS).missing) say('retention', missing)
+    }
+  }
+  return living.filter(({ id }) => !named.has(id))
+}
+
+/** One series is one source of one agent; a snapshot whose report was lost has its source from another one. */
+function rulesOfSeries(members: readonly KnownSnapshot[], books: Books): RetentionRules | undefined {
+  const source = members.find((member) => member.source !== null)?.source
+  return source === null || source === undefined ? undefined : books.rulesOf(members[0]!.agentId, source)
+}
+
+/** Each pack named must be condemned by a list relied on, and not taken back from it, whoever signed the list that takes back. */
+function explainPacks(names: readonly DeletableName[], relied: readonly Relied[], store: StoreFacts, say: Say): void {
+  const revived = new Map<string, Set<string>>()
+  for (const { list } of store.lists.values()) {
+    if (list.kind !== 'revived') continue
+    for (const { list: from, packs } of list.from) {
+      const known = revived.get(refKey(from)) ?? new Set()
+      revived.set(refKey(from), known)
+      for (const pack of packs) known.add(refKey(pack))
+    }
+  }
+  const isCondemned = new Map<string, boolean>()
+  for (const { list } of relied) {
+    const back = revived.get(refKey(list.ref))
+    for (const pack of list.packs) {
+      const key = refKey(pack)
+      if (back?.has(key) !== true) isCondemned.set(key, true)
+      else if (!isCondemned.has(key)) isCondemned.set(key, false)
+    }
+  }
+  for (const name of names) {
+    const state = isCondemned.get(refKey(name))
+    if (state !== true) say(state === undefined ? 'not-condemned' : 'revived', refKey(name))
+  }
+}
+
+/** What stays must need none of the packs named, and nothing of the sessions named, by what its agents stated. */
+function explainNeeds(names: Names, kept: readonly KnownSnapshot[], store: StoreFacts, books: Books, say: Say): void {
+  if (names.pack.length > 0) for (const { id, sequence } of kept) if (sequence === null) say('unstated', id)
+  const isNeeded = neededBy(kept)
+  const packs = new Set(names.pack.map(refKey))
+  const sessions = new Set([...names.session, ...names.end].map(({ session }) => session))
+  const told = new Set<string>()
+  for (const interval of books.needs) {
+    const key = `${interval.pack.slice(0, 32)}-${interval.pack.slice(32)}`
+    if (told.has(key) || !(packs.has(key) || sessions.has(interval.pack.slice(0, 32))) || !isNeeded(interval)) continue
+    told.add(key)
+    say(packs.has(key) ? 'needed' : 'in-use', key)
+  }
+  const staying = new Set(kept.map(({ id }) => id))
+  for (const [id, { session }] of store.snapshots) if (staying.has(id) && sessions.has(session)) say('in-use', session)
+}
+
+/** Whether one of the snapshots needs the pack of an interval, by what was stated of its series. */
+export function neededBy(kept: readonly KnownSnapshot[]): (interval: NeedInterval) => boolean {
+  const sequences = new Map<string, number[]>()
+  for (const { series, sequence } of kept) {
+    if (series === null || sequence === null) continue
+    const known = sequences.get(series)
+    if (known === undefined) sequences.set(series, [sequence])
+    else known.push(sequence)
+  }
+  for (const known of sequences.values()) known.sort((a, b) => a - b)
+  return ({ series, first, last }) => {
+    const next = firstFrom(sequences.get(series) ?? [], first)
+    return next !== undefined && (last === null || next <= last)
+  }
+}
+
+/** The first of the ascending `numbers` that is at least `from`. */
+function firstFrom(numbers: readonly number[], from: number): number | undefined {
+  let [low, high] = [0, numbers.length]
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (numbers[middle]! < from) low = middle + 1
+    else high = middle
+  }
+  return numbers[low]
+}
+
+/** Index files, sessions, lists and the like: older than a day, and nothing that stays rests on them. */
+function explainOthers(names: Names, kept: readonly KnownSnapshot[], store: StoreFacts, say: Say, wait: Wait): void {
+  for (const kind of ['session', 'index', 'list', 'forget', 'end'] as const)
+    for (const name of names[kind]) {
+      const storedAt = store.others.get(otherKey(kind, name))
+      if (storedAt !== undefined) wait(storedAt, `${kind} ${refKey(name)}`)
+    }
+  const goingIndexes = names.index.filter((name) => store.others.has(otherKey('index', name)))
+  // They can be made again from the packs, but until then nothing could be restored.
+  if (goingIndexes.length > 0 && goingIndexes.length >= store.indexFiles && kept.length > 0) say('in-use', 'every index file')
+  const going = new Set(names.list.map(refKey))
+  for (const name of names.list) {
+    const list = store.lists.get(refKey(name))?.list
+    // A list that takes back protects as long as the one that it takes back from is there.
+    if (list?.kind === 'revived' && list.from.some(({ list: from }) => store.lists.has(refKey(from)) && !going.has(refKey(from))))
+      say('in-use', refKey(name))
+  }
+}

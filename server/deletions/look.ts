@@ -1,0 +1,258 @@
+// The work of `deletions`: looks into one store for signed lists of what is to be deleted, and carries out those that are explained, name by name.
+// Safe to repeat and to cut off anywhere: rows say what was decided, and removing what is gone changes nothing.
+import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
+import type { DeletableName } from '@holdfast/shared/format/collection-list.ts'
+import { objectName, parseObjectName, refKey } from '@holdfast/shared/format/layout.ts'
+import { makeId } from '@holdfast/shared/ids.ts'
+import { LruMap } from '@holdfast/shared/lru-map.ts'
+import type { ObjectInfo, Store } from '@holdfast/shared/store/store.ts'
+import type { Context } from '../context.ts'
+import type { Audit } from '../records/records.ts'
+import type { AgentRow, DeletionReason, DeletionRow, StoreRow } from '../records/rows.ts'
+import { booksFor } from './books.ts'
+import { explainDeletion, type DeletionStored, type Explanation } from './explain.ts'
+import { listNames, nameOf, readList, readLists, storeFacts, type ReadList, type ReadLists } from './store-facts.ts'
+import { openDeleteCredentials } from './store-access.ts'
+
+export type DeletionDeps = Pick<Context, 'records' | 'clock' | 'random' | 'log' | 'keys' | 'openStore'> & {
+  readonly config: Pick<Context['config'], 'undeleteMs' | 'deletionsEveryMs'>
+}
+
+export type DeletionLook = {
+  readonly open: number
+  readonly held: number
+  readonly done: number
+  readonly removed: number
+  /** When to look again, in milliseconds; undefined where this server may no longer delete there. */
+  readonly againMs: number | undefined
+}
+
+/** Names between two looks at whether a list came that may take something back. */
+const BATCH = 500
+const AT_ONCE = 16
+const AT_LEAST_MS = 1000
+/** What is deleted before what: a snapshot before what it needs, so that none is ever there without its packs; lists, which explain it, last. */
+const ORDER: readonly DeletableName['kind'][] = ['snapshot', 'pack', 'index', 'end', 'session', 'forget', 'list']
+/** Lists that were read and are no deletions, so that each is read once; losing it costs reading them again. */
+const otherLists = new LruMap<string, true>(10_000)
+
+/** One look into a store. Rejects with what the store says (`store-…`), `not-found` or `wrong-key`; what was decided by then stays. */
+export async function lookForDeletions(deps: DeletionDeps, storeId: string): Promise<DeletionLook> {
+  const { records, keys } = deps
+  const row = await records.get({ table: 'stores', id: storeId })
+  if (row === undefined) throw new HoldfastError('not-found', `no store ${storeId}; this job is of another database`)
+  const nothing = { open: 0, held: 0, done: 0, removed: 0 }
+  if (row.deleteCredentials === null) return { ...nothing, againMs: undefined }
+  const store = await deps.openStore(row, openDeleteCredentials(keys, storeId, row.deleteCredentials))
+  try {
+    const agents = await agentsOf(deps, row.controllerId)
+    await noteNew(deps, row, store, agents)
+    const open = await records.openDeletions({ storeId })
+    if (open.length === 0) return { ...nothing, againMs: deps.config.deletionsEveryMs }
+    const setAside = await refusedNames(deps, row)
+    let { held, done, removed } = nothing
+    let againMs = deps.config.deletionsEveryMs
+    for (const deletion of open) {
+      // Read anew for each: the one before may have taken a while.
+      const read = await readLists(store, agents, (name) => setAside.has(name))
+      const end = await examine(deps, row, store, deletion, read)
+      held += end.row.state === 'held' ? 1 : 0
+      done += end.row.state === 'done' ? 1 : 0
+      removed += end.removed
+      againMs = Math.max(AT_LEAST_MS, Math.min(againMs, end.againMs ?? againMs))
+    }
+    return { open: open.length, held, done, removed, againMs }
+  } finally {
+    await store.close()
+  }
+}
+
+async function agentsOf({ records }: DeletionDeps, controllerId: string): Promise<AgentRow[]> {
+  const agents: AgentRow[] = []
+  let after: number | undefined
+  do {
+    const page = await records.list({ table: 'agents', where: { controllerId }, limit: 500, after })
+    agents.push(...page.items)
+    after = page.next ?? undefined
+  } while (after !== undefined)
+  return agents
+}
+
+/** Gives every deletion list, and every list that cannot be read, a row. */
+async function noteNew(deps: DeletionDeps, row: StoreRow, store: Store, agents: readonly AgentRow[]): Promise<void> {
+  const { records } = deps
+  for (const info of await listNames(store)) {
+    const ref = parseObjectName(info.name)
+    const key = `${row.id} ${info.name}`
+    if (ref === undefined || otherLists.get(key) === true) continue
+    if ((await records.find({ table: 'deletions', where: { storeId: row.id, ...ref } })) !== undefined) continue
+    const read = await readList(store, info, agents)
+    if (read !== undefined && read.list.kind !== 'deletion') otherLists.set(key, true)
+    else await noteOne(deps, row, info, ref, read)
+  }
+}
+
+async function noteOne(
+  { records, random, clock, log }: DeletionDeps,
+  { id: storeId, controllerId }: StoreRow,
+  info: ObjectInfo,
+  ref: { session: string; random: string },
+  read: ReadList | undefined,
+): Promise<void> {
+  const names = read?.list.kind === 'deletion' ? read.list.names : []
+  const [snapshots, packs] = (['snapshot', 'pack'] as const).map((kind) => names.filter((name) => name.kind === kind).length)
+  const at = clock.now()
+  const id = makeId(random, 'deletion')
+  const counts = { snapshots: snapshots!, packs: packs!, others: names.length - snapshots! - packs! }
+  await records.noteDeletion({
+    row: {
+      ...{ id, createdAt: at, storeId, controllerId, agentId: read?.agentId ?? null, ...ref, listedAt: info.storedAt, state: 'waiting' },
+      ...{ code: null, reasons: [], counts, waitUntil: null, why: null, decidedBy: null, decidedAt: null, removed: 0, removedBytes: 0 },
+      ...{ updatedAt: at, endedAt: null },
+    },
+  })
+  log.info('deletion-found', { deletionId: id, storeId, count: names.length })
+}
+
+/** Unreadable lists that a person has set aside. */
+async function refusedNames({ records }: DeletionDeps, { id }: StoreRow): Promise<ReadonlySet<string>> {
+  const names = new Set<string>()
+  let after: number | undefined
+  do {
+    const page = await records.list({ table: 'deletions', where: { storeId: id, state: 'refused', code: 'unreadable' }, limit: 500, after })
+    for (const { session, random } of page.items) names.add(objectName('list', { session, random }))
+    after = page.next ?? undefined
+  } while (after !== undefined)
+  return names
+}
+
+type Examined = { readonly row: DeletionRow; readonly removed: number; readonly againMs?: number }
+
+async function examine(deps: DeletionDeps, store: StoreRow, objects: Store, row: DeletionRow, read: ReadLists): Promise<Examined> {
+  const stored = read.lists.get(refKey(row))
+  if (stored === undefined) {
+    const name = objectName('list', row)
+    // What cannot be read is held and stands in the way; what is gone has ended.
+    if (read.names.has(name)) return { row: await hold(deps, row, [{ code: 'unreadable', count: 1, samples: [name] }]), removed: 0 }
+    const gone = { code: 'list-missing', state: 'refused', decidedBy: 'system', endedAt: deps.clock.now() } as const
+    return { row: await move(deps, row, gone, 'deletion.gone'), removed: 0 }
+  }
+  if (stored.list.kind !== 'deletion') throw new HoldfastError('failed', `deletion ${row.id} is of a list that is none`)
+  const asked: DeletionStored = { ...stored, list: stored.list }
+  const facts = await storeFacts(objects, asked, read)
+  const books = await booksFor(deps, store, asked)
+  const isApproved = row.state === 'approved' || row.why === 'approval'
+  const explanation = explainDeletion(asked, facts, books, {
+    undeleteMs: deps.config.undeleteMs,
+    isApproved,
+    now: deps.clock.now(),
+  })
+  if (explanation.kind === 'held') return { row: await hold(deps, row, explanation.reasons), removed: 0 }
+  if (explanation.kind === 'waiting') {
+    const againMs = explanation.until - facts.now
+    return { row: await wait(deps, row, explanation), removed: 0, againMs }
+  }
+  return carryOut(deps, objects, row, asked, read, explanation.why)
+}
+
+async function carryOut(
+  deps: DeletionDeps,
+  objects: Store,
+  row: DeletionRow,
+  asked: DeletionStored,
+  read: ReadLists,
+  why: 'retention' | 'approval',
+): Promise<Examined> {
+  const { records, log, clock } = deps
+  const names = ORDER.flatMap((kind) => asked.list.names.filter((name) => name.kind === kind))
+  const snapshots = names.filter(({ kind }) => kind === 'snapshot').map(({ random }) => random)
+  const begun = { state: 'deleting', code: null, reasons: [], waitUntil: null, why } as const
+  let now = await move(deps, row, begun, row.why === null ? 'deletion.begin' : undefined, snapshots)
+  const before = now.removed
+  const refused: string[] = []
+  for (let at = 0; at < names.length; at += BATCH) {
+    // A list that came meanwhile may take something back: everything is looked at again then.
+    if ((await listNames(objects)).some(({ name }) => !read.names.has(name)))
+      return { row: now, removed: now.removed - before, againMs: AT_LEAST_MS }
+    const batch = names.slice(at, at + BATCH)
+    let { removed, removedBytes } = now
+    for (let first = 0; first < batch.length; first += AT_ONCE) {
+      const ends = await Promise.all(batch.slice(first, first + AT_ONCE).map((name) => removeOne(objects, name)))
+      for (const end of ends) {
+        if (end === 'refused') continue
+        removed += end === 'gone' ? 0 : 1
+        removedBytes += end === 'gone' ? 0 : end
+      }
+      refused.push(...batch.slice(first, first + AT_ONCE).flatMap((name, each) => (ends[each] === 'refused' ? [nameOf(name)] : [])))
+    }
+    now = await move(deps, now, { removed, removedBytes }, undefined)
+  }
+  if (refused.length > 0) {
+    const reasons = [{ code: 'store-refused', count: refused.length, samples: refused.slice(0, 5) }] as const
+    return { row: await hold(deps, now, reasons), removed: now.removed - before }
+  }
+  const packs = names.filter(({ kind }) => kind === 'pack').map(({ session, random }) => Buffer.from(session + random, 'hex'))
+  for (let at = 0; at < packs.length; at += 10 * BATCH)
+    await records.dropNeeds({ storeId: row.storeId, packs: Buffer.concat(packs.slice(at, at + 10 * BATCH)) })
+  now = await move(deps, now, { state: 'done', endedAt: clock.now() }, 'deletion.done')
+  log.info('deletion-done', { deletionId: row.id, storeId: row.storeId, count: now.removed })
+  return { row: now, removed: now.removed - before }
+}
+
+/** Bytes that went, or why none did. */
+async function removeOne(objects: Store, name: DeletableName): Promise<number | 'gone' | 'refused'> {
+  const object = nameOf(name)
+  const info = await objects.head(object)
+  if (info === undefined) return 'gone'
+  try {
+    await objects.remove(object)
+    return info.bytes
+  } catch (error) {
+    if (isHoldfastError(error, 'store-refused')) return 'refused'
+    throw error
+  }
+}
+
+/** Held for the controller, with an alert; told anew only where the reasons are others. */
+async function hold(deps: DeletionDeps, row: DeletionRow, reasons: readonly DeletionReason[]): Promise<DeletionRow> {
+  const code = reasons[0]?.code ?? null
+  if (row.state === 'held' && JSON.stringify(row.reasons) === JSON.stringify(reasons)) return row
+  const { log, random, clock } = deps
+  log.warn('deletion-held', { deletionId: row.id, storeId: row.storeId, code: code ?? 'failed' })
+  const { id: deletionId, controllerId, agentId } = row
+  const alert = {
+    ...{ id: makeId(random, 'alert'), createdAt: clock.now(), kind: 'deletion-held' as const },
+    ...{ controllerId, agentId, policyId: null, deletionId, closedAt: null },
+  }
+  return move(deps, row, { state: 'held', code, reasons, waitUntil: null }, row.state === 'held' ? undefined : 'deletion.hold', [], alert)
+}
+
+async function wait(
+  deps: DeletionDeps,
+  row: DeletionRow,
+  { until, reasons }: Extract<Explanation, { kind: 'waiting' }>,
+): Promise<DeletionRow> {
+  if (row.waitUntil === until && row.state !== 'held') return row
+  // An approval stays one while the window lasts.
+  const state = row.state === 'approved' ? 'approved' : 'waiting'
+  return move(deps, row, { state, code: 'too-early', reasons, waitUntil: until }, undefined)
+}
+
+/** Moves the row where it is still as it was read; a person may have decided meanwhile, which ends this look with `conflict`. */
+async function move(
+  { records, random, clock }: DeletionDeps,
+  row: DeletionRow,
+  patch: Partial<DeletionRow>,
+  action: string | undefined,
+  snapshots: readonly string[] = [],
+  alert?: Parameters<DeletionDeps['records']['moveDeletion']>[0]['alert'],
+): Promise<DeletionRow> {
+  const at = clock.now()
+  const audit: Audit | undefined =
+    action === undefined
+      ? undefined
+      : { id: makeId(random, 'request'), at, actor: 'system', action, target: row.id, controllerId: row.controllerId }
+  const moved = await records.moveDeletion({ id: row.id, from: [row.state], patch: { ...patch, updatedAt: at }, alert, snapshots }, audit)
+  if (moved === undefined) throw new HoldfastError('conflict', `deletion ${row.id} was decided meanwhile; the next look goes on from there`)
+  return moved
+}

@@ -1,0 +1,151 @@
+// Needs statements in SQLite: per series, from which sequence to which a pack is needed. A statement is never changed once it is there.
+import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { PACK_REF_BYTES } from '@holdfast/shared/protocol/needs.ts'
+import type { Acts, NeedInterval } from '../records.ts'
+import { findRow } from './table.ts'
+import type { Db } from './table.ts'
+
+type Act<K extends keyof Acts> = (db: Db, input: Parameters<Acts[K]>[0]) => ReturnType<Acts[K]>
+
+type SeriesStand = { readonly n: number; readonly agentId: string; readonly sequence: number; readonly snapshotId: string }
+
+function seriesOf(db: Db, storeId: string, series: string): SeriesStand | undefined {
+  const row = db.sql('SELECT n, agent_id, sequence, snapshot_id FROM need_series WHERE store_id = ? AND series = ?').get(storeId, series)
+  if (row === undefined) return undefined
+  const { n, agent_id: agentId, sequence, snapshot_id: snapshotId } = row
+  return { n: Number(n), agentId: String(agentId), sequence: Number(sequence), snapshotId: String(snapshotId) }
+}
+
+export const needsStand: Act<'needsStand'> = (db, { agentId, storeId, series }) => {
+  const stand = seriesOf(db, storeId, series)
+  return stand === undefined || stand.agentId !== agentId ? undefined : { sequence: stand.sequence, snapshotId: stand.snapshotId }
+}
+
+export const stateNeeds: Act<'stateNeeds'> = (db, { agentId, at, statement }) => {
+  const { storeId, series, sequence, snapshotId, base, added, dropped, replaced } = statement
+  const agent = findRow(db, 'agents', { id: agentId })
+  const store = findRow(db, 'stores', { id: storeId })
+  if (agent === undefined || store === undefined || store.controllerId !== agent.controllerId)
+    throw new HoldfastError('not-found', 'this controller has no such store; correct the store in agent.json')
+  // What was told of as replaced may be stated after all, which protects it; never the other way round.
+  const note = db.sql(
+    `INSERT INTO need_statements (store_id, snapshot_id, agent_id, series_n, sequence, at) VALUES (?, ?, ?, ?, ?, ?)
+     ON CONFLICT DO UPDATE SET series_n = excluded.series_n, sequence = excluded.sequence, at = excluded.at WHERE series_n IS NULL`,
+  )
+  for (const id of replaced) note.run(storeId, id, agentId, null, null, at)
+  const reported = findRow(db, 'snapshots', { id: snapshotId })
+  let stand = seriesOf(db, storeId, series)
+  if ((stand !== undefined && stand.agentId !== agentId) || (reported !== undefined && reported.agentId !== agentId))
+    throw new HoldfastError('conflict', 'this series or snapshot is another agent’s; nothing was taken')
+  const stated = db
+    .sql('SELECT 1 FROM need_statements WHERE store_id = ? AND snapshot_id = ? AND agent_id = ? AND series_n IS NOT NULL')
+    .get(storeId, snapshotId, agentId)
+  // The first statement counts for ever: a second one is answered and changes nothing.
+  if (stated !== undefined) return { sequence: stand?.sequence ?? 0, snapshotId: stand?.snapshotId ?? null }
+  if (base !== undefined && base !== stand?.snapshotId)
+    throw new HoldfastError('conflict', 'this statement goes on from one that is not the last of its series; state the whole')
+  if (stand !== undefined && sequence <= stand.sequence)
+    throw new HoldfastError('conflict', `needs up to sequence ${stand.sequence} of this series are stated; earlier ones cannot be added`)
+  if (stand === undefined) {
+    db.sql('INSERT INTO need_series (store_id, series, agent_id, sequence, snapshot_id) VALUES (?, ?, ?, 0, ?)').run(
+      storeId,
+      series,
+      agentId,
+      snapshotId,
+    )
+    stand = seriesOf(db, storeId, series)
+    if (stand === undefined) throw new HoldfastError('failed', 'the series that was just added is not there')
+  }
+  const { n, sequence: before } = stand
+  const close = db.sql('UPDATE need_intervals SET last = ? WHERE pack = ? AND series_n = ? AND last IS NULL')
+  if (base === undefined) {
+    const stay = new Set(added.map((pack) => pack.toString('latin1')))
+    for (const { pack } of db.sql('SELECT pack FROM need_intervals WHERE series_n = ? AND last IS NULL').all(n))
+      if (!stay.has(Buffer.from(pack as Uint8Array).toString('latin1'))) close.run(before, pack as Uint8Array, n)
+  }
+  for (const pack of dropped) close.run(before, pack, n)
+  const add = db.sql(
+    `INSERT INTO need_intervals (pack, series_n, first) SELECT ?1, ?2, ?3
+     WHERE NOT EXISTS (SELECT 1 FROM need_intervals WHERE pack = ?1 AND series_n = ?2 AND last IS NULL)`,
+  )
+  // In the order of the table, so that its pages are written in runs.
+  for (const pack of [...added].sort((a, b) => a.compare(b))) add.run(pack, n, sequence)
+  note.run(storeId, snapshotId, agentId, n, sequence, at)
+  db.sql('UPDATE need_series SET sequence = ?, snapshot_id = ? WHERE n = ?').run(sequence, snapshotId, n)
+  return { sequence, snapshotId }
+}
+
+export const booksOf: Act<'booksOf'> = (db, { storeId }) => {
+  const text = (value: unknown): string | null => (value === null || value === undefined ? null : String(value))
+  const rows = db
+    .sql(
+      `SELECT coalesce(p.id, t.snapshot_id) AS id, coalesce(p.agent_id, t.agent_id) AS agent_id, coalesce(p.series, s.series) AS series,
+       p.source AS source, p.at AS claimed_at, coalesce(p.created_at, t.at) AS witnessed_at, coalesce(p.deleted_at, t.deleted_at) AS deleted_at,
+       p.id IS NOT NULL AS reported,
+       CASE WHEN p.id IS NULL OR p.series = s.series THEN t.sequence END AS sequence
+       FROM (SELECT * FROM snapshots WHERE store_id = ?1) p FULL JOIN (SELECT * FROM need_statements WHERE store_id = ?1) t
+       ON t.snapshot_id = p.id AND t.agent_id = p.agent_id
+       LEFT JOIN need_series s ON s.n = t.series_n`,
+    )
+    .all({ 1: storeId })
+  const known = rows.map((row) => ({
+    id: String(row['id']),
+    agentId: String(row['agent_id']),
+    series: text(row['series']),
+    source: text(row['source']),
+    claimedAt: row['claimed_at'] === null ? null : Number(row['claimed_at']),
+    witnessedAt: Number(row['witnessed_at']),
+    deleted: row['deleted_at'] !== null,
+    sequence: row['sequence'] === null ? null : Number(row['sequence']),
+    reported: row['reported'] === 1,
+  }))
+  // Whose a snapshot is says the report; what another agent states about it counts for nothing.
+  const reported = new Set(known.filter((one) => one.reported).map(({ id }) => id))
+  const own = known.filter((one) => one.reported || !reported.has(one.id))
+  // What was replaced before it was reported belongs to no series; one that was reported after all does.
+  return {
+    snapshots: own.filter(({ series }) => series !== null).map(({ reported: _, ...one }) => one),
+    replaced: own.filter(({ series }) => series === null).map(({ id }) => id),
+    forgotten: db
+      .sql('SELECT snapshot_id, agent_id, at FROM forgotten_snapshots WHERE store_id = ?')
+      .all(storeId)
+      .map((row) => ({ id: String(row['snapshot_id']), agentId: String(row['agent_id']), at: Number(row['at']) })),
+  }
+}
+
+export const noteForgotten: Act<'noteForgotten'> = (db, { agentId, storeId, snapshotIds, at }) => {
+  db.sql('DELETE FROM forgotten_snapshots WHERE store_id = ? AND agent_id = ? AND snapshot_id NOT IN (SELECT value FROM json_each(?))').run(
+    storeId,
+    agentId,
+    JSON.stringify(snapshotIds),
+  )
+  const note = db.sql('INSERT OR IGNORE INTO forgotten_snapshots (store_id, agent_id, snapshot_id, at) VALUES (?, ?, ?, ?)')
+  for (const id of snapshotIds) note.run(storeId, agentId, id, at)
+}
+
+export const needsOf: Act<'needsOf'> = (db, { storeId, packs, sessions }) => {
+  const found: NeedInterval[] = []
+  const take = (rows: readonly Record<string, unknown>[]): void => {
+    for (const { pack, series, first, last } of rows)
+      found.push({
+        pack: Buffer.from(pack as Uint8Array).toString('hex'),
+        series: String(series),
+        first: Number(first),
+        last: last === null ? null : Number(last),
+      })
+  }
+  const columns = 'i.pack AS pack, s.series AS series, i.first AS first, i.last AS last'
+  const from = 'FROM need_intervals i JOIN need_series s ON s.n = i.series_n WHERE s.store_id = ?'
+  for (let at = 0; at < packs.length; at += PACK_REF_BYTES)
+    take(db.sql(`SELECT ${columns} ${from} AND i.pack = ?`).all(storeId, packs.subarray(at, at + PACK_REF_BYTES)))
+  for (const session of sessions) {
+    const [low, high] = ['00', 'ff'].map((byte) => Buffer.from(session + byte.repeat(16), 'hex'))
+    take(db.sql(`SELECT ${columns} ${from} AND i.pack BETWEEN ? AND ?`).all(storeId, low!, high!))
+  }
+  return found
+}
+
+export const dropNeeds: Act<'dropNeeds'> = (db, { storeId, packs }) => {
+  const drop = db.sql('DELETE FROM need_intervals WHERE pack = ? AND series_n IN (SELECT n FROM need_series WHERE store_id = ?)')
+  for (let at = 0; at < packs.length; at += PACK_REF_BYTES) drop.run(packs.subarray(at, at + PACK_REF_BYTES), storeId)
+}
