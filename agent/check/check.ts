@@ -104,6 +104,7 @@ export type CheckOptions = {
 const FINDINGS_HELD = 10_000
 const AT_ONCE = 8
 const PACKS_AT_ONCE = 2
+const PACKS_PER_SAVE = 64
 
 /** Rejects with `cancelled` alone, and with what the store says where it cannot even be listed. */
 export async function checkRepository(options: CheckOptions): Promise<CheckReport> {
@@ -120,7 +121,7 @@ export async function checkRepository(options: CheckOptions): Promise<CheckRepor
     await check.losses(snapshots, packs)
     if (options.content === true) await check.content(snapshots)
   } finally {
-    readLog?.save()
+    if (options.readData !== undefined) readLog?.save()
   }
   if (signal?.aborted === true) throw new HoldfastError('cancelled', `the check of ${repository.store.location} was cancelled`)
   return check.report()
@@ -366,6 +367,8 @@ class Check {
       if (opened !== undefined) this.#compareClaims(pack, opened, trouble?.kind === 'bad-segments' ? trouble.bad : undefined)
       this.#counts.packsRead += 1
       this.#progress('data', (done += 1), chosen.length)
+      // A check of terabytes may end before its end.
+      if (done % PACKS_PER_SAVE === 0) log.save()
     })
   }
 

@@ -1,16 +1,41 @@
 // Where this machine remembers which packs of a domain it has read (agent/check/read-log.ts): beside the state of its backups.
+import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { openStateDirectory } from '../backup/state-lock.ts'
-import { openReadLog, type ReadLog } from '../check/read-log.ts'
+import { memoryReadLog, openReadLog, type ReadLog } from '../check/read-log.ts'
+import type { Descriptor } from '../file-system/file-system.ts'
 import { posixFileSystem } from '../file-system/posix-file-system.ts'
 import type { Context } from './context.ts'
 
-/** Gives the record to `work`, and closes its directory whatever happens. */
+/** Gives the record to `work`, and closes its directory whatever happens. Where there can be none, the work is done without. */
 export async function withReadLog<T>(context: Context, domainId: Buffer, work: (log: ReadLog) => Promise<T>): Promise<T> {
   const path = `${context.settings.stateHome}/holdfast/${domainId.toString('hex')}/check`
-  const directory = openStateDirectory(posixFileSystem, Buffer.from(path))
+  let directory: Descriptor
   try {
-    return await work(openReadLog(posixFileSystem, directory))
+    directory = openStateDirectory(posixFileSystem, Buffer.from(path))
+  } catch (error) {
+    if (!isHoldfastError(error, 'local-disk')) throw error
+    sayForgotten(context)
+    return work(memoryReadLog())
+  }
+  try {
+    const log = openReadLog(posixFileSystem, directory)
+    return await work({
+      ...log,
+      save: () => {
+        const saved = log.save()
+        if (!saved) sayForgotten(context)
+        return saved
+      },
+    })
   } finally {
     posixFileSystem.close(directory)
   }
+}
+
+function sayForgotten({ report, settings }: Context): void {
+  report.say({
+    event: 'notice',
+    level: 'warning',
+    message: `what is read is not remembered: ${settings.stateHome} cannot be used (XDG_STATE_HOME names another place). A rotation then goes by the calendar alone`,
+  })
 }
