@@ -13,6 +13,7 @@ import { agentPage, backupNow } from './pages/agent.ts'
 import { auditPage } from './pages/audit.ts'
 import type { PageContext, PageOf } from './pages/context.ts'
 import { controllerPage, controllersPage } from './pages/controllers.ts'
+import { deletionPage, deletionsPage, refuseDeletion, refuseDeletionPage } from './pages/deletions.ts'
 import { fleetPage } from './pages/fleet.ts'
 import { logInBody, messageBody } from './pages/log-in.ts'
 import type { LogInState } from './pages/log-in.ts'
@@ -40,6 +41,9 @@ const PAGES: readonly (readonly [string, PageOf])[] = [
   ['/restores/:id', restorePage],
   ['/restores/:id/approve', askPage('approve')],
   ['/restores/:id/cancel', askPage('cancel')],
+  ['/deletions', deletionsPage],
+  ['/deletions/:id', deletionPage],
+  ['/deletions/:id/refuse', refuseDeletionPage],
   ['/audit', auditPage],
   ['/controllers', controllersPage],
   ['/controllers/:id', controllerPage],
@@ -50,6 +54,7 @@ const ACTS: readonly (readonly [string, Act])[] = [
   ['/agents/:id/backup-now', backupNow],
   ['/restores/:id/approve', (context) => doAsk(context, 'approve')],
   ['/restores/:id/cancel', (context) => doAsk(context, 'cancel')],
+  ['/deletions/:id/refuse', refuseDeletion],
 ]
 
 /** Adds the console's pages to the application. */

@@ -22,6 +22,7 @@ const NAVIGATION = [
   ['/runs', 'Runs'],
   ['/records', 'Records'],
   ['/restores', 'Restores'],
+  ['/deletions', 'Deletions'],
   ['/controllers', 'Controllers'],
   ['/audit', 'Audit'],
   ['/queues', 'Queues'],

@@ -38,7 +38,13 @@ export const auditPage: PageOf = async ({ api, query, visitor }) => {
   return { title: 'Audit', here: '/audit', body, live: cursor === undefined }
 }
 
-const PLACES: Readonly<Record<string, string>> = { ag: '/agents/', rst: '/restores/', ctl: '/controllers/', run: '/runs/' }
+const PLACES: Readonly<Record<string, string>> = {
+  ag: '/agents/',
+  rst: '/restores/',
+  del: '/deletions/',
+  ctl: '/controllers/',
+  run: '/runs/',
+}
 
 /** The id, as a link where there is a page for it. */
 function target(id: string): Part {

@@ -22,6 +22,7 @@ beforeAll(async () => {
   queue = await createBullQueue({ redisUrl: redis.url, log: silentLog })
   await queue.check()
   fleet = await startSeededFleet({ queue })
+  await seedDeletions()
   await queue.work(fleet.context)
   browser = await startBrowser()
 })
@@ -48,6 +49,26 @@ function seeded() {
   return fleet.seeded
 }
 
+const HELD = `del_${'4'.repeat(32)}`
+
+/** A list that was carried out, and one that is held for the controller. */
+async function seedDeletions(): Promise<void> {
+  const { world } = seeded().agents[0]!
+  const at = systemClock.now()
+  const common = {
+    ...{ createdAt: at, storeId: world.storeId, controllerId: world.controllerId, session: '1'.repeat(32), listedAt: at },
+    ...{ waitUntil: null, decidedBy: null, decidedAt: null, updatedAt: at },
+  }
+  const counts = { snapshots: 2, packs: 40, others: 1 }
+  const done = { state: 'done', code: null, reasons: [], why: 'retention', removed: 43, removedBytes: 2 ** 30, endedAt: at } as const
+  await fleet.records.noteDeletion({
+    row: { ...common, ...done, counts, id: `del_${'3'.repeat(32)}`, agentId: world.agent.id, random: '3'.repeat(32) },
+  })
+  const reasons = [{ code: 'retention', count: 1, samples: ['daily 2026-11-20'] }] as const
+  const held = { state: 'held', code: 'retention', reasons, why: null, removed: 0, removedBytes: 0, endedAt: null } as const
+  await fleet.records.noteDeletion({ row: { ...common, ...held, counts, id: HELD, agentId: null, random: '4'.repeat(32) } })
+}
+
 async function pages(): Promise<string[]> {
   const { agents, restores } = seeded()
   const run = (await fleet.records.list({ table: 'runs', where: { state: 'incomplete' }, limit: 1 })).items[0]
@@ -63,6 +84,9 @@ async function pages(): Promise<string[]> {
     `/restores/${restores.running}`,
     `/restores/${restores.cancelled}`,
     `/restores/${restores.running}/cancel`,
+    '/deletions',
+    `/deletions/${HELD}`,
+    `/deletions/${HELD}/refuse`,
     '/audit',
     '/controllers',
     `/controllers/${agents[0]?.world.controllerId}`,
@@ -150,6 +174,19 @@ describe('reading', () => {
     expect(await page.textContent('h1')).toBe('Records of one file')
     expect(await page.locator('tbody tr').count()).toBe(50)
     expect(await page.locator('main').innerText()).not.toContain(seeded().restores.token)
+    await context.close()
+  })
+
+  it('shows what was deleted and what is held, and why; an administrator refuses, the controller alone approves', async () => {
+    const { page, context } = await visitAs('operator')
+    await page.goto(`${fleet.address}/deletions?state=held`)
+    expect(await page.locator('tbody tr').count()).toBe(1)
+    expect(await page.textContent('tbody tr')).toMatch(/Held.*no agent.*one that the retention of its policy keeps/s)
+    await page.goto(`${fleet.address}/deletions/${HELD}`)
+    expect(await page.textContent('main')).toMatch(/daily 2026-11-20.*Only the controller can approve this/s)
+    expect(await page.locator('text=Refuse this deletion').count()).toBe(0)
+    const asked = await page.request.post(`${fleet.address}/deletions/${HELD}/refuse`, { headers: { origin: fleet.address }, form: {} })
+    expect(asked.status()).toBe(403)
     await context.close()
   })
 
@@ -306,6 +343,19 @@ describe('acting', () => {
       headers: { 'content-type': 'application/x-www-form-urlencoded', host: 'server.example', origin: 'https://evil.example' },
     })
     expect(login.statusCode).toBe(403)
+  })
+})
+
+describe('a held deletion', () => {
+  it('is refused by an administrator after a page that asks', async () => {
+    const { page, context } = await visitAs('administrator')
+    await page.goto(`${fleet.address}/deletions/${HELD}`)
+    await page.click('text=Refuse this deletion')
+    await page.click('button.danger')
+    await page.waitForURL(`${fleet.address}/deletions/${HELD}`)
+    expect(await page.textContent('.heading')).toMatch(/Refused/)
+    expect((await fleet.records.get({ table: 'deletions', id: HELD }))?.state).toBe('refused')
+    await context.close()
   })
 })
 
