@@ -25,7 +25,7 @@ export type SnapshotLoss = {
 /** A path that cannot be restored as it was, and the snapshots in which that is so. */
 export type PathLoss = {
   readonly path: Buffer
-  /** A directory of which nothing can be read, so that nobody knows what was in it. */
+  /** A directory of which some or all cannot be read, so that nobody knows what else was in it. */
   readonly below: boolean
   readonly verdict: 'lost' | 'unsure'
   /** Ids, oldest first. */

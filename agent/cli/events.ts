@@ -136,7 +136,7 @@ const affectedSnapshot = event('affected-snapshot', {
 /** A path that cannot be restored as it was, in each of these snapshots. */
 const affectedPath = event('affected-path', {
   ...pathMembers,
-  /** A directory of which nothing can be read: nobody knows what else was below. */
+  /** A directory of which some or all cannot be read: nobody knows what else was in it. */
   below: z.boolean(),
   verdict: z.enum(['lost', 'unsure']),
   snapshotIds: z.array(z.string()),

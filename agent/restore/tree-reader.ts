@@ -3,7 +3,7 @@
 import { HoldfastError, isHoldfastError, printable } from '@holdfast/shared/errors.ts'
 import { LIMITS } from '@holdfast/shared/format/layout.ts'
 import { isVerdict, type PackReader } from '../repository/pack-reader.ts'
-import type { Content, Entry } from '../repository/tree.ts'
+import type { Content, DecodedNode, Entry } from '../repository/tree.ts'
 
 /** A directory of the walk. `entry` is undefined for `/` alone. */
 export type WalkDirectory = {
@@ -39,18 +39,29 @@ export function entryPath(directory: WalkDirectory, name: Buffer): Buffer {
   return directory.parent === undefined ? Buffer.concat([SLASH, name]) : Buffer.concat([directory.path, SLASH, name])
 }
 
-/** The entries of a directory in order, one page at a time. Throws `damaged` for a node of another type or names out of order. */
+/**
+ * The entries of a directory in order, one page at a time. A page that cannot be read hides no other: its error is thrown after the last one. Throws
+ * `damaged` for a node of another type or names out of order.
+ */
 export async function* readDirectory(reader: PackReader, id: string, signal?: AbortSignal): AsyncGenerator<readonly Entry[]> {
   const refuse = (why: string): HoldfastError => new HoldfastError('damaged', `tree node ${id.slice(0, 16)} is damaged: ${why}`)
   const levels: string[][] = [[id]]
   let last: Buffer | undefined
+  let missing: HoldfastError | undefined
   while (levels.length > 0) {
     const next = levels.at(-1)!.shift()
     if (next === undefined) {
       levels.pop()
       continue
     }
-    const node = await reader.readNode(next, signal)
+    let node: DecodedNode
+    try {
+      node = await reader.readNode(next, signal)
+    } catch (error) {
+      if (!isHoldfastError(error, 'damaged', 'not-found') || levels.length === 1) throw error
+      missing ??= error
+      continue
+    }
     if (node.type === 'directory-pages') {
       if (levels.length > LIMITS.pageLevels) throw refuse('it has too many levels of pages')
       levels.push(node.pages.map((page) => page.id))
@@ -63,6 +74,7 @@ export async function* readDirectory(reader: PackReader, id: string, signal?: Ab
       yield node.entries
     } else throw refuse('it is no directory')
   }
+  if (missing !== undefined) throw missing
 }
 
 /** The ids of a file's chunks in order, one page at a time; nothing for an inline file. */

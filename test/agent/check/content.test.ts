@@ -3,6 +3,11 @@ import { expect, test } from 'vitest'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { checkRepository, type CheckReport } from '../../../agent/check/check.ts'
 import { SEGMENT_KIND } from '../../../agent/repository/segment.ts'
+import { createPackReader } from '../../../agent/repository/pack-reader.ts'
+import { INDEX_BLOB_BYTES } from '../../../agent/repository/index-file.ts'
+import type { DecodedNode } from '../../../agent/repository/tree.ts'
+import { packName } from '@holdfast/shared/format/layout.ts'
+import { restorable } from '../../_support/restorable.ts'
 import { memoryStore } from '../../_support/memory-store.ts'
 import {
   type BuiltRepository,
@@ -75,3 +80,35 @@ test('without the root nothing is opened: it is asked for', async () => {
   expect(error).toBeInstanceOf(HoldfastError)
   expect(error).toMatchObject({ code: 'grant-required' })
 })
+
+test('a page of a large directory that is lost hides no other page: what stands in them is restored, and what is lost is told as the directory', async () => {
+  const names = Array.from({ length: 30 }, (_, i) => `f${String(i).padStart(2, '0')}`)
+  const children = Object.fromEntries(names.map((name) => [name, file(noise(300, name))]))
+  const store = memoryStore()
+  const builder = new RepositoryBuilder({ store, segmentBytes: 10, packBytes: 10 })
+  await builder.begin()
+  await builder.finish(await builder.directory(directory({ d: directory(children, { pageEntries: 10 }) })))
+  const built = await openBuilt(store, builder)
+  const whole = await restorable(store, built.keys)
+  // The page with the names of the middle: its node is the one that refers to their chunks.
+  const middle = await nodeWith(built, async (node) => node.type === 'directory' && node.entries[0]?.name.toString() === 'f10')
+  for (const { pack } of built.view.locate(middle, 'private')) store.objects.delete(packName(pack))
+  const left = await restorable(store, built.keys)
+  const kept = [...whole.files.keys()].filter((path) => !/f1\d$/.test(path))
+  expect([...left.files.keys()].sort()).toEqual(kept.sort())
+  expect([...left.failed].map((path) => path.split(' ')[1])).toEqual(['/d'])
+  const report = await checkRepository({ repository: built.repository, keys: built.keys.read })
+  expect(report.paths.map(({ path, below, verdict }) => ({ path: path.toString(), below, verdict }))).toEqual([
+    { path: '/d', below: true, verdict: 'lost' },
+  ])
+})
+
+async function nodeWith({ repository, view, keys }: BuiltRepository, fits: (node: DecodedNode) => Promise<boolean>): Promise<string> {
+  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys: keys.read })
+  for (const file of view.files)
+    for (let at = 0; at < file.blobs.length; at += INDEX_BLOB_BYTES) {
+      const id = file.blobs.toString('hex', at, at + 32)
+      if (file.segment(file.blobs.readUInt32LE(at + 32)).kind === SEGMENT_KIND.private && (await fits(await reader.readNode(id)))) return id
+    }
+  throw new Error('there is no such node')
+}
