@@ -9,8 +9,8 @@ import * as crypto from 'node:crypto'
 import * as fs from 'node:fs'
 import { pipeline } from 'node:stream/promises'
 import { parseArgs } from 'node:util'
-import { zstdDecompressSync } from 'node:zlib'
-const MIB = 2 ** 20
+import { constants, zstdDecompressSync } from 'node:zlib'
+const [MIB, ZSTD] = [2 ** 20, { [constants.ZSTD_d_windowLogMax]: 24 }]
 const [KEY, SESSION, PACK, SNAPSHOT, ROSTER] = [2, 3, 4, 6, 7] // types of objects
 const [CHUNK, PRIVATE, REFERENCES, ABOUT] = [1, 2, 3, 4] // kinds of segments
 const refuse = (what, exitCode) => {
@@ -239,7 +239,7 @@ function openSegment(s, sealed = readFile(s.path, 64 * MIB, s.at, s.sealed)) {
   const base = s.kind === REFERENCES ? derive('structure', s.epoch) : keep(hex(s.entry.sealed), () => openSession(s.entry))
   const payload = openGcm(hmac(base, 'holdfast/1 segment', s.id), cat(1, domain, s.kind, s.codec, u32(s.epoch), s.id), sealed)
   if (s.codec === 0) return payload
-  const { buffer, engine } = zstdDecompressSync(payload, { info: true, maxOutputLength: Math.max(1, s.plain) })
+  const { buffer, engine } = zstdDecompressSync(payload, { info: true, params: ZSTD, maxOutputLength: Math.max(1, s.plain) })
   must(buffer.length === s.plain && engine.bytesWritten === payload.length, 'a segment has another length than is said')
   return buffer
 }

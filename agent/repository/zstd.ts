@@ -89,6 +89,9 @@ export function createCompressor(level: number): Compressor {
 /** Opens one zstd frame into `into`, whose length must be exactly the plain length. */
 export type Decompressor = { readonly reuses: boolean; decompress(frame: Uint8Array, into: Uint8Array, what: string): void }
 
+/** A frame says how much memory its reader needs, up to 128 MiB whatever its length; no segment needs more than it can hold, 16 MiB. */
+const DECOMPRESSION = { [constants.ZSTD_d_windowLogMax]: 24 }
+
 function damaged(what: string, cause?: unknown): HoldfastError {
   return new HoldfastError('damaged', `${what} is damaged: its compressed bytes do not give the length they should`, { cause })
 }
@@ -98,7 +101,7 @@ function reusingDecompressor(): Decompressor | undefined {
   let failed = false
   const open = (): { handle: Handle; state: Uint32Array } | undefined => {
     failed = false
-    stream = createZstdDecompress() as unknown as StreamWithHandle
+    stream = createZstdDecompress({ params: DECOMPRESSION }) as unknown as StreamWithHandle
     const handle = stream._handle as (Handle & { onerror?: () => void }) | undefined
     const state = stream._writeState
     if (typeof handle?.writeSync !== 'function' || !(state instanceof Uint32Array) || state.length !== 2) return undefined
@@ -131,7 +134,11 @@ const plainDecompressor: Decompressor = {
   decompress: (frame, into, what) => {
     let out: { buffer: Buffer; engine: { bytesWritten: number } }
     try {
-      out = zstdDecompressSync(frame, { maxOutputLength: Math.max(into.length, 1), info: true }) as unknown as typeof out
+      out = zstdDecompressSync(frame, {
+        params: DECOMPRESSION,
+        maxOutputLength: Math.max(into.length, 1),
+        info: true,
+      }) as unknown as typeof out
     } catch (error) {
       throw damaged(what, error)
     }

@@ -13,7 +13,7 @@ const FAILURES_MAX = 8
 const MINIMISING_RUNS = 3_000
 const MINIMISING_MS = 15_000
 /** From here on a run is looked at more closely, for what it leaves on the heap. */
-const CLOSER_LOOK_MS = 20
+const CLOSER_LOOK_MS = 50
 
 export type Failure = { readonly target: string; readonly why: string; readonly stack: string; readonly input: Buffer }
 

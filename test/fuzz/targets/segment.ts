@@ -28,9 +28,11 @@ export const segment: Target = {
       input(1, text.length, zstdCompressSync(text)),
       input(1, 300, zstdCompressSync(noise)),
       input(1, 2 * text.length, Buffer.concat([zstdCompressSync(text), zstdCompressSync(text)])),
-      // A bomb: a few hundred bytes that are 8 MiB.
-      input(1, 8 << 20, zstdCompressSync(Buffer.alloc(8 << 20))),
-      input(1, 100, zstdCompressSync(Buffer.alloc(8 << 20))),
+      // A frame that tells no length but what window it needs, 16 MiB: one raw block.
+      input(1, 4, Buffer.from('28b52ffd0070210000626c6f62', 'hex')),
+      // A bomb: a few hundred bytes that are one MiB.
+      input(1, 1 << 20, zstdCompressSync(Buffer.alloc(1 << 20))),
+      input(1, 100, zstdCompressSync(Buffer.alloc(1 << 20))),
     ]
   },
   run: (bytes) => {
@@ -44,7 +46,16 @@ export const segment: Target = {
     return judged(() => {
       const plain = openSegment({ domainId: structure.domainId, segment: description, key, sealed, what: 'a segment' })
       if (plain.length !== plainBytes) violation(`a segment of ${plainBytes} bytes gives ${plain.length}`)
+      if (codec === 1 && windowBytes(bytes.subarray(5)) > LIMITS.segmentPlainBytes)
+        violation('a frame opens that asks for more memory than a segment')
       if (plain.length > LIMITS.segmentPlainBytes) violation('a segment is longer than any can be')
     })
   },
+}
+
+/** The memory that a zstd frame asks its reader for (RFC 8878, section 3.1.1.1.2); 0 where it is one segment as long as its content. */
+function windowBytes(frame: Buffer): number {
+  const [descriptor = 0, window = 0] = frame.subarray(4)
+  if (frame.length < 6 || frame.readUInt32LE() !== 0xfd2fb528 || (descriptor & 0x20) !== 0) return 0
+  return 2 ** (10 + (window >> 3)) * (1 + (window & 7) / 8)
 }
