@@ -96,6 +96,32 @@ function damaged(what: string, cause?: unknown): HoldfastError {
   return new HoldfastError('damaged', `${what} is damaged: its compressed bytes do not give the length they should`, { cause })
 }
 
+const MAGIC = 0xfd2fb528
+const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const
+
+/**
+ * How many bytes the zstd frame takes that `bytes` begin with, from its header and those of its blocks (RFC 8878, section 3.1.1); undefined where
+ * none begins there or it does not end there.
+ */
+function frameLength(bytes: Uint8Array): number | undefined {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+  if (bytes.length < 5 || view.getUint32(0, true) !== MAGIC) return undefined
+  const descriptor = bytes[4]!
+  const isSingleSegment = (descriptor & 0x20) !== 0
+  const sizeFlag = descriptor >> 6
+  const contentSizeBytes = sizeFlag === 0 ? (isSingleSegment ? 1 : 0) : 1 << sizeFlag
+  let at = 5 + (isSingleSegment ? 0 : 1) + DICTIONARY_ID_BYTES[descriptor & 3]! + contentSizeBytes
+  for (let isLast = false; !isLast;) {
+    if (at + 3 > bytes.length) return undefined
+    const header = view.getUint16(at, true) | (bytes[at + 2]! << 16)
+    isLast = (header & 1) !== 0
+    // A block of one byte repeated holds that byte alone.
+    at += 3 + (((header >> 1) & 3) === 1 ? 1 : header >> 3)
+  }
+  const end = at + ((descriptor & 4) === 0 ? 0 : 4)
+  return end > bytes.length ? undefined : end
+}
+
 function reusingDecompressor(): Decompressor | undefined {
   let stream: StreamWithHandle | undefined
   let failed = false
@@ -115,6 +141,8 @@ function reusingDecompressor(): Decompressor | undefined {
   return {
     reuses: true,
     decompress: (frame, into, what) => {
+      // Cut off where a block ends, a frame can give all it should, and the context would take the next frame for more of this one.
+      if (frameLength(frame) !== frame.length) throw damaged(what)
       context ??= open()
       if (context === undefined) throw new HoldfastError('failed', 'the zstd context of this Node cannot be reopened; restart the run')
       context.handle.writeSync(constants.ZSTD_e_continue, frame, 0, frame.length, into, 0, into.length)
@@ -132,6 +160,7 @@ function reusingDecompressor(): Decompressor | undefined {
 const plainDecompressor: Decompressor = {
   reuses: false,
   decompress: (frame, into, what) => {
+    if (frameLength(frame) !== frame.length) throw damaged(what)
     let out: { buffer: Buffer; engine: { bytesWritten: number } }
     try {
       out = zstdDecompressSync(frame, {

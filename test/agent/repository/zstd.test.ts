@@ -42,4 +42,31 @@ describe('a frame', () => {
     expect(opens(await frameWithWindow(plain, 24), plain)).toBe(true)
     for (const windowLog of [25, 27]) expect(opens(await frameWithWindow(plain, windowLog), plain)).toBe(false)
   })
+
+  test('that is cut off between two blocks is refused though it gives all it should, and so is what follows a whole one', () => {
+    const decompressor = createDecompressor()
+    const text = Buffer.from('a block ')
+    const block = (isLast: boolean): Buffer => Buffer.concat([Buffer.of((text.length << 3) | (isLast ? 1 : 0), 0, 0), text])
+    const head = Buffer.from('28b52ffd0050', 'hex')
+    const whole = Buffer.concat([head, block(false), block(true)])
+    const into = (frame: Buffer, length: number): string => {
+      const plain = Buffer.alloc(length)
+      try {
+        decompressor.decompress(frame, plain, 'a segment')
+      } catch (error) {
+        if (isHoldfastError(error, 'damaged')) return 'damaged'
+        throw error
+      }
+      return plain.toString()
+    }
+    expect(into(whole, 16)).toBe('a block a block ')
+    expect(into(Buffer.concat([head, block(false)]), 8)).toBe('damaged')
+    // The one after it is not taken for its continuation.
+    expect(into(whole, 16)).toBe('a block a block ')
+    expect(into(Buffer.concat([whole, whole]), 32)).toBe('damaged')
+    expect(into(Buffer.concat([whole, Buffer.from('502a4d1800000000', 'hex')]), 16)).toBe('damaged')
+    expect(into(whole, 15)).toBe('damaged')
+    expect(into(whole, 17)).toBe('damaged')
+    expect(into(whole, 16)).toBe('a block a block ')
+  })
 })

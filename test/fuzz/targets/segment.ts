@@ -43,15 +43,22 @@ export const segment: Target = {
       sealed,
       key,
     } = sealedSegment(Buffer.from(bytes.subarray(5)), { kind: SEGMENT_KIND.chunk, codec, plainBytes })
-    return judged(() => {
+    const outcome = judged(() => {
       const plain = openSegment({ domainId: structure.domainId, segment: description, key, sealed, what: 'a segment' })
       if (plain.length !== plainBytes) violation(`a segment of ${plainBytes} bytes gives ${plain.length}`)
       if (codec === 1 && windowBytes(bytes.subarray(5)) > LIMITS.segmentPlainBytes)
         violation('a frame opens that asks for more memory than a segment')
       if (plain.length > LIMITS.segmentPlainBytes) violation('a segment is longer than any can be')
     })
+    // Whatever it was, it leaves nothing behind that the next segment is taken for the rest of.
+    const next = openSegment({ domainId: structure.domainId, ...HONEST, what: 'the next segment' })
+    if (!next.equals(HONEST_PLAIN)) violation('the segment after it opens to something else')
+    return outcome
   },
 }
+
+const HONEST_PLAIN = Buffer.from('an honest segment '.repeat(20))
+const HONEST = sealedSegment(zstdCompressSync(HONEST_PLAIN), { kind: SEGMENT_KIND.chunk, codec: 1, plainBytes: HONEST_PLAIN.length })
 
 /** The memory that a zstd frame asks its reader for (RFC 8878, section 3.1.1.1.2); 0 where it is one segment as long as its content. */
 function windowBytes(frame: Buffer): number {
