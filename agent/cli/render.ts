@@ -66,7 +66,9 @@ export function renderEvent(event: Said, options: RenderOptions): Rendered {
           ? `snapshot ${snapshotIds[0]!.slice(0, 8)}`
           : `${formatMany(snapshotIds.length, 'snapshot')}, the last ${snapshotIds.at(-1)!.slice(0, 8)}`
       const word = event.verdict === 'lost' ? style.stdout.bad('lost    ') : style.stdout.warn('unsure  ')
-      return { stdout: `${word}  ${shownPath(event)}${event.below ? '/ and what was in it and cannot be named' : ''}  (${where})\n` }
+      return {
+        stdout: `${word}  ${shownPath(event)}${event.below ? `${event.path === '/' ? '' : '/'} and what was in it and cannot be named` : ''}  (${where})\n`,
+      }
     }
     case 'drill':
       return drillText(event, options)

@@ -172,9 +172,12 @@ function noteDamage(look: PackLook, notes: RepairNote[]): void {
   if (look.state === 'unread') return say('unknown', look.error.code, `${look.error.message}; what index files say of it stays`)
   if (look.state === 'gone') return say('damaged', 'not-found', 'is named by an index file and is not in the store')
   if (look.state === 'footerless') {
-    const kept = look.opened
-      ? `${look.footer.segments.length} of its segments open`
-      : 'without the root of the domain nobody can tell what in it is sound'
+    const kept =
+      look.naming.length === 0
+        ? 'no index file tells what was in it'
+        : look.opened
+          ? `${look.footer.segments.length} of its segments open and stay in use`
+          : 'without the root of the domain nobody can tell what in it is sound'
     return say('damaged', look.damage.code, `${look.damage.message}; ${kept}`)
   }
   if (look.bad.size > 0)

@@ -86,7 +86,7 @@ export async function repairRepository(options: RepairOptions): Promise<RepairRe
   const index = await openIndex(options)
   let bytesRead = 0
   const view = createView(index.files)
-  const looks = await lookAtPacks(options, {
+  const looks = await lookAtPacks(options, () => bytesRead, {
     repository,
     view,
     claims: view.files.map((file) => new IndexClaims(file)),
@@ -166,7 +166,7 @@ async function openIndex({ repository, read, keys, signal }: RepairOptions): Pro
 }
 
 /** Looks at every pack that is listed or named by an index file that counts. */
-async function lookAtPacks(options: RepairOptions, look: LookOptions): Promise<PackLook[]> {
+async function lookAtPacks(options: RepairOptions, bytesRead: () => number, look: LookOptions): Promise<PackLook[]> {
   const { repository, signal, readData } = options
   const refs = new Map<string, PackRef>()
   for (const ref of await listRefs(repository.store, 'packs/', signal)) refs.set(ref.random, { ...ref, bytes: ref.info.bytes })
@@ -187,7 +187,7 @@ async function lookAtPacks(options: RepairOptions, look: LookOptions): Promise<P
   let done = 0
   const all = await mapBounded([...refs.values()], AT_ONCE, async (ref) => {
     const seen = await lookAtPack(look, ref, readData === 'all' || readData.has(ref.random))
-    options.onProgress?.({ phase: 'packs', done: (done += 1), total: refs.size, bytes: 0 })
+    options.onProgress?.({ phase: 'packs', done: (done += 1), total: refs.size, bytes: bytesRead() })
     return seen
   })
   return [...looks, ...all]
