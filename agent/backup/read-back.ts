@@ -7,7 +7,7 @@ import { type Random, randomBelow } from '@holdfast/shared/random.ts'
 import type { Descriptor, FileSystem } from '../file-system/file-system.ts'
 import { segmentKeyOf } from '../keys/domain.ts'
 import { blake3 } from '../repository/blake3.ts'
-import { decodeFooter, decodeTrailer, type FooterSegment, type PackFooter, TRAILER_BYTES } from '../repository/pack.ts'
+import { decodeFooter, decodeTrailer, type FooterSegment, type PackFooter, type PackTrailer, TRAILER_BYTES } from '../repository/pack.ts'
 import { release } from '../repository/release.ts'
 import { openSegment, SEGMENT_KIND } from '../repository/segment.ts'
 import { decodeReferences, nodeHasher } from '../repository/tree.ts'
@@ -15,9 +15,12 @@ import type { BackupOptions } from './backup-types.ts'
 import type { Session } from './session.ts'
 import { footerName, isAbsent, writeDurably } from './uploader.ts'
 
+const PACKS_MAX = 8
 const SEGMENTS_MAX = 8
 const SEGMENTS_PER_PACK = 2
 const BYTES_MAX = 8 * 2 ** 20
+/** Packs up to this are read whole, in one request: that is what small runs make. */
+const SMALL_BYTES = 2 ** 20
 const OBJECT_PIECE_BYTES = 2 ** 20
 
 export type StoredPack = { readonly ref: ObjectRef; readonly bytes: number; readonly footerObject: Buffer }
@@ -40,30 +43,27 @@ type ReadBackOptions = {
 }
 
 /**
- * Fetches at most eight segments and about 8 MiB, one at least from the newest pack, and compares them with what was sealed: all by the hash of the
- * sealed bytes, those of this run also opened and their blobs held against their ids. Throws `damaged` naming the pack, or what the store says.
+ * Reads back at most eight packs, the newest among them: small ones whole, of others the end of the newest and at most two segments each, eight in all
+ * and about 8 MiB. Compares what comes with what was sealed: by the hashes of the sealed bytes; what this run sealed is also opened and its blobs held
+ * against their ids. Throws `damaged` naming the pack, or what the store says.
  */
 export async function readBackPacks(options: ReadBackOptions): Promise<ReadBack> {
   const { packs } = options
-  const { random } = options.backup
-  const keys = options.backup.keys.structure
+  const { random, keys } = options.backup
   const done = { segments: 0, bytes: 0 }
   const newest = packs.at(-1)
   if (newest === undefined) return done
-  const chosen = [newest, ...drawn(packs.slice(0, -1), SEGMENTS_MAX - 1, random)]
-  for (const pack of chosen) {
-    const { footer } = decodeFooter(pack.footerObject, pack.ref, undefined, keys)
+  for (const pack of [newest, ...drawn(packs.slice(0, -1), PACKS_MAX - 1, random)]) {
+    if (pack !== newest && done.bytes >= BYTES_MAX) break
+    const { footer } = decodeFooter(pack.footerObject, pack.ref, undefined, keys.structure)
     try {
-      if (pack === newest) done.bytes += await readEnd(options, pack, footer)
-      for (const segment of drawn(footer.segments, SEGMENTS_PER_PACK, random)) {
-        const isOver = done.segments >= SEGMENTS_MAX || done.bytes + segment.sealedBytes > BYTES_MAX
-        if (isOver && done.segments > 0) break
-        await readSegment(options, footer, segment)
-        done.segments += 1
-        done.bytes += segment.sealedBytes
+      if (pack.bytes <= SMALL_BYTES) await readSmall(options, pack, footer, done)
+      else {
+        if (pack === newest) await readEnd(options, pack, footer, done)
+        await readSegments(options, footer, done)
       }
     } catch (error) {
-      if (!isHoldfastError(error, 'damaged', 'not-found', 'newer-format')) throw error
+      if (!isHoldfastError(error, 'damaged', 'not-found', 'newer-format', 'wrong-key')) throw error
       options.attempt(() => markSpoilt(options, pack.ref))
       throw new HoldfastError(
         'damaged',
@@ -75,25 +75,65 @@ export async function readBackPacks(options: ReadBackOptions): Promise<ReadBack>
   return done
 }
 
-/** Footer, padding and trailer in one read: where a torn upload shows. */
-async function readEnd({ backup }: ReadBackOptions, pack: StoredPack, footer: PackFooter): Promise<number> {
-  const last = footer.segments.at(-1)
-  const offset = last === undefined ? 0 : last.offset + last.sealedBytes
-  const end = await backup.repository.store.getRange(packName(pack.ref), { offset, length: pack.bytes - offset }, { signal: backup.signal })
-  const trailer = decodeTrailer(end.subarray(end.length - TRAILER_BYTES), pack.ref, pack.bytes, backup.keys.structure)
-  const stored = end.subarray(0, pack.footerObject.length)
-  if (!stored.equals(pack.footerObject) || trailer.footerOffset !== offset || trailer.footerBytes !== stored.length)
-    throw new HoldfastError('damaged', 'its footer is another one')
-  const { length } = end
-  release(end)
-  return length
+type Done = { segments: number; bytes: number }
+
+async function fetchRange(
+  { backup }: ReadBackOptions,
+  ref: ObjectRef,
+  range: { offset: number; length: number },
+  done: Done,
+): Promise<Buffer> {
+  const bytes = await backup.repository.store.getRange(packName(ref), range, { signal: backup.signal })
+  done.bytes += bytes.length
+  return bytes
 }
 
-async function readSegment(options: ReadBackOptions, footer: PackFooter, segment: FooterSegment): Promise<void> {
-  const { repository, signal } = options.backup
+async function readSmall(options: ReadBackOptions, pack: StoredPack, footer: PackFooter, done: Done): Promise<void> {
+  const whole = await fetchRange(options, pack.ref, { offset: 0, length: pack.bytes }, done)
+  const trailer = requireEnd(options, pack, footer, whole.subarray(endOfSegments(footer)))
+  if (blake3.plain().hex(whole.subarray(0, whole.length - TRAILER_BYTES)) !== trailer.hash.toString('hex'))
+    throw new HoldfastError('damaged', 'its bytes are not those that its trailer names')
+  for (const segment of footer.segments) {
+    requireSegment(options, footer, segment, whole.subarray(segment.offset, segment.offset + segment.sealedBytes))
+    done.segments += 1
+  }
+  release(whole)
+}
+
+async function readEnd(options: ReadBackOptions, pack: StoredPack, footer: PackFooter, done: Done): Promise<void> {
+  const offset = endOfSegments(footer)
+  const end = await fetchRange(options, pack.ref, { offset, length: pack.bytes - offset }, done)
+  requireEnd(options, pack, footer, end)
+  release(end)
+}
+
+async function readSegments(options: ReadBackOptions, footer: PackFooter, done: Done): Promise<void> {
+  for (const segment of drawn(footer.segments, SEGMENTS_PER_PACK, options.backup.random)) {
+    const isOver = done.segments >= SEGMENTS_MAX || done.bytes + segment.sealedBytes > BYTES_MAX
+    if (isOver && done.segments > 0) return
+    const sealed = await fetchRange(options, footer.ref, { offset: segment.offset, length: segment.sealedBytes }, done)
+    requireSegment(options, footer, segment, sealed)
+    done.segments += 1
+    release(sealed)
+  }
+}
+
+function endOfSegments({ segments }: PackFooter): number {
+  const last = segments.at(-1)
+  return last === undefined ? 0 : last.offset + last.sealedBytes
+}
+
+/** Footer, padding and trailer: where a torn upload shows. */
+function requireEnd({ backup }: ReadBackOptions, pack: StoredPack, footer: PackFooter, end: Buffer): PackTrailer {
+  const trailer = decodeTrailer(end.subarray(end.length - TRAILER_BYTES), pack.ref, pack.bytes, backup.keys.structure)
+  const stored = end.subarray(0, pack.footerObject.length)
+  if (!stored.equals(pack.footerObject) || trailer.footerOffset !== endOfSegments(footer) || trailer.footerBytes !== stored.length)
+    throw new HoldfastError('damaged', 'its footer is another one')
+  return trailer
+}
+
+function requireSegment(options: ReadBackOptions, footer: PackFooter, segment: FooterSegment, sealed: Buffer): void {
   const keys = options.backup.keys.structure
-  const what = `pack ${footer.ref.random}`
-  const sealed = await repository.store.getRange(packName(footer.ref), { offset: segment.offset, length: segment.sealedBytes }, { signal })
   // The bytes that were opened and compared before the upload: this holds for packs taken over from earlier runs too, whose keys are gone.
   if (blake3.plain().hex(sealed) !== segment.sealedHash.toString('hex'))
     throw new HoldfastError(
@@ -101,7 +141,8 @@ async function readSegment(options: ReadBackOptions, footer: PackFooter, segment
       `segment ${footer.segments.indexOf(segment) + 1} of ${footer.segments.length} is not the one that was stored`,
     )
   const base = baseKey(options, footer, segment)
-  if (base === undefined) return release(sealed)
+  if (base === undefined) return
+  const what = `pack ${footer.ref.random}`
   const plain = openSegment({ domainId: keys.domainId, segment, key: segmentKeyOf(base, segment.segmentId), sealed, what })
   const chunks = blake3.keyed(keys.idKey)
   const nodes = nodeHasher(keys.treeIdKey)
@@ -114,7 +155,6 @@ async function readSegment(options: ReadBackOptions, footer: PackFooter, segment
     // The id of a node is the hash of its references, which hold that of its private part.
     if (segment.kind === SEGMENT_KIND.references) decodeReferences(id, blob, nodes)
   }
-  release(sealed)
 }
 
 /** Reference parts are under the structure key, all else under the key of its session: only this run's is at hand. */

@@ -172,7 +172,7 @@ function grantText(terms: Said<'grant-terms'>, style: Style): string {
     ...terms.selected.slice(0, 20).map((path) => `            ${shownPath(path)}`),
     ...(terms.selected.length > 20 ? [`            and ${formatMany(terms.selected.length - 20, 'more', 'more')}`] : []),
     `  on        ${shownText(terms.agentLabel)} (${terms.agentId}), to its restore root '${shownText(terms.restoreRoot)}', conflicts: ${terms.conflict}`,
-    `  opens     ${terms.whole ? formatMany(terms.sessions, 'session key') : formatMany(terms.segments, 'segment key')}, until ${formatTime(parseTime(terms.expiresAt))}`,
+    `  opens     ${terms.sessions > 0 ? formatMany(terms.sessions, 'session key') : formatMany(terms.segments, 'segment key')}, until ${formatTime(parseTime(terms.expiresAt))}`,
     ...(terms.alsoOpens.length === 0
       ? []
       : [
@@ -188,7 +188,7 @@ function grantText(terms: Said<'grant-terms'>, style: Style): string {
 const DRILL_WORDS: Readonly<Record<Said<'drill'>['outcome'], string>> = {
   planned: 'would drill',
   asked: 'asked of an agent',
-  began: 'has no end: interrupted, or under way',
+  began: 'began; it was interrupted, or is under way',
   restored: 'restored',
   incomplete: 'INCOMPLETE',
   damaged: 'DAMAGED',
@@ -206,15 +206,16 @@ function drillText(drill: Said<'drill'>, { style }: RenderOptions): { stdout: st
   const of = drill.ofFiles === undefined || drill.whole ? '' : ` of ${formatCount(drill.ofFiles)}`
   const share = drill.whole ? 'all: ' : ''
   const parts = [
-    `${share}${formatCount(drill.files)}${of} files, ${formatBytes(drill.bytes)}`,
+    ...(drill.outcome === 'began' ? [] : [`${share}${formatCount(drill.files)}${of} files, ${formatBytes(drill.bytes)}`]),
     ...(drill.bytesCompared === undefined ? [] : [`${formatBytes(drill.bytesCompared)} read again and compared`]),
     ...(drill.drillsForAll === undefined || drill.drillsForAll === 1 ? [] : [`all in about ${formatMany(drill.drillsForAll, 'drill')}`]),
     ...(drill.problems === 0 ? [] : [formatMany(drill.problems, 'problem')]),
     ...(drill.agentId === undefined ? [] : [`by ${drill.agentId} (${drill.restoreId ?? ''})`]),
+    ...(drill.outcome === 'began' && drill.agentId !== undefined ? ["how it ended is in the agent's records"] : []),
   ]
   const why = drill.code === undefined || drill.code === drill.outcome ? '' : ` (${printable(drill.code)})`
   return {
-    stdout: `${formatTime(parseTime(drill.at))}  ${style.stdout.bold(drill.snapshotId.slice(0, 8))}  ${word}${why}\n  ${parts.join('; ')}\n`,
+    stdout: `${formatTime(parseTime(drill.at))}  ${style.stdout.bold(drill.snapshotId.slice(0, 8))}  ${word}${why}\n${parts.length === 0 ? '' : `  ${parts.join('; ')}\n`}`,
   }
 }
 

@@ -74,7 +74,7 @@ Examples:
   $ holdfast grant rst_… --dry-run        show what it would open, in names, and stop
   $ holdfast grant rst_…
   $ holdfast grant --watch --instruction ins_… --to desk
-  $ holdfast grant --watch --only restore-test --to drill --instruction ins_… --until 2027-01-31    standing, for drills
+  $ holdfast grant --watch --only restore-test --to drill --instruction ins_… --until 2027-01-31
 
 A grant opens the segments that the selected files stand in, nothing else, for one request of one agent, to one
 restore root under one conflict rule. The server relays it and cannot open it. What --watch may grant is said here

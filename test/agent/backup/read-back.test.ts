@@ -3,6 +3,7 @@
 import { describe, expect, test } from 'vitest'
 import { CWD } from '../../../agent/file-system/file-system.ts'
 import { change, type Engine, fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
+import { seededRandom } from '../../_support/seeded-random.ts'
 import { type Fault, noFaults, type StoreCall } from '../../_support/simulated-store.ts'
 
 async function withFiles(files = 6, options: Parameters<typeof makeEngine>[0] = {}): Promise<Engine> {
@@ -36,28 +37,47 @@ const putOf = (prefix: string) => (call: StoreCall) => call.operation === 'put' 
 const randomOf = (name: string): string => name.split('-').at(-1) ?? name
 
 describe('a run reads back', () => {
-  test('segments of each of its packs where they are few, and says how much', async () => {
+  test('small packs whole, each in one request, and says how much', async () => {
     const engine = await withFiles()
     const { summary } = await engine.backup()
-    expect(new Set(packReads(engine))).toEqual(new Set(engine.bucket.names('packs/')))
-    expect(summary.segmentsReadBack).toBeGreaterThanOrEqual(2)
-    expect(summary.bytesReadBack).toBeGreaterThan(5000)
+    const packs = engine.bucket.names('packs/')
+    expect(packReads(engine)).toEqual(packs)
+    expect(summary.bytesReadBack).toBe(packs.reduce((sum, name) => sum + (engine.bucket.content(name)?.length ?? 0), 0))
+    // Six files whose owners differ, and the tree's two parts.
+    expect(summary.segmentsReadBack).toBe(8)
   })
 
-  test('eight segments and one from the newest pack at most, however much it stored, and others each time', async () => {
+  test('eight packs at most, the newest among them, and others each time', async () => {
     const seen = new Set<string>()
     for (const seed of ['a', 'b', 'c']) {
       const engine = await withFiles(60, { seed, limits: { packBytes: 10_000 } })
-      const { summary } = await engine.backup()
+      await engine.backup()
       const puts = engine.bucket.trace.filter(({ operation, name }) => operation === 'put' && name.startsWith('packs/'))
       expect(puts.length).toBeGreaterThan(12)
-      expect(summary.segmentsReadBack).toBe(8)
-      expect(packReads(engine)).toHaveLength(9)
+      expect(packReads(engine)).toHaveLength(8)
       expect(packReads(engine)).toContain(puts.at(-1)?.name)
-      const order = [...new Set(packReads(engine))].map((name) => puts.findIndex((put) => put.name === name))
-      seen.add(order.join())
+      seen.add(
+        packReads(engine)
+          .map((name) => puts.findIndex((put) => put.name === name))
+          .join(),
+      )
     }
     expect(seen.size).toBe(3)
+  })
+
+  test('of large packs some segments and the end of the newest, and no more than 8 MiB however large the run', async () => {
+    const engine = await makeEngine({ limits: { packBytes: 1_100_000 } })
+    for (let i = 0; i < 36; i++) {
+      writeFile(engine, `/src/file-${i}`, fixtureRandom(`large ${i}`).bytes(300_000))
+      change(engine, (fs) => fs.setOwner(CWD, Buffer.from(`/src/file-${i}`), i, i))
+    }
+    engine.pass()
+    const { summary } = await engine.backup()
+    expect(summary.packs).toBeGreaterThan(5)
+    expect(summary.bytesReadBack).toBeGreaterThan(300_000)
+    expect(summary.bytesReadBack).toBeLessThan(Math.min(9 * 2 ** 20, summary.bytesStored))
+    expect(packReads(engine).length).toBeLessThanOrEqual(8 + 1 + 8)
+    expect(new Set(packReads(engine)).size).toBeGreaterThan(2)
   })
 
   test('nothing where it stored nothing', async () => {
@@ -97,6 +117,8 @@ describe('a pack that does not come back as it was stored', () => {
   test.each([
     { where: 'the hash in its trailer', from: -64, to: -63 },
     { where: 'the place of its footer', from: -20, to: -19 },
+    { where: 'the epoch in its trailer', from: -84, to: -83 },
+    { where: 'its padding', from: -200, to: -199 },
   ])('because $where changed is noticed, and no later run relies on it', async ({ from, to }) => {
     const engine = await withFiles(2)
     let spoilt = ''
@@ -122,15 +144,23 @@ describe('a pack that does not come back as it was stored', () => {
     expect((await engine.backup()).summary.chunksNew, 'it is stored anew once').toBe(0)
   })
 
-  test.each([1, 2, 3])('because one bit of read %i of it is wrong is noticed', async (nth) => {
-    const engine = await withFiles(2)
-    let reads = 0
-    engine.setStoreFaults((call) => (call.operation === 'getRange' && ++reads === nth ? [{ kind: 'flipped', bit: 77 }] : []))
-    await expect(engine.backup()).rejects.toMatchObject({ code: 'damaged' })
-    expect(engine.bucket.names('snapshots/')).toEqual([])
-    engine.setStoreFaults(noFaults)
-    await engine.backup()
-    expect(engine.newest()).toEqual(engine.source())
+  test('because one bit of it is wrong is noticed, whichever bit of a small pack, or of what was read of a large one', async () => {
+    const flips = seededRandom('flips')
+    for (const large of [false, true])
+      for (let i = 0; i < 6; i++) {
+        const engine = await withFiles(2, { seed: `flip ${i}` })
+        if (large) writeFile(engine, '/src/large', fixtureRandom('large').bytes(1_500_000))
+        engine.pass()
+        let reads = 0
+        const nth = large ? 1 + (i % 3) : 1
+        const bit = flips.bytes(4).readUInt32LE(0) % (large ? 8 * 900 : 8 * 131_072)
+        engine.setStoreFaults((call) => (call.operation === 'getRange' && ++reads === nth ? [{ kind: 'flipped', bit }] : []))
+        await expect(engine.backup(), `${large} ${i} bit ${bit}`).rejects.toMatchObject({ code: 'damaged' })
+        expect(engine.bucket.names('snapshots/')).toEqual([])
+        engine.setStoreFaults(noFaults)
+        await engine.backup()
+        expect(engine.newest()).toEqual(engine.source())
+      }
   })
 
   test('is noticed also where an earlier run stored it and this one takes it over', async () => {

@@ -323,5 +323,16 @@ describe('an enrolled appliance, by commands', () => {
     expect(summary).toMatchObject({ exitCode: 0, counts: { files: 1 } })
     // Its beginning, its one file and its end.
     expect(journalBytes()).toBeGreaterThan(before + 3 * 200)
+
+    // A drill as well, and it says that it is one: its beginning, its files and its end.
+    const tests = (): number =>
+      readdirSync(place.path('agent', 'journal')).reduce(
+        (sum, name) => sum + readFileSync(place.path('agent', 'journal', name), 'latin1').split('"purpose":"restore-test"').length - 1,
+        0,
+      )
+    const testsBefore = tests()
+    const drill = await place.json(['drill', 'latest'], { env })
+    expect(drill.summary).toMatchObject({ exitCode: 0, counts: { drills: 1, restored: 1 } })
+    expect(tests()).toBe(testsBefore + 3)
   })
 }, 120_000)

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { bytesOfText, pathFields, shownBytes, textOfBytes } from '../../../agent/cli/byte-text.ts'
 import { closest } from '../../../agent/cli/closest.ts'
-import type { Status } from '../../../agent/cli/events.ts'
+import type { Said, Status } from '../../../agent/cli/events.ts'
 import { formatBytes, formatCount, formatDuration, parseSize } from '../../../agent/cli/format.ts'
 import { absolutePath } from '../../../agent/cli/paths.ts'
 import { liveLine, plainStatus } from '../../../agent/cli/progress-line.ts'
@@ -263,6 +263,37 @@ describe('text from events', () => {
     )
     expect(rendered?.stdout).toContain(
       "\n  from CA-ON (store_1) to CA-QC, restore root 'desk'; restore on instruction ins_1, by user:usr_1, asked by user:usr_1, approved by user:usr_2\n",
+    )
+  })
+
+  it('says of a grant which keys it really holds, also where it is of a whole snapshot', () => {
+    const terms = {
+      ...{ restoreId: 'rst_1', agentId: 'ag_1', agentLabel: 'a', snapshotId: 'b'.repeat(32), restoreRoot: 'drill' },
+      ...{ conflict: 'beside', purpose: 'restore-test', instructionId: 'ins_1', requestedBy: 'token:tok_1', whole: true },
+      ...{ selected: [{ path: '/' }], files: 9, bytes: 9, alsoOpens: [], expiresAt: '2026-01-01T00:00:00.000Z' },
+    }
+    const text = (segments: number, sessions: number) =>
+      renderEvent({ event: 'grant-terms', ...terms, segments, sessions }, { quiet: false, style })?.stderr
+    expect(text(5, 0)).toContain('opens     5 segment keys, until')
+    expect(text(0, 2)).toContain('opens     2 session keys, until')
+  })
+
+  it('shows a drill with what was compared, and one without an end without numbers', () => {
+    const drill = {
+      ...{ at: '2026-01-01T00:00:00.000Z', repository: '/r', snapshotId: 'b'.repeat(32), series: 'c'.repeat(64) },
+      ...{ whole: false, sampleHash: 'd'.repeat(64) },
+    }
+    const text = (more: Partial<Said<'drill'>>) =>
+      renderEvent({ event: 'drill', ...drill, problems: 0, files: 0, bytes: 0, outcome: 'began', ...more }, { quiet: false, style })?.stdout
+    expect(
+      text({ outcome: 'damaged', files: 1200, bytes: 2048, ofFiles: 9999, bytesCompared: 1024, drillsForAll: 9, problems: 2 }),
+    ).toMatch(
+      / {2}bbbbbbbb {2}DAMAGED\n {2}1,200 of 9,999 files, 2\.000 KiB; 1\.000 KiB read again and compared; all in about 9 drills; 2 problems\n$/,
+    )
+    expect(text({ outcome: 'failed', code: 'store-unreachable' })).toMatch(/FAILED \(store-unreachable\)/)
+    expect(text({})).toMatch(/began; it was interrupted, or is under way\n$/)
+    expect(text({ agentId: 'ag_1', restoreId: 'rst_1' })).toMatch(
+      /asked of an agent\n {2}by ag_1 \(rst_1\); how it ended is in the agent's records\n$/,
     )
   })
 
