@@ -191,7 +191,7 @@ function decodeRootEntry(bytes: Buffer, what: string): Entry {
   const reader = new ByteReader(bytes, what)
   const entry = readEntry(reader, { take: () => NO_NODE })
   reader.end()
-  if (entry.kind !== 'directory') throw reader.refuse('its root is no directory')
+  if (entry.kind !== 'directory' || !entry.name.equals(ROOT_NAME)) throw reader.refuse('its root is no directory, or has another name')
   return entry
 }
 
