@@ -11,7 +11,7 @@ const work = mkdtempSync(join(tmpdir(), 'holdfast-fuzz-test-'))
 afterAll(() => rmSync(work, { recursive: true }))
 
 const ASKED = 1_000_000
-const EXECUTIONS = soak ? ASKED : 15_000
+const EXECUTIONS = soak ? ASKED : 25_000
 const TARGETS_ASKED = 10
 
 type Line = {

@@ -1,7 +1,7 @@
 // Every target, in the order in which a run takes them.
 import type { Target } from '../_support/target.ts'
 import { apiBodies } from './api-bodies.ts'
-import { collectionList } from './collection.ts'
+import { collectionList, needsStatement } from './collection.ts'
 import { agentConfig, command, enrolmentCode, location, policies, recoveryCode } from './configuration.ts'
 import { bundle, grant, sealedGrant } from './grants.ts'
 import { indexFile } from './index-file.ts'
@@ -21,6 +21,7 @@ export const targets: readonly Target[] = [
   segment,
   indexFile,
   collectionList,
+  needsStatement,
   treeNode,
   restore,
   snapshotStructure,

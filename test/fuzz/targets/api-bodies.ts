@@ -4,16 +4,19 @@ import { z } from 'zod'
 import * as agent from '@holdfast/shared/protocol/agent.ts'
 import * as commands from '@holdfast/shared/protocol/commands.ts'
 import * as common from '@holdfast/shared/protocol/common.ts'
+import * as deletions from '@holdfast/shared/protocol/deletions.ts'
+import * as needs from '@holdfast/shared/protocol/needs.ts'
 import * as records from '@holdfast/shared/protocol/records.ts'
 import * as resources from '@holdfast/shared/protocol/resources.ts'
 import * as restores from '@holdfast/shared/protocol/restores.ts'
+import * as retention from '@holdfast/shared/protocol/retention.ts'
 import { transmissionHeader, SAMPLE } from '../../_support/record-headers.ts'
 import { mark } from '../_support/counters.ts'
 import { type Target, violation } from '../_support/target.ts'
 
 /** Every schema that the protocol's modules give, by its name. */
 const schemas = new Map<string, z.ZodType>(
-  [agent, commands, common, records, resources, restores].flatMap((module) =>
+  [agent, commands, common, deletions, needs, records, resources, restores, retention].flatMap((module) =>
     Object.entries(module).filter((named): named is [string, z.ZodType] => named[1] instanceof z.ZodType),
   ),
 )

@@ -3,8 +3,15 @@
 import { type CollectionListBody, decodeCollectionList, encodeCollectionList } from '@holdfast/shared/format/collection-list.ts'
 import { encodeHeader, HEADER_BYTES, OBJECT_TYPE, type ObjectRef } from '@holdfast/shared/format/layout.ts'
 import { signBody } from '@holdfast/shared/format/signed-body.ts'
+import {
+  decodeNeededQuestion,
+  decodeNeeds,
+  encodeNeededQuestion,
+  encodeNeeds,
+  type NeedsStatement,
+} from '@holdfast/shared/protocol/needs.ts'
 import { ref, refOf, structure, writer } from '../_support/fixture.ts'
-import { accepted, requireSame, type Target, violation } from '../_support/target.ts'
+import { accepted, judged, requireSame, type Target, violation } from '../_support/target.ts'
 
 const { domainId } = structure
 const EPOCH_AT = 12
@@ -63,4 +70,37 @@ export const collectionList: Target = {
         if ((kind === 'session' || kind === 'end') && random !== '0'.repeat(32)) violation(`a ${kind} has a second part in its name`)
     return 'taken'
   },
+}
+
+const PACK = Buffer.alloc(32, 5)
+const FIRST: NeedsStatement = {
+  storeId: `store_${'1'.repeat(32)}`,
+  series: '2'.repeat(64),
+  sequence: 1,
+  snapshotId: '3'.repeat(32),
+  base: undefined,
+  added: [PACK, Buffer.alloc(32, 6)],
+  dropped: [],
+  replaced: [],
+}
+const QUESTION = { storeId: FIRST.storeId, snapshotIds: [FIRST.snapshotId], packs: [PACK] }
+
+export const needsStatement: Target = {
+  name: 'needs-statement',
+  about: 'what an agent states and asks about packs that are needed: what is taken is written again as the same bytes',
+  form: 'bytes',
+  covers: ['shared/protocol/needs.ts', 'shared/format/bytes.ts'],
+  weight: 2,
+  bytesMax: 1024,
+  seeds: () => [
+    encodeNeeds(FIRST),
+    encodeNeeds({ ...FIRST, sequence: 300, base: '4'.repeat(32), dropped: [PACK], replaced: ['5'.repeat(32)] }),
+    encodeNeededQuestion(QUESTION),
+  ],
+  run: (input) =>
+    judged(() =>
+      input.includes('?')
+        ? requireSame(input, encodeNeededQuestion(decodeNeededQuestion(input)), 'a question about needs')
+        : requireSame(input, encodeNeeds(decodeNeeds(input)), 'a needs statement'),
+    ),
 }

@@ -82,10 +82,12 @@ export const sealedGrant: Target = {
   run: (object) =>
     judged(() => {
       const { plain } = openAny(object)
-      if (!object.equals(HONEST)) violation(`a grant of ${plain.length} bytes opens that the controller did not make`)
+      if (!plain.equals(HONEST_PLAIN)) violation(`a grant of ${plain.length} bytes opens that the controller did not make`)
     }),
 }
-const HONEST = signedAndSealed('grant', grantPlain(TERMS, 1, 1))
+const HONEST_PLAIN = grantPlain(TERMS, 1, 1)
+// Not the same in every process, since Node seals with randomness of its own.
+const HONEST = signedAndSealed('grant', HONEST_PLAIN)
 const openAny = (object: Buffer) =>
   verifyAndOpen({
     kind: 'grant',
