@@ -336,6 +336,8 @@ class Check {
       },
     })
     if (examined.trouble !== undefined) this.#holdings.trouble.set(pack.random, examined.trouble)
+    else if (examined.opened !== undefined && this.#holdings.isDoubted(pack.random))
+      this.#holdings.trouble.set(pack.random, { kind: 'told-wrong', segments: knownSegments(examined.opened.footer) })
     pack.read = true
     return examined
   }

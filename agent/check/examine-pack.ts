@@ -40,7 +40,11 @@ export async function examinePack(
 ): Promise<Examined> {
   try {
     const { opened, bad, damage } = await readTwice(() => readPack(repository, pack, pack.bytes, options))
-    return { trouble: bad.size === 0 ? undefined : { kind: 'bad-segments', bad }, damage, opened }
+    return {
+      trouble: bad.size === 0 ? undefined : { kind: 'bad-segments', bad, segments: knownSegments(opened.footer, bad) },
+      damage,
+      opened,
+    }
   } catch (error) {
     if (!isHoldfastError(error) || error.code === 'cancelled') throw error
     if (error.code === 'not-found') return { trouble: { kind: 'gone' }, damage: error, opened: undefined }

@@ -3,7 +3,7 @@
 import type { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { IndexedSegment, PackRow } from '../repository/index-file.ts'
 import type { FooterSegment, PackFooter } from '../repository/pack.ts'
-import { blobsByPack, type BlobLocation, type BlobPart, type View } from '../repository/view.ts'
+import { blobsByPack, type BlobLocation, type BlobPart, createView, type View } from '../repository/view.ts'
 
 export type Presence = 'there' | 'lost' | 'unsure'
 
@@ -13,10 +13,10 @@ export type Trouble =
   /** Nobody could look. */
   | { readonly kind: 'unread'; readonly error: HoldfastError }
   /** Its footer opens; segments at these offsets are not what was stored. */
-  | { readonly kind: 'bad-segments'; readonly bad: ReadonlySet<number> }
+  | { readonly kind: 'bad-segments'; readonly bad: ReadonlySet<number>; readonly segments: KnownSegments }
   /** There, without a footer that opens. `segments`: those that were opened and are sound, where there were keys to open them. */
   | { readonly kind: 'footerless'; readonly bytes: number; readonly segments: KnownSegments | undefined }
-  /** Index files say of it what is not so: only these are in it. */
+  /** Index files say of it what is not so, or replaced ones alone tell of some of it: only these are in it. */
   | { readonly kind: 'told-wrong'; readonly segments: KnownSegments }
 
 /** What is in a pack, by the offset of the segment. */
@@ -34,9 +34,14 @@ export class Holdings {
   /** Set where footers could not be read: as long as that is so nothing is called lost. */
   unreadable = false
   #view: View
+  #counting: View
+  /** Packs of which replaced index files say more than the others: of these alone their word is heard, and held against what is known. */
+  readonly #doubted: ReadonlySet<string>
 
   constructor(view: View) {
     this.#view = view
+    this.#counting = createView(view.files)
+    this.#doubted = new Set(this.writtenOff().map(({ random }) => random))
   }
 
   get view(): View {
@@ -46,14 +51,25 @@ export class Holdings {
   /** Takes a view that knows more, such as one with what footers say. */
   widen(view: View): void {
     this.#view = view
+    this.#counting = createView(view.files)
+  }
+
+  isDoubted(random: string): boolean {
+    return this.#doubted.has(random)
   }
 
   presence(id: string, part: BlobPart): Presence {
-    return this.#best(id, this.#view.locate(id, part))
+    const counted = this.#best(id, this.#counting.locate(id, part))
+    if (counted === 'there' || this.#doubted.size === 0) return counted
+    return this.#best(
+      id,
+      this.#view.locate(id, part).filter(({ pack }) => this.#doubted.has(pack.random)),
+      counted,
+    )
   }
 
-  #best(id: string, places: readonly BlobLocation[]): Presence {
-    let best: Presence = this.unreadable ? 'unsure' : 'lost'
+  #best(id: string, places: readonly BlobLocation[], atLeast: Presence = this.unreadable ? 'unsure' : 'lost'): Presence {
+    let best = atLeast
     for (const place of places) {
       const there = this.#at(id, place)
       if (RANK[there] > RANK[best]) best = there
@@ -86,11 +102,10 @@ export class Holdings {
         return 'lost'
       case 'unread':
         return 'unsure'
-      case 'bad-segments':
-        return trouble.bad.has(segment.offset) ? 'lost' : 'there'
       case 'footerless':
         if (trouble.segments !== undefined) return isIn(trouble.segments, id, segment, offset) ? 'there' : 'lost'
         return segment.offset + segment.sealedBytes > trouble.bytes ? 'lost' : 'unsure'
+      case 'bad-segments':
       case 'told-wrong':
         return isIn(trouble.segments, id, segment, offset) ? 'there' : 'lost'
     }

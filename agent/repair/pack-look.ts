@@ -24,7 +24,7 @@ export type PackLook = { readonly ref: PackRef; readonly naming: readonly Naming
       readonly offsets: readonly number[]
       readonly bad: ReadonlySet<number>
       readonly damage: HoldfastError | undefined
-      /** Kept where index files say of the pack what is not so. */
+      /** Kept where something is damaged, or index files say of the pack what is not so. */
       readonly footer?: PackFooter
     }
   /** There, without a footer that opens; `footer` tells of the segments that were opened with the root's keys, of none where they are not at hand. */
@@ -37,6 +37,8 @@ export type PackLook = { readonly ref: PackRef; readonly naming: readonly Naming
 export type LookOptions = {
   readonly repository: Repository
   readonly view: View
+  /** Packs of which a replaced index file says more than those that count. */
+  readonly doubted: (random: string) => boolean
   /** Of all index files that count. */
   readonly claims: readonly IndexClaims[]
   readonly read?: ReadKeys | undefined
@@ -50,10 +52,11 @@ const NONE: ReadonlySet<number> = new Set()
 export async function lookAtPack(options: LookOptions, ref: PackRef, whole: boolean): Promise<PackLook> {
   const { repository, signal } = options
   const naming = options.claims.filter((claims) => claims.names(ref.random))
+  const keep = options.doubted(ref.random)
   if (!whole) {
     try {
       const opened = await readFooter(repository, ref, ref.bytes, signal)
-      const look = soundLook(ref, opened, NONE, undefined, naming)
+      const look = soundLook(ref, opened, NONE, undefined, naming, keep)
       // An index file that says less may be the one by which an earlier repair wrote a damaged segment off: that must not be undone unread.
       if (naming.length === 0 || look.naming.some(({ named }) => named.size === look.offsets.length)) return look
     } catch (error) {
@@ -68,7 +71,8 @@ export async function lookAtPack(options: LookOptions, ref: PackRef, whole: bool
   })
   if (trouble?.kind === 'gone') return goneLook(ref, naming)
   if (trouble?.kind === 'unread') return unreadLook(ref, naming, trouble.error)
-  if (trouble?.kind !== 'footerless') return soundLook(ref, opened!, trouble?.kind === 'bad-segments' ? trouble.bad : NONE, damage, naming)
+  if (trouble?.kind !== 'footerless')
+    return soundLook(ref, opened!, trouble?.kind === 'bad-segments' ? trouble.bad : NONE, damage, naming, keep)
   const footer = found ?? { ref: { session: ref.session, random: ref.random }, writerId: Buffer.alloc(16), sessions: [], segments: [] }
   return {
     state: 'footerless',
@@ -86,6 +90,7 @@ function soundLook(
   bad: ReadonlySet<number>,
   damage: HoldfastError | undefined,
   naming: readonly IndexClaims[],
+  keep: boolean,
 ): Extract<PackLook, { state: 'sound' }> {
   const { footer, bytes } = opened
   const named = naming.map((claims) => ({ claims, ...claims.of(footer, bytes, bad) }))
@@ -97,7 +102,7 @@ function soundLook(
     bad,
     damage,
     naming: named,
-    ...(named.every(({ isTrue }) => isTrue) ? {} : { footer }),
+    ...(bad.size === 0 && !keep && named.every(({ isTrue }) => isTrue) ? {} : { footer }),
   }
 }
 

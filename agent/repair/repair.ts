@@ -86,9 +86,11 @@ export async function repairRepository(options: RepairOptions): Promise<RepairRe
   const index = await openIndex(options)
   let bytesRead = 0
   const view = createView(index.files)
+  const doubts = new Holdings(view)
   const looks = await lookAtPacks(options, () => bytesRead, {
     repository,
     view,
+    doubted: (random) => doubts.isDoubted(random),
     claims: view.files.map((file) => new IndexClaims(file)),
     read,
     signal,
@@ -282,7 +284,6 @@ async function holdingsOf(
     else if (look.state === 'footerless')
       holdings.trouble.set(random, { kind: 'footerless', bytes, segments: look.opened ? knownSegments(look.footer) : undefined })
     else if (look.footer !== undefined) holdings.trouble.set(random, { kind: 'told-wrong', segments: knownSegments(look.footer, look.bad) })
-    else if (look.bad.size > 0) holdings.trouble.set(random, { kind: 'bad-segments', bad: look.bad })
   }
   // Every pack that is listed was looked at; of these only replaced index files tell.
   const looked = new Set(looks.map(({ ref }) => ref.random))
