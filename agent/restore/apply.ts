@@ -13,7 +13,7 @@ import { isFatal, metadataDiffers, type MetadataProblem, removeInheritedAcls, se
 import { LinkGroups } from './link-groups.ts'
 import type { Interruption } from './mark.ts'
 import type { ReportBuilder } from './report.ts'
-import { TargetDirectory, TargetTree } from './target-tree.ts'
+import { closedUnless, TargetDirectory, TargetTree } from './target-tree.ts'
 import { Tasks } from './tasks.ts'
 import { entryPath, type WalkDirectory, type WalkStep } from './tree-reader.ts'
 import { writeHardLink } from './write-file.ts'
@@ -186,7 +186,7 @@ export class Applier {
       return this.#tryDirectory(directory, parent, entry, name, beside)
     }
     const fd = fs.open(at, name, 'directory')
-    if (parent.existed) removeInheritedAcls(fs, fd)
+    closedUnless(fs, fd, () => parent.existed && removeInheritedAcls(fs, fd))
     directory.name = name
     directory.finish = true
     this.#tree.adopt(directory, fd)
@@ -410,9 +410,11 @@ function openExisting(fs: FileSystem, at: Descriptor, name: Buffer, ours: boolea
   try {
     const fd = fs.open(at, name, 'directory')
     if (!ours) return fd
-    const { mode } = fs.stat(fd, HERE)
-    if ((mode & 0o700) !== 0o700) fs.setMode(fd, HERE, mode | 0o700)
-    return fd
+    return closedUnless(fs, fd, () => {
+      const { mode } = fs.stat(fd, HERE)
+      if ((mode & 0o700) !== 0o700) fs.setMode(fd, HERE, mode | 0o700)
+      return fd
+    })
   } catch (error) {
     if (!ours || !(error instanceof FileError) || error.errno !== 'EACCES') throw error
     fs.setMode(at, name, 0o700)

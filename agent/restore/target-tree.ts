@@ -45,9 +45,9 @@ export class TargetTree {
     this.#onOver = onOver
   }
 
-  /** Takes a descriptor that was just opened as that of `directory`. */
+  /** Takes a descriptor that was just opened as that of `directory`; closes it where it cannot. */
   adopt(directory: TargetDirectory, fd: Descriptor): void {
-    const stat = this.#fs.stat(fd, HERE)
+    const stat = closedUnless(this.#fs, fd, () => this.#fs.stat(fd, HERE))
     directory.fd = fd
     directory.identity = { deviceId: stat.deviceId, inode: stat.inode }
     this.#open.add(directory)
@@ -64,7 +64,7 @@ export class TargetTree {
     const { parent, name, identity } = directory
     if (parent === undefined || name === undefined || identity === undefined) throw new FileError('open', 'ENOENT')
     const fd = this.#fs.open(this.descriptor(parent), name, 'directory')
-    const stat = this.#fs.stat(fd, HERE)
+    const stat = closedUnless(this.#fs, fd, () => this.#fs.stat(fd, HERE))
     if (stat.inode !== identity.inode || stat.deviceId !== identity.deviceId) {
       this.#fs.close(fd)
       throw new FileError('open', 'ESTALE')
@@ -118,5 +118,15 @@ export class TargetTree {
       this.#close(directory)
       if (this.#open.size <= MAX_OPEN / 2) return
     }
+  }
+}
+
+/** Does something with a descriptor that nobody else knows of yet: where it fails, the descriptor is closed. */
+export function closedUnless<T>(fs: FileSystem, fd: Descriptor, act: () => T): T {
+  try {
+    return act()
+  } catch (error) {
+    fs.close(fd)
+    throw error
   }
 }

@@ -42,13 +42,16 @@ export type Engine = {
   readonly fs: SimulatedFileSystem
   /** A store handle of the process that runs now; it dies with the process. */
   readonly store: () => Store
+  /** The file system as the process that runs now sees it; it dies with the process. */
+  readonly fileSystem: () => FileSystem
   readonly setStoreFaults: (plan: FaultPlan) => void
   /** A new process: the file system as a crash left it where `seed` is given, all kept otherwise; no faults. */
   readonly reboot: (seed?: string) => void
   /** Lets time pass, so that what was touched before is no longer racy. */
   readonly pass: () => void
   readonly backup: (options?: RunOptions) => Promise<Run>
-  readonly reader: () => PlainReader
+  /** Reads what is stored, but for these objects. */
+  readonly reader: (without?: ReadonlySet<string>) => PlainReader
   /** The tree of the newest snapshot. */
   readonly newest: () => Tree
   /** What stands in the file system under these paths, as a snapshot should have it. */
@@ -141,6 +144,7 @@ export async function makeEngine(
     bucket,
     fs,
     store: () => storeOf(),
+    fileSystem: () => fileSystemOf(fs),
     setStoreFaults: (plan) =>
       bucket.setFaults((call) => {
         const faults = plan(call)
@@ -185,7 +189,7 @@ export async function makeEngine(
       })
       return { ...result, transmitted, notices }
     },
-    reader: () => plainReader(bucket, keys),
+    reader: (without) => plainReader(without === undefined ? bucket : hiding(bucket, without), keys),
     newest: () => {
       const reader = engine.reader()
       const last = reader.snapshots.at(-1)
@@ -195,6 +199,10 @@ export async function makeEngine(
     source: (...paths) => fs.quietly(() => treeOf(fs, paths.length === 0 ? ['/src'] : paths)),
   }
   return engine
+}
+
+function hiding(bucket: SimulatedBucket, without: ReadonlySet<string>): Parameters<typeof plainReader>[0] {
+  return { names: (prefix) => bucket.names(prefix).filter((name) => !without.has(name)), content: (name) => bucket.content(name) }
 }
 
 /** The body as a store would read it from the spool. */

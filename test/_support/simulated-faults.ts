@@ -34,6 +34,8 @@ export type Fault =
   | { readonly kind: 'short-list'; readonly drop: number }
   /** The listing names what is not there. */
   | { readonly kind: 'ghost'; readonly name: ObjectName; readonly bytes: number }
+  /** The read answers with another object: an older one under a newer name, or any by mistake. */
+  | { readonly kind: 'misdirected'; readonly name: ObjectName }
   /** What is read has one bit wrong; the object itself is sound. */
   | { readonly kind: 'flipped'; readonly bit: number }
   /** The removal is acknowledged and does not happen. */

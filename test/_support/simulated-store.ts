@@ -2,7 +2,7 @@
 // traced, all effects atomic in one synchronous step, time from a Clock. Without faults it keeps the store contract.
 import { createHash } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
-import type { Clock } from '@holdfast/shared/clock.ts'
+import { type Clock, isoTime } from '@holdfast/shared/clock.ts'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import {
   checkLimit,
@@ -56,11 +56,15 @@ export class SimulatedBucket {
   readonly #options: BucketOptions
   readonly #versions: Map<ObjectName, Version[]>
   readonly #counts = new Map<StoreOperation, number>()
+  /** Names held under a lock of their own, and until when. */
+  readonly #holds = new Map<ObjectName, number>()
+  #calls = 0
   #plan: FaultPlan = noFaults
 
   constructor(options: BucketOptions, from?: SimulatedBucket) {
     this.#options = options
     this.#versions = new Map((from === undefined ? [] : [...from.#versions]).map(([name, versions]) => [name, [...versions]]))
+    for (const [name, until] of from === undefined ? [] : from.#holds) this.#holds.set(name, until)
   }
 
   /** A bucket with the same content and an empty trace: what a new process finds after a crash. */
@@ -101,12 +105,25 @@ export class SimulatedBucket {
     versions[versions.length - 1] = { ...last, bytes: change(Buffer.from(last.bytes)) }
   }
 
+  /** Locks one object: until then (milliseconds since 1970) it can be neither removed nor, without versions, overwritten. */
+  hold(name: ObjectName, until: number): void {
+    this.#holds.set(name, until)
+  }
+
+  /** Until when an object is under lock; undefined where it is not. */
+  lockedUntil(name: ObjectName): number | undefined {
+    const { clock, lockMs } = this.#options
+    const last = this.#versions.get(name)?.at(-1)
+    if (last?.bytes === undefined) return undefined
+    const until = Math.max(last.at + (lockMs ?? 0), this.#holds.get(name) ?? 0)
+    return until > clock.now() ? until : undefined
+  }
+
   /** Counts and judges a call; only for `SimulatedStore`. */
   begin(actor: string, operation: StoreOperation, name: string): { call: StoreCall; faults: readonly Fault[] } {
     const nth = (this.#counts.get(operation) ?? 0) + 1
     this.#counts.set(operation, nth)
-    const index = [...this.#counts.values()].reduce((sum, count) => sum + count, 0)
-    const call = { index, nth, actor, operation, name }
+    const call = { index: ++this.#calls, nth, actor, operation, name }
     return { call, faults: this.#plan(call) }
   }
 
@@ -116,11 +133,11 @@ export class SimulatedBucket {
   }
 
   write(name: ObjectName, bytes: Buffer | undefined, lateMs: number): void {
-    const { clock, versioned, clockOffsetMs, capacityBytes, lockMs } = this.#options
+    const { clock, versioned, clockOffsetMs, capacityBytes } = this.#options
     const versions = this.#versions.get(name) ?? []
-    const last = versions.at(-1)
-    const locked = last?.bytes !== undefined && clock.now() - last.at < (lockMs ?? 0)
-    if (locked && versioned !== true) throw new HoldfastError('store-refused', `${name} is locked`)
+    const lockedUntil = this.lockedUntil(name)
+    if (lockedUntil !== undefined && versioned !== true)
+      throw new HoldfastError('store-refused', `${name} is locked until ${isoTime(lockedUntil)}`)
     if (capacityBytes !== undefined && bytes !== undefined && this.#usedBytes() + bytes.length > capacityBytes)
       throw new HoldfastError('store-full', `no room for ${name}`)
     const at = clock.now()
@@ -186,7 +203,7 @@ class SimulatedStore implements Store {
     requireObjectName(name)
     checkLimit(options.limitBytes)
     return this.#call('get', name, options.signal, (faults) => {
-      const bytes = this.#readable(name, faults)
+      const bytes = this.#readable(find(faults, 'misdirected')?.name ?? name, faults)
       if (bytes.length > options.limitBytes) throw tooLarge(this.location, name, options.limitBytes)
       return { result: flipped(bytes, faults), outcome: 'ok', bytes: bytes.length }
     })
@@ -200,7 +217,7 @@ class SimulatedStore implements Store {
     requireObjectName(name)
     checkRange(range)
     return this.#call('getRange', name, options.signal, (faults) => {
-      const bytes = this.#readable(name, faults)
+      const bytes = this.#readable(find(faults, 'misdirected')?.name ?? name, faults)
       const start = range.offset < 0 ? bytes.length + range.offset : range.offset
       if (start < 0 || start + range.length > bytes.length) throw endsBefore(this.location, name, range, bytes.length)
       return { result: flipped(bytes.subarray(start, start + range.length), faults), outcome: 'ok', bytes: range.length }

@@ -1,48 +1,67 @@
-// The crash suite: every call of the store, and the calls of the file system, of a first backup, an incremental one, an unchanged one, and one
-// that takes over from a killed run, is a point at which the machine dies, the call fails once, or everything fails from there on. After
-// each: every snapshot reads back, one more backup, and everything reads back again.
+// The crash suite: every call of the store, and the calls of the file system, of every operation is a point at which the machine dies, the call
+// fails, the disk is full, a person interrupts, or the store lies. After each: every snapshot reads back, one more backup, and everything restores.
 //
-// HOLDFAST_SIM_SEEDS=20 runs so many seeds with every point; HOLDFAST_SIM_POINT='incremental/machine crash/57/seed-0' replays one.
-import { describe, expect, test } from 'vitest'
-import { countCalls, FILE_MODES, type Mode, type Point, pointName, runPoint, STORE_MODES } from './crash-harness.ts'
-import { SCENARIOS, STORE_SCENARIOS } from './scenarios.ts'
+// HOLDFAST_SIM_SEEDS=20 runs so many seeds with every point; HOLDFAST_SIM_POINT='incremental/machine crash/57/seed-0' replays one, with a * at its end all that begin so.
+import { createHash } from 'node:crypto'
+import { afterAll, describe, expect, test } from 'vitest'
+import { rotatingSeed, soak, soakResult } from '../_support/soak.ts'
+import { countCalls, type End, type Operation, type Point, pointName, runPoint } from './crash-harness.ts'
+import { FILE_MODES, LIE_MODES, type Mode, STORE_MODES } from './modes.ts'
+import { OPERATIONS, STORE_OPERATIONS } from './operations.ts'
 
-const seeds = Number(process.env['HOLDFAST_SIM_SEEDS'] ?? 0)
+const seeds = Number(process.env['HOLDFAST_SIM_SEEDS'] ?? (soak ? 3 : 0))
 const replayed = process.env['HOLDFAST_SIM_POINT']
-/** Without more seeds asked for, each seed takes every so manieth file call, so that the suite stays within a minute. */
-const SHARE: Record<string, number> = { 'machine crash': 2, 'file call fails once': 6, 'disk full': 4 }
+const everything = seeds > 0 || replayed !== undefined
+let points = 0
+let violations = 0
+const begun = performance.now()
 
-async function pointsOf(scenario: (typeof SCENARIOS)[number]): Promise<Point[]> {
-  const calls = await countCalls(scenario)
-  const points: Point[] = []
-  const add = (mode: Mode, call: number, seed: number): void => {
-    points.push({ scenario, mode, call, seed: `seed-${seed}` })
+afterAll(() => {
+  if (replayed === undefined)
+    soakResult({
+      suite: 'simulation',
+      figure: 'crash and fault points',
+      asked: soak ? 10_000 : 0,
+      value: points,
+      violations,
+      seed: soak ? `seed-0 to seed-${seeds - 1}` : rotatingSeed(),
+      seconds: Math.round((performance.now() - begun) / 1000),
+    })
+})
+
+async function pointsOf(operation: Operation): Promise<Point[]> {
+  const calls = await countCalls(operation)
+  const found: Point[] = []
+  const add = (modes: readonly Mode[], from: typeof calls.store, seed: string): void => {
+    for (const mode of modes) for (const call of from) if (mode.fits(call)) found.push({ operation, mode, call, seed })
   }
   for (let seed = 0; seed < Math.max(1, seeds); seed++) {
-    const writesAlone = seeds === 0 && replayed === undefined && STORE_SCENARIOS.includes(scenario)
-    for (const mode of STORE_MODES) for (let call = writesAlone ? calls.store - 8 : 1; call <= calls.store; call++) add(mode, call, seed)
-    if (writesAlone) continue
-    for (const mode of FILE_MODES)
-      for (const [i, { index, operation, changes, path }] of calls.files.entries()) {
-        // What was only read is closed without an error by every kernel.
-        if (operation === 'close' && !/\.(part|tmp|new)$/.test(path)) continue
-        if (mode !== 'file call fails once' && !changes) continue
-        if (seeds === 0 && replayed === undefined && i % SHARE[mode]! !== 0) continue
-        add(mode, index, seed)
-      }
+    add(STORE_MODES, calls.store, `seed-${seed}`)
+    add(LIE_MODES, calls.store, `seed-${seed}`)
+    add(FILE_MODES, calls.files, `seed-${seed}`)
   }
-  return points
+  return found
 }
 
-describe('a backup interrupted anywhere', () => {
-  test.each([...SCENARIOS, ...STORE_SCENARIOS].map((scenario) => [scenario.name, scenario] as const))(
+/** All of them, the ones to be replayed, or the share of the day. */
+function chooseFrom(all: readonly Point[], { share = 100 }: Operation): readonly Point[] {
+  if (replayed?.endsWith('*') === true) return all.filter((point) => pointName(point).startsWith(replayed.slice(0, -1)))
+  if (replayed !== undefined) return all.filter((point) => pointName(point) === replayed)
+  const every = everything ? 1 : Math.ceil(all.length / share)
+  const first = createHash('sha256').update(rotatingSeed()).digest().readUInt32LE() % every
+  return all.filter((_, i) => i % every === first)
+}
+
+describe('an operation interrupted anywhere', () => {
+  test.each([...OPERATIONS, ...STORE_OPERATIONS].map((operation) => [operation.name, operation] as const))(
     'keeps every promise: %s',
-    { timeout: Math.max(1, seeds) * 600_000 },
-    async (_, scenario) => {
-      const points = (await pointsOf(scenario)).filter((point) => replayed === undefined || pointName(point) === replayed)
+    { timeout: Math.max(1, seeds) * 1_200_000 },
+    async (_, operation) => {
+      const all = await pointsOf(operation)
+      const chosen = chooseFrom(all, operation)
       const failures: string[] = []
-      const ends = { resolved: 0, rejected: 0, crashed: 0 }
-      for (const point of points) {
+      const ends: Record<End, number> = { resolved: 0, rejected: 0, crashed: 0 }
+      for (const point of chosen) {
         try {
           ends[await runPoint(point)] += 1
         } catch (error) {
@@ -51,11 +70,13 @@ describe('a backup interrupted anywhere', () => {
           )
         }
       }
-      expect(failures.slice(0, 5).join('\n'), `${failures.length} of ${points.length} points failed`).toBe('')
       if (replayed === undefined) {
-        expect(ends.crashed, 'points at which the machine died').toBeGreaterThan(8)
-        expect(ends.rejected, 'points at which the run failed').toBeGreaterThan(8)
+        expect(ends.rejected + ends.resolved, 'points at which the operation came to an end').toBeGreaterThan(0)
+        expect(ends.crashed, 'points at which the machine died').toBeGreaterThan(0)
       }
+      points += chosen.length
+      violations += failures.length
+      expect(failures.slice(0, 5).join('\n'), `${failures.length} of ${chosen.length} points failed`).toBe('')
     },
   )
 })

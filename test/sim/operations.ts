@@ -1,11 +1,19 @@
-// The sources and histories that the crash suite runs on: small, so that every call can be a point, with several packs and owners in them.
+// The operations that the crash suite runs, with the sources and histories they run on: small, so that every call can be a point, with several packs and owners in them.
+import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { checkRepository } from '../../agent/check/check.ts'
 import { CWD } from '../../agent/file-system/file-system.ts'
-import { change, type Engine, fixtureRandom, makeEngine, writeFile } from '../_support/engine-fixture.ts'
+import { openRepository } from '../../agent/repository/repository.ts'
+import { loadWholeView } from '../../agent/repository/whole-view.ts'
+import { restoreSnapshot, type RestoreReport } from '../../agent/restore/restore.ts'
+import { change, type Engine, fixtureRandom, makeEngine, type Run, treeOf, writeFile } from '../_support/engine-fixture.ts'
 import type { SimulatedBucket } from '../_support/simulated-store.ts'
-import type { Scenario } from './crash-harness.ts'
+import type { Attempt, Operation } from './crash-harness.ts'
+import { demand, same, withoutTarget } from './invariants.ts'
 
 /** Packs close after a few segments, so that a run has several of them. */
 const LIMITS = { packBytes: 6000, uploadsAtOnce: 2 }
+
+const backup = (engine: Engine, { signal, told }: Attempt): Promise<Run> => engine.backup({ signal, transmitted: told })
 
 function fill(engine: Engine): void {
   const random = fixtureRandom('scenario')
@@ -43,18 +51,20 @@ function alter(engine: Engine): void {
   })
 }
 
-export const FIRST: Scenario = {
+export const FIRST: Operation = {
   name: 'first',
   limits: LIMITS,
+  run: backup,
   prepare: async (engine) => {
     fill(engine)
     engine.pass()
   },
 }
 
-export const INCREMENTAL: Scenario = {
+export const INCREMENTAL: Operation = {
   name: 'incremental',
   limits: LIMITS,
+  run: backup,
   prepare: async (engine) => {
     fill(engine)
     engine.pass()
@@ -65,9 +75,10 @@ export const INCREMENTAL: Scenario = {
   },
 }
 
-export const UNCHANGED: Scenario = {
+export const UNCHANGED: Operation = {
   name: 'unchanged',
   limits: LIMITS,
+  run: backup,
   prepare: async (engine) => {
     fill(engine)
     engine.pass()
@@ -77,9 +88,10 @@ export const UNCHANGED: Scenario = {
 }
 
 /** A run after one that was killed in the middle of its uploads. */
-export const RESUMED: Scenario = {
+export const RESUMED: Operation = {
   name: 'resumed',
   limits: LIMITS,
+  run: backup,
   prepare: async (engine, told) => {
     fill(engine)
     engine.pass()
@@ -105,10 +117,70 @@ async function seventeenRuns(): Promise<{ bucket: SimulatedBucket; startMs: numb
   return { bucket: engine.bucket, startMs: engine.clock.now() + 10_000 }
 }
 
-/** A run that merges index files: the seventeenth of its size and more, with its state lost. */
-export const MERGING: Scenario = {
-  name: 'merging',
+/** A run that finds no index file: what packs hold is found by their footers (B15). */
+export const INDEX_LOST: Operation = {
+  name: 'index lost',
   limits: LIMITS,
+  run: backup,
+  prepare: async (engine) => {
+    await INCREMENTAL.prepare(engine, [])
+    for (const name of engine.bucket.names('index/')) engine.bucket.tamper(name, () => undefined)
+  },
+  unindexed: true,
+}
+
+const RESTORED = '/restored'
+
+async function restoreNewest(engine: Engine, signal?: AbortSignal): Promise<RestoreReport> {
+  const repository = await openRepository({ store: engine.store(), keys: engine.keys.write.structure, signal })
+  const { snapshots } = await repository.listSnapshots(signal)
+  const { view } = await loadWholeView(repository, signal)
+  const snapshot = snapshots.at(-1)
+  if (snapshot === undefined) throw new HoldfastError('not-found', 'there is no snapshot')
+  const target = Buffer.from(RESTORED)
+  const fs = engine.fileSystem()
+  const report = await restoreSnapshot({ repository, view, snapshot, keys: engine.keys.read, target, workers: 0, fs, signal })
+  if (report.problems.length === 0) {
+    const tree = engine.fs.quietly(() => withoutTarget(treeOf(engine.fs, [RESTORED]), RESTORED))
+    same(tree, engine.source(), 'a restore that named no problem')
+  }
+  return report
+}
+
+/** Also after a power cut in the middle, running it again gives exactly the snapshot. */
+export const RESTORE: Operation = {
+  name: 'restore',
+  limits: LIMITS,
+  readsOnly: true,
+  prepare: UNCHANGED.prepare,
+  run: async (engine, { signal }) => {
+    await restoreNewest(engine, signal)
+  },
+  after: async (engine) => {
+    const report = await restoreNewest(engine)
+    demand(report.problems.length === 0, `the restore after the fault names ${report.problems[0]?.code}`)
+  },
+}
+
+/** Reads every byte; what the store does not answer is never called damaged (B21), and nothing is written (B11). */
+export const CHECK: Operation = {
+  name: 'check',
+  limits: LIMITS,
+  readsOnly: true,
+  prepare: UNCHANGED.prepare,
+  run: async (engine, { signal, lies }) => {
+    const repository = await openRepository({ store: engine.store(), keys: engine.keys.write.structure, signal })
+    const report = await checkRepository({ repository, readData: 'all', signal })
+    demand(lies || report.damaged === 0, `could not be read became damaged: ${JSON.stringify(report.findings[0])}`)
+  },
+}
+
+/** A run that merges index files: the seventeenth of its size and more, with its state lost. */
+export const MERGING: Operation = {
+  name: 'merging',
+  share: 40,
+  limits: LIMITS,
+  run: backup,
   history: () => (history ??= seventeenRuns()),
   prepare: async (engine) => {
     for (let i = 0; i < 3; i++) writeFile(engine, `/src/file-${i}`, fixtureRandom(`merging last ${i}`).bytes(2000))
@@ -116,6 +188,6 @@ export const MERGING: Scenario = {
   },
 }
 
-export const SCENARIOS: readonly Scenario[] = [FIRST, INCREMENTAL, UNCHANGED, RESUMED]
+export const OPERATIONS: readonly Operation[] = [FIRST, INCREMENTAL, UNCHANGED, RESUMED, INDEX_LOST, RESTORE, CHECK]
 /** Costly to look at, so that only the writes of the store at the end are points, unless more seeds are asked for. */
-export const STORE_SCENARIOS: readonly Scenario[] = [MERGING]
+export const STORE_OPERATIONS: readonly Operation[] = [MERGING]
