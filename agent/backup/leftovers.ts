@@ -36,8 +36,8 @@ export async function readLeftovers(options: {
   onNotice: (text: string) => void
   /** Drops nothing from the spool: a dry run looks and changes nothing. */
   keep: boolean
-  /** Packs that did not come back from the store as they were: none of them counts. */
-  spoilt: ReadonlySet<string>
+  /** Packs that did not come back from the store as they were, or that are condemned: none of them counts. */
+  unusable: ReadonlySet<string>
   signal: AbortSignal
 }): Promise<Leftovers> {
   const { fileSystem, directory, store, keys } = options
@@ -53,10 +53,11 @@ export async function readLeftovers(options: {
     const ref = { session: match[1]!, random: match[2]! }
     const kind = match[3]!
     try {
-      if (kind === 'pack') {
+      if (options.unusable.has(ref.random)) drop(name)
+      else if (kind === 'pack') {
         const pack = readPack(fileSystem, directory, ref, keys.structure)
         packs.push({ ...pack.closed, segments: pack.footer.segments.map(() => nextNumber++) })
-      } else if (kind === 'footer' && !options.spoilt.has(ref.random)) {
+      } else if (kind === 'footer') {
         const footerObject = readWhole(fileSystem, directory, footerName(ref), LIMITS.packBytes)
         const { footer } = decodeFooter(footerObject, ref, undefined, keys.structure)
         const info = await store.head(packName(ref), { signal: options.signal })

@@ -276,8 +276,9 @@ export async function readSource(options: {
     if (cache !== undefined && !force) {
       const place = parent === undefined ? cache.root : parent.cached?.child(step.name)
       cached = place === undefined ? undefined : cache.directory(place)
-      if (cached !== undefined && known.lookup(Buffer.from(cached.node, 'hex')) === UNKNOWN) cached = undefined
     }
+    // A node that is not there any more is encoded anew from what is known of its entries, each of which is looked up by itself.
+    const isNodeKnown = cached !== undefined && known.lookup(Buffer.from(cached.node, 'hex')) !== UNKNOWN
     const directory: OpenDirectory = {
       path: step.path,
       fd: step.fd,
@@ -285,7 +286,7 @@ export async function readSource(options: {
       self,
       entries: [],
       cached,
-      identical: cached !== undefined,
+      identical: isNodeKnown,
       pending: 1,
       volume,
       stable,

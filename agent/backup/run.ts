@@ -2,26 +2,28 @@
 // files, snapshot; each durable before the next is begun. Nothing here opens what another run sealed.
 import { HoldfastError, isHoldfastError, printable } from '@holdfast/shared/errors.ts'
 import { type Descriptor, FileError } from '../file-system/file-system.ts'
-import { blake3 } from '../repository/blake3.ts'
-import { INDEX_MAX_BLOBS, encodeIndexFile, type PackInIndex } from '../repository/index-file.ts'
+import { blake3, blake3Hash } from '../repository/blake3.ts'
 import { decodeFooter, type PackFooter } from '../repository/pack.ts'
-import { chooseMerge, packsOf } from '../repository/index-merge.ts'
 import { type ObjectRef, objectName } from '@holdfast/shared/format/layout.ts'
 import { createTokens, encodeSnapshot, type OpenedSnapshot, type SnapshotStructure } from '../repository/snapshot.ts'
 import { SEGMENT_KIND } from '../repository/segment.ts'
 import { createCompressor } from '../repository/zstd.ts'
-import { isStillSaid, type View } from '../repository/view.ts'
+import { isStillSaid } from '../repository/view.ts'
 import { loadWholeView } from '../repository/whole-view.ts'
+import type { CollectionState } from '../repository/collection-state.ts'
 import { type AtEnd, createAtEnd } from './at-end.ts'
 import type { BackupLimits, BackupOptions, BackupResult, BackupSummary } from './backup-types.ts'
+import { type DurablePack, storeIndexFiles } from './index-files.ts'
 import { createKnownIds, FIRST_SEGMENT, type KnownIds } from './known-ids.ts'
 import { release } from '../repository/release.ts'
 import { SEGMENTS_PER_WORKER } from './file-worker.ts'
+import { createListWatch, endWithoutSnapshot } from './list-watch.ts'
 import { readLeftovers, wholeNodes } from './leftovers.ts'
 import { type ClosedPack, countBlobs, createPackSpool } from './pack-spool.ts'
 import { readBackObject, readBackPacks, spoiltPacks } from './read-back.ts'
-import { type ReadSource, readSource, type SourceCounts } from './read-source.ts'
-import { newSession, type Session, storeSession } from './session.ts'
+import { type ReadSource, readSource } from './read-source.ts'
+import { createProgress } from './run-progress.ts'
+import { newSession, storeSession } from './session.ts'
 import { lockState, openStateDirectory } from './state-lock.ts'
 import { createTransmissions } from './transmissions.ts'
 import { createTreeSegments } from './tree-segments.ts'
@@ -38,17 +40,10 @@ export const DEFAULT_LIMITS: BackupLimits = {
   spoolBytes: 512 * 1024 * 1024,
 }
 const NO_HASH = Buffer.alloc(32)
+/** More often in a row no collection can get in the way of one run. */
+const ATTEMPTS_MAX = 8
 /** The worker number under which segments of packs that no index file names are numbered. */
 const FOUND = 28
-
-/** What is kept of a durable pack until an index file names it: its footer as bytes, since a run may have hundreds of thousands of blobs. */
-type DurablePack = {
-  readonly ref: ObjectRef
-  readonly bytes: number
-  readonly blobs: number
-  readonly chunks: number
-  readonly footerObject: Buffer
-}
 
 /**
  * Backs up a source. Throws before anything is committed when the store fails, the source is missing or suddenly empty, the signal aborts, or the state
@@ -56,6 +51,19 @@ type DurablePack = {
  */
 export async function runBackup(options: BackupOptions): Promise<BackupResult> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
+  for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
+    const result = await attemptBackup(options, limits)
+    if (result !== undefined) return result
+    options.onNotice?.('a collection condemned what this run relied on: it stores that again from the source')
+  }
+  throw new HoldfastError(
+    'failed',
+    `a collection condemned what this run relied on, ${ATTEMPTS_MAX} times over; no snapshot was made. Run it again, and collect less often than a backup takes`,
+  )
+}
+
+/** One attempt in a session of its own; undefined where it has to be made again. */
+async function attemptBackup(options: BackupOptions, limits: BackupLimits): Promise<BackupResult | undefined> {
   const { fileSystem } = options
   const atEnd = createAtEnd(options.onNotice ?? (() => undefined))
   try {
@@ -90,22 +98,23 @@ function ofTheFamily(error: unknown, { signal, state }: BackupOptions): unknown 
 
 type Local = { readonly state: Descriptor; readonly spool: Descriptor; readonly atEnd: AtEnd }
 
-async function run(options: BackupOptions, limits: BackupLimits, { state, spool, atEnd }: Local): Promise<BackupResult> {
+async function run(options: BackupOptions, limits: BackupLimits, { state, spool, atEnd }: Local): Promise<BackupResult | undefined> {
   const { repository, keys, source, clock, random, fileSystem, signal } = options
   const { store } = repository
   const startedAt = clock.now()
   const startedMs = clock.monotonicMs()
   const tokens = createTokens(keys.structure.recordKey)
   const series = tokens.series(keys.writer.id, source.label)
-  await refuseUnknownLists(options)
-  const previous = await previousSnapshot(options, series)
+  const collection = await repository.loadCollection(signal)
+  const previous = await previousSnapshot(options, series, collection)
   const { indexed: view, refused, gone, unindexed } = await loadWholeView(repository, signal)
   for (const { error } of refused) options.onNotice?.(error.message)
-  if (gone.size > 0)
-    options.onNotice?.(`${gone.size} packs are gone from the store or cut: what was in them is stored again where the source still has it`)
-  const known = createKnownIds(view.files.reduce((sum, file) => sum + file.blobCount, 0) + 100_000)
   const spoilt = spoiltPacks(fileSystem, spool)
-  fillKnownIds(known, view, keys.writer.publicKey, new Set([...gone, ...spoilt]))
+  const lists = createListWatch({ options, collection, gone, spoilt, view })
+  if (lists.lost > 0)
+    options.onNotice?.(`${lists.lost} packs are gone from the store or cut: what was in them is stored again where the source still has it`)
+  const known = createKnownIds(view.files.reduce((sum, file) => sum + file.blobCount, 0) + 100_000)
+  fillKnownIds(known, view, keys.writer.publicKey, lists.absent, await lists.tainted(previous))
 
   const session = newSession(keys, random, Math.floor(startedAt))
   if (!options.dryRun) await storeSession(store, session, keys, signal)
@@ -143,12 +152,12 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
     keys,
     onNotice: options.onNotice ?? (() => undefined),
     keep: options.dryRun,
-    spoilt,
+    unusable: lists.unusable,
     signal,
   })
   const resumed = options.dryRun ? [] : leftovers.packs
   const footerOf = (pack: ClosedPack): PackFooter => decodeFooter(pack.footerObject, pack.ref, undefined, keys.structure).footer
-  const passed = new Set([...spoilt, ...[...leftovers.durable, ...leftovers.packs].map(({ ref }) => ref.random)])
+  const passed = new Set([...lists.absent, ...[...leftovers.durable, ...leftovers.packs].map(({ ref }) => ref.random)])
   // Packs of this writer that no index file names count, and this run's index file names them.
   const found = unindexed.filter(({ footer }) => footer.writerId.equals(keys.writer.id) && !passed.has(footer.ref.random))
   const isWhole = wholeNodes([...leftovers.durable, ...found].map(({ footer }) => footer).concat(resumed.map(footerOf)))
@@ -269,7 +278,12 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   if (options.dryRun)
     return { outcome: read.problems.length > 0 ? 'incomplete' : 'done', snapshot: undefined, summary, problems: read.problems }
   const indexFiles = await storeIndexFiles(options, session, newPacks, view)
-  const structure = await storeSnapshot({ read, indexFiles: indexFiles.written, summary })
+  const startOver = { store, keys, session, clock, random, signal }
+  if (await lists.isHit(read.rootNode, newPacks)) return endWithoutSnapshot(startOver)
+  const stored = await storeSnapshot({ read, indexFiles: indexFiles.written, summary })
+  const { structure } = stored
+  // A list that came while the snapshot went up: the collector may have looked before it was there.
+  if (await lists.isHit(read.rootNode, newPacks)) return endWithoutSnapshot({ ...startOver, snapshot: stored })
   // The snapshot stands: what the local disk refuses from here on costs the next run some work, and makes no failure of this one.
   for (const { ref } of newPacks) atEnd.attempt(() => removeIfThere(options, spool, footerName(ref)))
   const { rootPlace } = read
@@ -309,7 +323,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   }
 
   function openPreviousCache(): CacheReader | undefined {
-    if (previous === undefined || options.force || source.stdin !== undefined || gone.size > 0) return undefined
+    if (previous === undefined || options.force || source.stdin !== undefined || lists.lost > 0) return undefined
     return openCache({ fileSystem, directory: state, name: cacheName, keys: cacheKeys, snapshotId: previous.structure.ref.random })
   }
 
@@ -317,7 +331,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
     read: ReadSource
     indexFiles: readonly ObjectRef[]
     summary: BackupSummary
-  }): Promise<SnapshotStructure> {
+  }): Promise<{ structure: SnapshotStructure; hash: Buffer }> {
     const { read, summary } = made
     const ref = { session: session.id, random: snapshotId }
     const structure: SnapshotStructure = {
@@ -334,7 +348,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
       directories: summary.directories,
       bytes: summary.bytes,
       tags: [...new Set(options.tags)].map(tokens.tag),
-      lists: [],
+      lists: lists.seen(),
       indexFiles: made.indexFiles,
     }
     const { rootStat } = read
@@ -371,8 +385,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
     // A run that stored nothing else makes no request more.
     if (newPacks.length > 0) await readBackObject(options, name, object)
     repository.remember(name, object)
-    await refuseUnknownLists(options)
-    return structure
+    return { structure, hash: blake3Hash(object) }
   }
 }
 
@@ -387,19 +400,9 @@ function takeOver(known: KnownIds, footer: PackFooter, isWhole: (id: string) => 
     }
 }
 
-/** Collection lists come with a later version of this format; a repository that has one must not be written to by a version that cannot read it. */
-async function refuseUnknownLists({ repository, signal }: BackupOptions): Promise<void> {
-  for await (const page of repository.store.list('lists/', { signal }))
-    if (page.length > 0)
-      throw new HoldfastError(
-        'newer-format',
-        `the repository at ${repository.store.location} is kept by a newer Holdfast: install that version here`,
-      )
-}
-
 /** The newest snapshot of the series. Damaged snapshots are told of, not taken for absent. */
-async function previousSnapshot(options: BackupOptions, series: Buffer): Promise<OpenedSnapshot | undefined> {
-  const { snapshots, refused } = await options.repository.listSnapshots(options.signal)
+async function previousSnapshot(options: BackupOptions, series: Buffer, collection: CollectionState): Promise<OpenedSnapshot | undefined> {
+  const { snapshots, refused } = await options.repository.listSnapshots(options.signal, collection)
   for (const { error } of refused) options.onNotice?.(error.message)
   return snapshots
     .filter(({ structure, writerKey }) => structure.series.equals(series) && writerKey.equals(options.keys.writer.publicKey))
@@ -430,68 +433,10 @@ function requireDurable(segments: Iterable<number>, durable: ReadonlySet<number>
       throw new HoldfastError('failed', 'a blob of this run did not reach the store although every upload ended well; no snapshot was made')
 }
 
-type StoredIndex = { readonly written: readonly ObjectRef[]; readonly merged: readonly ObjectRef[] }
-
-async function storeIndexFiles(options: BackupOptions, session: Session, packs: readonly DurablePack[], view: View): Promise<StoredIndex> {
-  const { keys, repository, random, signal } = options
-  const written: ObjectRef[] = []
-  const write = async (members: readonly PackInIndex[], replaces: readonly ObjectRef[]): Promise<void> => {
-    const ref = { session: session.id, random: random.bytes(16).toString('hex') }
-    const object = encodeIndexFile({ ref, replaces, packs: members }, keys.structure, keys.writer)
-    await repository.store.put(objectName('index', ref), { kind: 'bytes', bytes: object }, { signal })
-    await readBackObject(options, objectName('index', ref), object)
-    repository.remember(objectName('index', ref), object)
-    written.push(ref)
-  }
-  let group: DurablePack[] = []
-  let blobs = 0
-  const writeGroup = async (): Promise<void> => {
-    const decode = ({ ref, bytes, footerObject }: DurablePack): PackInIndex => ({
-      footer: decodeFooter(footerObject, ref, undefined, keys.structure).footer,
-      bytes,
-    })
-    if (group.length > 0) await write(group.map(decode), [])
-    group = []
-    blobs = 0
-  }
-  for (const pack of packs) {
-    if (blobs + pack.blobs > INDEX_MAX_BLOBS) await writeGroup()
-    group.push(pack)
-    blobs += pack.blobs
-  }
-  // Small index files of this writer are merged on the way: one object more, and many fewer to read for everybody.
-  const merge = chooseMerge(view.files.filter((file) => file.writerKey.equals(keys.writer.publicKey)))
-  await writeGroup()
-  if (merge.length > 0)
-    await write(
-      merge.flatMap(packsOf),
-      merge.map((file) => file.ref),
-    )
-  return { written, merged: merge.map((file) => file.ref) }
-}
-
 function removeIfThere({ fileSystem }: BackupOptions, directory: Descriptor, name: Buffer): void {
   try {
     fileSystem.remove(directory, name, 'file')
   } catch (error) {
     if (!isAbsent(error)) throw error
   }
-}
-
-function createProgress(
-  { onProgress }: BackupOptions,
-  previous: OpenedSnapshot | undefined,
-  uploadedBytes: () => number,
-): (phase: 'preparing' | 'reading' | 'finishing', counts?: SourceCounts, problems?: number) => void {
-  return (phase, counts, problems = 0) =>
-    onProgress?.({
-      phase,
-      files: counts?.files ?? 0,
-      bytes: counts?.bytes ?? 0,
-      newBytes: counts?.bytesNew ?? 0,
-      uploadedBytes: uploadedBytes(),
-      problems,
-      expectedFiles: previous?.structure.files,
-      expectedBytes: previous?.structure.bytes,
-    })
 }

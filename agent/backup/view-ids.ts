@@ -5,15 +5,22 @@ import { SEGMENT_KIND } from '../repository/segment.ts'
 import { createView, type View } from '../repository/view.ts'
 import { DURABLE, type KnownIds } from './known-ids.ts'
 
-export function fillKnownIds(known: KnownIds, view: View, writerKey: Buffer, gone: ReadonlySet<string>): void {
+/** `absent` packs and `tainted` nodes are as if the view did not have them. */
+export function fillKnownIds(
+  known: KnownIds,
+  view: View,
+  writerKey: Buffer,
+  absent: ReadonlySet<string>,
+  tainted: ReadonlySet<string> = new Set(),
+): void {
   const mine = createView(view.files.filter((file) => file.writerKey.equals(writerKey)))
   for (const file of view.files) {
     const own = file.writerKey.equals(writerKey)
     const kinds = new Uint8Array(file.segmentCount)
     for (let i = 0; i < file.segmentCount; i++) {
       const segment = file.segment(i)
-      // What an index file claims of a pack that is not there does not count: it is stored again (B1).
-      kinds[i] = gone.has(file.packs[segment.pack]?.random ?? '') ? 0 : segment.kind
+      // What an index file claims of a pack that is not there, or condemned, does not count: it is stored again (B1).
+      kinds[i] = absent.has(file.packs[segment.pack]?.random ?? '') ? 0 : segment.kind
     }
     let at = 0
     for (let row = 0; row < file.blobCount; row++, at += INDEX_BLOB_BYTES) {
@@ -22,7 +29,10 @@ export function fillKnownIds(known: KnownIds, view: View, writerKey: Buffer, gon
       // A node needs both of its parts; the private part stands for it once a reference part of one's own is seen to exist too.
       const counts =
         kind === SEGMENT_KIND.chunk ||
-        (kind === SEGMENT_KIND.private && own && mine.locate(id.toString('hex'), 'references').some(({ pack }) => !gone.has(pack.random)))
+        (kind === SEGMENT_KIND.private &&
+          own &&
+          !(tainted.size > 0 && tainted.has(id.toString('hex'))) &&
+          mine.locate(id.toString('hex'), 'references').some(({ pack }) => !absent.has(pack.random)))
       if (counts) known.claim(id, DURABLE)
     }
   }

@@ -4,7 +4,7 @@ import { HoldfastError, isHoldfastError, printable } from '@holdfast/shared/erro
 import type { PackReader } from '../repository/pack-reader.ts'
 import { type Entry, totalBytes } from '../repository/tree.ts'
 import { readChunkIds, readDirectory } from '../restore/tree-reader.ts'
-import { SeenIds } from './seen-ids.ts'
+import { SeenIds } from '../repository/seen-ids.ts'
 
 export class ContentWalk {
   readonly #seen = new SeenIds()

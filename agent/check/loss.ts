@@ -9,7 +9,7 @@ import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import type { DecodedReferences, Entry } from '../repository/tree.ts'
 import { readDirectory } from '../restore/tree-reader.ts'
 import type { Holdings, Presence } from './holdings.ts'
-import { SeenIds } from './seen-ids.ts'
+import { SeenIds } from '../repository/seen-ids.ts'
 
 export type SnapshotLoss = {
   readonly snapshot: OpenedSnapshot

@@ -11,12 +11,17 @@ import { decodeIndexFile, type IndexFile } from './index-file.ts'
 import {
   encodeHeader,
   LIMITS,
+  LISTS_PREFIX,
+  refKey,
   OBJECT_TYPE,
   type ObjectRef,
   objectName,
   parseObjectName,
   readHeader,
 } from '@holdfast/shared/format/layout.ts'
+import { decodeCollectionList } from '@holdfast/shared/format/collection-list.ts'
+import { type CollectionState, collectionState, forgottenEntry, type LoadedForget, type LoadedList } from './collection-state.ts'
+import { decodeForgetRecord } from './forget-record.ts'
 import { decodeSnapshot, type OpenedSnapshot } from './snapshot.ts'
 import { openBox } from './structure-box.ts'
 import type { ObjectCache } from './object-cache.ts'
@@ -90,7 +95,10 @@ export async function readDescription(store: Store, signal?: AbortSignal): Promi
 }
 
 export type SnapshotListing = {
+  /** Those that count, oldest first. */
   readonly snapshots: readonly OpenedSnapshot[]
+  /** Those that are still there and no longer count, by a forget record; their bytes may be gone. */
+  readonly forgotten: readonly OpenedSnapshot[]
   /** Objects that are listed but damaged or signed by nobody we know: named, never taken for absent. */
   readonly refused: readonly { readonly name: string; readonly error: HoldfastError }[]
 }
@@ -110,7 +118,10 @@ export type Repository = {
   /** Index files that count, opened and checked; one that does not open is in `refused`. */
   readonly loadView: (signal?: AbortSignal) => Promise<{ view: View; refused: { name: string; error: HoldfastError }[] }>
   readonly loadIndexFile: (ref: ObjectRef & { info?: ObjectInfo }, signal?: AbortSignal) => Promise<{ file: IndexFile; writerKey: Buffer }>
-  readonly listSnapshots: (signal?: AbortSignal) => Promise<SnapshotListing>
+  /** Snapshots that count, and those that do not; `collection` is what was loaded before, or it is loaded now. */
+  readonly listSnapshots: (signal?: AbortSignal, collection?: CollectionState) => Promise<SnapshotListing>
+  /** Collection lists and forget records, by one listing. One that does not open is in `refused` and says nothing. */
+  readonly loadCollection: (signal?: AbortSignal) => Promise<CollectionState>
 }
 
 /** All objects under a prefix whose names this product made. */
@@ -191,6 +202,57 @@ export async function openRepository(options: {
     return load(objectName('index', ref), ref.info, LIMITS.indexBytes, open, signal)
   }
 
+  const loadCollection = async (signal?: AbortSignal): Promise<CollectionState> => {
+    const refs = await listRefs(store, LISTS_PREFIX, signal)
+    cache?.keep(LISTS_PREFIX, new Set(refs.map(({ info }) => info.name)))
+    const refused: { name: string; error: HoldfastError }[] = []
+    const lists: LoadedList[] = []
+    const forgets: LoadedForget[] = []
+    await mapBounded(refs, 4, async (ref) => {
+      const { name, storedAt } = ref.info
+      try {
+        if (name === objectName('forget', ref)) {
+          const open = (object: Buffer): LoadedForget => {
+            const { record, writerKey } = decodeForgetRecord(object, ref, keys)
+            requireWriter(writerKey, name, storedAt, record.writerId)
+            return { record, storedAt }
+          }
+          forgets.push(await loadTwice(name, ref.info, LIMITS.forgetBytes, open, signal))
+        } else {
+          const open = (object: Buffer): LoadedList => {
+            const { list, writerKey } = decodeCollectionList(object, ref, keys.domainId)
+            requireWriter(writerKey, name, storedAt, list.writerId)
+            return { list, storedAt }
+          }
+          lists.push(await loadTwice(name, ref.info, LIMITS.listBytes, open, signal))
+        }
+      } catch (error) {
+        if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key')) throw error
+        refused.push({ name, error })
+      }
+    })
+    // In one order, whichever answer came first.
+    lists.sort((a, b) => (refKey(a.list.ref) < refKey(b.list.ref) ? -1 : 1))
+    forgets.sort((a, b) => (refKey(a.record.ref) < refKey(b.record.ref) ? -1 : 1))
+    return collectionState({ lists, forgets, refused })
+  }
+
+  /** Asks again before a list is called damaged: what a writer does not know to be condemned it would rely on. */
+  const loadTwice = async <T>(
+    name: string,
+    info: ObjectInfo,
+    limitBytes: number,
+    open: (object: Buffer) => T,
+    signal?: AbortSignal,
+  ): Promise<T> => {
+    try {
+      return await load(name, info, limitBytes, open, signal)
+    } catch (error) {
+      if (!isHoldfastError(error, 'damaged')) throw error
+      return load(name, info, limitBytes, open, signal)
+    }
+  }
+
   return {
     store,
     description,
@@ -199,6 +261,7 @@ export async function openRepository(options: {
     refusedRosters,
     requireWriter,
     loadIndexFile,
+    loadCollection,
     remember: (name, object) => cache?.put(name, object),
     loadView: async (signal) => {
       const refs = await listRefs(store, 'index/', signal)
@@ -219,7 +282,8 @@ export async function openRepository(options: {
       const replaced = new Set(view.files.flatMap((file) => file.replaces.map((ref) => objectName('index', ref))))
       return { view, refused: refused.filter(({ name }) => !replaced.has(name)) }
     },
-    listSnapshots: async (signal) => {
+    listSnapshots: async (signal, collection) => {
+      const state = collection ?? (await loadCollection(signal))
       const refs = await listRefs(store, 'snapshots/', signal)
       cache?.keep('snapshots/', new Set(refs.map((ref) => objectName('snapshot', ref))))
       const refused: { name: string; error: HoldfastError }[] = []
@@ -239,7 +303,10 @@ export async function openRepository(options: {
       })
       const opened = snapshots.filter((snapshot) => snapshot !== undefined)
       opened.sort((a, b) => a.structure.startedAt - b.structure.startedAt || a.structure.ref.random.localeCompare(b.structure.ref.random))
-      return { snapshots: opened, refused }
+      const isForgotten = ({ structure }: OpenedSnapshot): boolean => forgottenEntry(state, structure.ref, structure.writerId) !== undefined
+      // One that does not open and was forgotten for that is no news.
+      const news = refused.filter(({ name }) => !state.forgotten.has(name.slice('snapshots/'.length)))
+      return { snapshots: opened.filter((one) => !isForgotten(one)), forgotten: opened.filter(isForgotten), refused: news }
     },
   }
 }

@@ -10,7 +10,7 @@ import { encodeHeader, HEADER_BYTES, OBJECT_TYPE, type ObjectType, readHeader } 
 const NONCE = Buffer.alloc(12)
 const TAIL_BYTES = 8 + 32 + 64
 
-export type BoxType = Extract<ObjectType, 'session' | 'pack' | 'index' | 'snapshot' | 'roster'>
+export type BoxType = Extract<ObjectType, 'session' | 'pack' | 'index' | 'snapshot' | 'roster' | 'forget' | 'end'>
 
 function contentId(key: Buffer, type: BoxType, plain: Buffer): Buffer {
   const idKey = createHmac('sha256', key).update('holdfast/1 content id').digest()

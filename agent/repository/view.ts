@@ -2,7 +2,7 @@
 // were sealed as and are searched in place, so a blob costs 44 bytes and no object.
 import type { SessionEntry } from '../keys/keys.ts'
 import { INDEX_BLOB_BYTES, type IndexFile, type IndexedSegment, type PackRow } from './index-file.ts'
-import type { ObjectRef } from '@holdfast/shared/format/layout.ts'
+import { type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import { SEGMENT_KIND, type SegmentKind } from './segment.ts'
 
 export type BlobLocation = {
@@ -31,16 +31,18 @@ export type View = {
   readonly covered: ReadonlySet<string>
   /** All places of a blob, those of the last resort after the others; none when the view does not have it. */
   readonly locate: (id: string, part: BlobPart) => BlobLocation[]
+  /** All places of a blob as rows, for whoever counts what is needed: of `files`, then of `lastResort`. */
+  readonly rows: (id: string, part: BlobPart) => BlobRow[]
   readonly has: (id: string, part: BlobPart) => boolean
   readonly packs: () => Iterable<PackRow>
+  /** Index files that were left out because another one lists them as replaced. */
+  readonly replaced: readonly { readonly ref: ObjectRef; readonly by: ObjectRef }[]
 }
-
-const key = (ref: ObjectRef): string => `${ref.session}-${ref.random}`
 
 /** Leaves out the files that a listed one replaces. A replaced file that still exists says nothing wrong, it is only superfluous. */
 export function liveIndexFiles(files: readonly IndexFile[]): IndexFile[] {
-  const replaced = new Set(files.flatMap((file) => file.replaces.map(key)))
-  return files.filter((file) => !replaced.has(key(file.ref)))
+  const replaced = new Set(files.flatMap((file) => file.replaces.map(refKey)))
+  return files.filter((file) => !replaced.has(refKey(file.ref)))
 }
 
 /** How many blobs the files name in each pack, by the random part of its name: the most that one of them names. */
@@ -74,36 +76,60 @@ function lastResortOf(all: readonly IndexFile[], files: readonly IndexFile[]): I
   return all.filter((file) => !files.includes(file) && !isCovered(file, most))
 }
 
+/** Where a blob stands: the file (in `files`, then `lastResort`), its row in it, and the pack. Without an object for the place itself. */
+export type BlobRow = { readonly file: number; readonly row: number; readonly pack: PackRow }
+
 export function createView(all: readonly IndexFile[]): View {
   const files = liveIndexFiles(all)
   const lastResort = lastResortOf(all, files)
-  const locate = (id: string, part: BlobPart): BlobLocation[] => {
+  const inOrder = [...files, ...lastResort]
+  /** Calls `visit` for every place of a blob in the order of the files. */
+  const eachRow = (
+    id: string,
+    part: BlobPart,
+    visit: (file: number, row: number, segment: IndexedSegment, pack: PackRow) => void,
+  ): void => {
     const wanted = Buffer.from(id, 'hex')
-    const found: BlobLocation[] = []
-    for (const file of [...files, ...lastResort]) {
+    for (const [number, file] of inOrder.entries()) {
       for (let row = firstRow(file, wanted); row < file.blobCount; row++) {
         const at = row * INDEX_BLOB_BYTES
         if (file.blobs.compare(wanted, 0, 32, at, at + 32) !== 0) break
         const segment = file.segment(file.blobs.readUInt32LE(at + 32))
         const pack = file.packs[segment.pack]
         if (segment.kind !== KIND[part] || pack === undefined) continue
-        found.push({
-          pack,
-          segment,
-          session: file.sessions[segment.session],
-          offset: file.blobs.readUInt32LE(at + 36),
-          bytes: file.blobs.readUInt32LE(at + 40),
-        })
+        visit(number, row, segment, pack)
       }
     }
+  }
+  const locate = (id: string, part: BlobPart): BlobLocation[] => {
+    const found: BlobLocation[] = []
+    eachRow(id, part, (number, row, segment, pack) => {
+      const file = inOrder[number]!
+      const at = row * INDEX_BLOB_BYTES
+      found.push({
+        pack,
+        segment,
+        session: file.sessions[segment.session],
+        offset: file.blobs.readUInt32LE(at + 36),
+        bytes: file.blobs.readUInt32LE(at + 40),
+      })
+    })
     return found
   }
-  const others = new Set([...files, ...lastResort])
+  const rows = (id: string, part: BlobPart): BlobRow[] => {
+    const found: BlobRow[] = []
+    eachRow(id, part, (file, row, _segment, pack) => found.push({ file, row, pack }))
+    return found
+  }
+  const others = new Set(inOrder)
+  const names = new Set(all.map((file) => refKey(file.ref)))
   return {
     files,
     lastResort,
-    covered: new Set(all.filter((file) => !others.has(file)).map((file) => key(file.ref))),
+    covered: new Set(all.filter((file) => !others.has(file)).map((file) => refKey(file.ref))),
+    replaced: all.flatMap((by) => by.replaces.filter((ref) => names.has(refKey(ref))).map((ref) => ({ ref, by: by.ref }))),
     locate,
+    rows,
     has: (id, part) => locate(id, part).length > 0,
     packs: function* () {
       const seen = new Set<string>()
@@ -119,8 +145,8 @@ export function createView(all: readonly IndexFile[]): View {
 
 /** Whether all that index files with these names said is still said by files that count. False where one is gone, or replaced by one that says less. */
 export function isStillSaid(view: View, refs: readonly ObjectRef[]): boolean {
-  const counted = new Set(view.files.map((file) => key(file.ref)))
-  return refs.every((ref) => counted.has(key(ref)) || view.covered.has(key(ref)))
+  const counted = new Set(view.files.map((file) => refKey(file.ref)))
+  return refs.every((ref) => counted.has(refKey(ref)) || view.covered.has(refKey(ref)))
 }
 
 function firstRow(file: IndexFile, wanted: Buffer): number {

@@ -158,7 +158,9 @@ class S3Store implements Store {
       return await this.#request('head', name, options.signal, async (watch) => {
         const { sdk, client } = await this.#client.load()
         const reply = await client.send(new sdk.HeadObjectCommand(this.#at(name)), { abortSignal: watch.signal })
-        return this.#versions.info(name, reply.ContentLength, reply.LastModified)
+        const info = await this.#versions.info(name, reply.ContentLength, reply.LastModified)
+        const until = reply.ObjectLockRetainUntilDate?.getTime()
+        return info === undefined || until === undefined ? info : { ...info, lockedUntil: until }
       })
     } catch (error) {
       if (!(error instanceof HoldfastError) || error.code !== 'not-found') throw error

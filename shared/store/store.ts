@@ -10,6 +10,8 @@ export type ObjectInfo = {
   readonly bytes: number
   /** When the store says it received the object, in milliseconds since 1970, by the store's clock; S3 tells whole seconds. */
   readonly storedAt: number
+  /** Until when the store refuses to remove it, where `head` is told of a lock; milliseconds since 1970. */
+  readonly lockedUntil?: number | undefined
 }
 
 /** The body of a put. Small objects are bytes; a pack is a spool file of known length, opened anew for each try. */

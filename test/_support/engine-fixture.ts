@@ -5,6 +5,9 @@ import { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import type { BackupOptions, BackupResult, BackupSource, TransmittedFile } from '../../agent/backup/backup-types.ts'
 import { runBackup } from '../../agent/backup/run.ts'
+import { forgetSnapshots } from '../../agent/collection/forget.ts'
+import { prune, type PruneOptions, type PruneReport } from '../../agent/collection/prune.ts'
+import { listForgotten, undelete, type UndeleteReport } from '../../agent/collection/undelete.ts'
 import { CWD, FileError, type FileSystem } from '../../agent/file-system/file-system.ts'
 import { rootKeys, type RootKeys } from '../../agent/keys/domain.ts'
 import type { WriteKeys } from '../../agent/keys/keys.ts'
@@ -50,6 +53,12 @@ export type Engine = {
   /** Lets time pass, so that what was touched before is no longer racy. */
   readonly pass: () => void
   readonly backup: (options?: RunOptions) => Promise<Run>
+  /** One collection under the keys of this machine. */
+  readonly prune: (options?: Partial<PruneOptions>) => Promise<PruneReport>
+  /** Forgets snapshots of this machine's domain by their ids. */
+  readonly forget: (...ids: readonly string[]) => Promise<void>
+  /** Takes back whatever is forgotten and still there. */
+  readonly undelete: (...ids: readonly string[]) => Promise<UndeleteReport>
   /** Reads what is stored, but for these objects. */
   readonly reader: (without?: ReadonlySet<string>) => PlainReader
   /** The tree of the newest snapshot. */
@@ -188,6 +197,24 @@ export async function makeEngine(
         limits: { workers: 0, ...options.limits, ...rest.limits },
       })
       return { ...result, transmitted, notices }
+    },
+    prune: async (more = {}) => {
+      const store = storeOf()
+      const repository = await openRepository({ store, keys: writeKeys.structure })
+      return prune({ repository, keys: writeKeys, clock, random, mayDelete: true, dryRun: false, ...more })
+    },
+    forget: async (...ids) => {
+      const repository = await openRepository({ store: storeOf(), keys: writeKeys.structure })
+      const { snapshots } = await repository.listSnapshots()
+      const chosen = snapshots.filter(({ structure }) => ids.includes(structure.ref.random))
+      await forgetSnapshots({ repository, keys: writeKeys, clock, random }, chosen, 'asked')
+    },
+    undelete: async (...ids) => {
+      const repository = await openRepository({ store: storeOf(), keys: writeKeys.structure })
+      const options = { repository, keys: writeKeys, clock, random }
+      const { survey, snapshots } = await listForgotten(options)
+      const chosen = snapshots.filter(({ structure }) => ids.length === 0 || ids.includes(structure.ref.random))
+      return undelete(options, chosen, survey, false)
     },
     reader: (without) => plainReader(without === undefined ? bucket : hiding(bucket, without), keys),
     newest: () => {

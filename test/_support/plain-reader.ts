@@ -6,6 +6,7 @@ import { segmentKeyOf } from '../../agent/keys/domain.ts'
 import { blake3 } from '../../agent/repository/blake3.ts'
 import { decodeIndexFile, INDEX_BLOB_BYTES, type IndexFile } from '../../agent/repository/index-file.ts'
 import { packName, parseObjectName } from '@holdfast/shared/format/layout.ts'
+import { decodeForgetRecord } from '../../agent/repository/forget-record.ts'
 import { openSegment, SEGMENT_KIND, type SegmentKind } from '../../agent/repository/segment.ts'
 import { decodeSnapshot, type OpenedSnapshot } from '../../agent/repository/snapshot.ts'
 import { decodeNode, type Entry, nodeHasher } from '../../agent/repository/tree.ts'
@@ -16,6 +17,7 @@ export type Tree = Map<string, string>
 export type Objects = { readonly names: (prefix: string) => readonly string[]; readonly content: (name: string) => Buffer | undefined }
 
 export type PlainReader = {
+  /** Those that count. */
   readonly snapshots: readonly OpenedSnapshot[]
   readonly indexFiles: readonly IndexFile[]
   readonly tree: (snapshot: OpenedSnapshot) => Tree
@@ -40,9 +42,17 @@ export function plainReader(objects: Objects, keys: RootKeys): PlainReader {
     return object
   }
   const indexFiles = objects.names('index/').map((name) => decodeIndexFile(must(name), parseObjectName(name)!, structure).file)
+  const forgets = objects.names('lists/forgets/').map((name) => decodeForgetRecord(must(name), parseObjectName(name)!, structure).record)
+  const isForgotten = ({ structure: { ref } }: OpenedSnapshot): boolean =>
+    forgets.some(
+      (record) =>
+        record.entries.some((entry) => entry.snapshot.random === ref.random) &&
+        !forgets.some(({ undone }) => undone.some((one) => one.record.random === record.ref.random && one.snapshot.random === ref.random)),
+    )
   const snapshots = objects
     .names('snapshots/')
     .map((name) => decodeSnapshot(must(name), parseObjectName(name)!, structure))
+    .filter((snapshot) => !isForgotten(snapshot))
     .sort((a, b) => a.structure.startedAt - b.structure.startedAt || a.structure.sequence - b.structure.sequence)
 
   const places = new Map<string, Place[]>()
@@ -58,7 +68,9 @@ export function plainReader(objects: Objects, keys: RootKeys): PlainReader {
 
   const opened = new Map<string, Buffer>()
   const read = (kind: SegmentKind, id: string): Buffer => {
-    const place = places.get(`${kind} ${id}`)?.[0]
+    const all = places.get(`${kind} ${id}`)
+    // A pack may be deleted while an index file still names it; the blob then stands elsewhere.
+    const place = all?.find(({ file, row: at }) => packOf(file, at, objects)) ?? all?.[0]
     if (place === undefined) throw new Error(`blob ${id} of kind ${kind} is in no index file`)
     const { file, row } = place
     const at = row * INDEX_BLOB_BYTES

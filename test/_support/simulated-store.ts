@@ -227,7 +227,9 @@ class SimulatedStore implements Store {
   async head(name: ObjectName, options: { signal?: AbortSignal | undefined } = {}): Promise<ObjectInfo | undefined> {
     requireObjectName(name)
     return this.#call('head', name, options.signal, (faults) => {
-      const info = this.#info(name, faults)
+      const seen = this.#info(name, faults)
+      const lockMs = this.#options.lockMs ?? 0
+      const info = seen === undefined || lockMs === 0 ? seen : { ...seen, lockedUntil: seen.storedAt + lockMs }
       return { result: info, outcome: info === undefined ? 'absent' : 'ok', bytes: 0 }
     })
   }

@@ -158,11 +158,12 @@ describe('a run makes no snapshot', () => {
 })
 
 describe('a repository of a newer Holdfast', () => {
-  test('is not written to where a collection list stands, before and after the run', async () => {
+  test('is not written to where a collection list of a newer format stands, before and after the run', async () => {
     const engine = await withSource()
     const list = `lists/${'1'.repeat(32)}-${'2'.repeat(32)}`
-    const put = (): Promise<unknown> =>
-      engine.bucket.store().put(list, { kind: 'bytes', bytes: encodeHeader('index', engine.keys.write.structure.domainId, 1) })
+    const object = encodeHeader('list', engine.keys.write.structure.domainId, 0)
+    object.writeUInt8(2, 8)
+    const put = (): Promise<unknown> => engine.bucket.store().put(list, { kind: 'bytes', bytes: object })
     let stored: Promise<unknown> | undefined
     engine.setStoreFaults((call) => {
       if (call.operation === 'put' && call.name.startsWith('snapshots/')) stored ??= put()

@@ -60,6 +60,8 @@ class Blobs {
       lastResort: [],
       covered: new Set(),
       locate,
+      rows: () => [],
+      replaced: [],
       has: (id, part) => locate(id, part).length > 0,
       packs: () => packs,
     }

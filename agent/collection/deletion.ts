@@ -1,0 +1,62 @@
+// Carries out a deletion list: removes exactly the objects that it names, in its order, each looked at first. What the store does not let go (a lock, a
+// missing right) is told with its date and tried again by the next collection.
+import { isHoldfastError } from '@holdfast/shared/errors.ts'
+import type { DeletableName } from '@holdfast/shared/format/collection-list.ts'
+import { endName, objectName, packName, sessionName } from '@holdfast/shared/format/layout.ts'
+import type { ObjectName, Store } from '@holdfast/shared/store/store.ts'
+
+export type Locked = { readonly name: ObjectName; readonly bytes: number; readonly until: number | undefined }
+export type DeletionReport = {
+  readonly objects: number
+  readonly packs: number
+  readonly bytes: number
+  /** What the store refused to remove, and until when it says so. */
+  readonly locked: readonly Locked[]
+}
+
+/** The name under which an object stands that a deletion list names. */
+export function deletableName(name: DeletableName): ObjectName {
+  switch (name.kind) {
+    case 'session':
+      return sessionName(name.session)
+    case 'end':
+      return endName(name.session)
+    case 'pack':
+      return packName(name)
+    case 'index':
+    case 'snapshot':
+    case 'list':
+    case 'forget':
+      return objectName(name.kind, name)
+  }
+}
+
+/** Throws what the store says where it cannot be reached; repeating the call removes what is left. */
+export async function carryOut(
+  store: Store,
+  names: readonly DeletableName[],
+  options: { signal?: AbortSignal | undefined; onDeleted?: (done: number, total: number) => void } = {},
+): Promise<DeletionReport> {
+  const { signal } = options
+  const locked: Locked[] = []
+  let objects = 0
+  let packs = 0
+  let bytes = 0
+  for (const [i, one] of names.entries()) {
+    const name = deletableName(one)
+    const info = await store.head(name, { signal })
+    options.onDeleted?.(i + 1, names.length)
+    if (info === undefined) continue
+    try {
+      await store.remove(name, { signal })
+    } catch (error) {
+      if (!isHoldfastError(error, 'store-refused')) throw error
+      locked.push({ name, bytes: info.bytes, until: info.lockedUntil })
+      continue
+    }
+    objects += 1
+    bytes += info.bytes
+    if (one.kind === 'pack') packs += 1
+  }
+  return { objects, packs, bytes, locked }
+}

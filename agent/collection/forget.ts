@@ -1,0 +1,163 @@
+// `forget`: snapshots stop counting by a signed record, chosen by rules or by name (design section 7). Nothing is deleted here: prune does that when
+// the undelete window is over. No rule and no request empties a series by mistake (reference bug B19).
+import type { Clock } from '@holdfast/shared/clock.ts'
+import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
+import type { Random } from '@holdfast/shared/random.ts'
+import { type RetentionRules, selectKept } from '@holdfast/shared/retention.ts'
+import { ROOT_WRITER_ID } from '../keys/domain.ts'
+import type { WriteKeys } from '../keys/keys.ts'
+import { blake3Hash } from '../repository/blake3.ts'
+import { encodeForgetRecord, type ForgottenSnapshot, type ForgottenWhy } from '../repository/forget-record.ts'
+import { listRefs, type Repository } from '../repository/repository.ts'
+import type { OpenedSnapshot } from '../repository/snapshot.ts'
+import { historyGaps } from './history-gaps.ts'
+
+const NO_BYTES = Buffer.alloc(32)
+
+/** One series as the rules see it; `at` is when the store received a snapshot. */
+export type SeriesSnapshots = {
+  readonly series: Buffer
+  readonly writerId: Buffer
+  readonly snapshots: readonly (OpenedSnapshot & { readonly at: number })[]
+}
+
+/** The snapshots that count, by series, with the times at which the store received them. */
+export async function listSeries(repository: Repository, signal?: AbortSignal): Promise<SeriesSnapshots[]> {
+  const { snapshots } = await repository.listSnapshots(signal)
+  const storedAt = new Map((await listRefs(repository.store, 'snapshots/', signal)).map((ref) => [refKey(ref), ref.info.storedAt]))
+  const series = new Map<string, { series: Buffer; writerId: Buffer; snapshots: (OpenedSnapshot & { at: number })[] }>()
+  for (const snapshot of snapshots) {
+    const { structure } = snapshot
+    // One that the listing of a moment later lacks cannot be dated, and is not touched.
+    const at = storedAt.get(refKey(structure.ref))
+    if (at === undefined) continue
+    const name = `${structure.series.toString('hex')} ${structure.writerId.toString('hex')}`
+    const known = series.get(name) ?? { series: structure.series, writerId: structure.writerId, snapshots: [] }
+    series.set(name, known)
+    known.snapshots.push({ ...snapshot, at })
+  }
+  return [...series.values()]
+}
+
+export type RuleChoice = {
+  readonly series: SeriesSnapshots
+  /** Why each stays, by the id of the snapshot. */
+  readonly kept: ReadonlyMap<string, readonly string[]>
+  readonly forgotten: readonly OpenedSnapshot[]
+}
+
+/** What rules keep of each series, and what they forget. `keepTags` are tokens of tags whose snapshots always stay. Pure. */
+export function chooseByRules(
+  all: readonly SeriesSnapshots[],
+  rules: RetentionRules,
+  now: number,
+  keepTags: readonly Buffer[] = [],
+): RuleChoice[] {
+  return all.map((series) => {
+    const isTagged = ({ structure }: OpenedSnapshot): boolean => structure.tags.some((tag) => keepTags.some((wanted) => wanted.equals(tag)))
+    const { kept } = selectKept(
+      series.snapshots.map(({ structure, at }) => ({ id: structure.ref.random, at, claimedAt: structure.endedAt })),
+      rules,
+      now,
+    )
+    const reasons = new Map(kept)
+    for (const snapshot of series.snapshots.filter(isTagged)) {
+      const id = snapshot.structure.ref.random
+      reasons.set(id, [...(reasons.get(id) ?? []), 'tag'])
+    }
+    return { series, kept: reasons, forgotten: series.snapshots.filter(({ structure }) => !reasons.has(structure.ref.random)) }
+  })
+}
+
+/** Throws `usage` where these are all that a series has, unless `allowEmpty`; a series is never emptied by mistake. */
+export function requireSomethingLeft(all: readonly SeriesSnapshots[], chosen: readonly OpenedSnapshot[], allowEmpty: boolean): void {
+  const ids = new Set(chosen.map(({ structure }) => refKey(structure.ref)))
+  const emptied = all.filter(({ snapshots }) => snapshots.every(({ structure }) => ids.has(refKey(structure.ref))))
+  if (emptied.length > 0 && !allowEmpty)
+    throw new HoldfastError(
+      'usage',
+      `that would forget every snapshot of ${emptied.length === 1 ? 'a series' : `${emptied.length} series`} (with ${emptied[0]!.snapshots.at(-1)!.structure.ref.random.slice(0, 12)}, the newest); nothing was changed. If you mean it, add --allow-empty-series`,
+    )
+}
+
+export type ForgetOptions = {
+  readonly repository: Repository
+  readonly keys: WriteKeys
+  readonly clock: Clock
+  readonly random: Random
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
+ * Puts it on record that these snapshots no longer count. Throws `forbidden` where one is another writer's: only the root speaks for all.
+ */
+export async function forgetSnapshots(
+  options: ForgetOptions,
+  snapshots: readonly OpenedSnapshot[],
+  why: ForgottenWhy,
+): Promise<ObjectRef | undefined> {
+  const { keys } = options
+  const foreign = snapshots.find(({ structure }) => !keys.writer.id.equals(ROOT_WRITER_ID) && !structure.writerId.equals(keys.writer.id))
+  if (foreign !== undefined)
+    throw new HoldfastError(
+      'forbidden',
+      `snapshot ${foreign.structure.ref.random.slice(0, 12)} is another agent's: that agent forgets it, or whoever holds the root; nothing was changed`,
+    )
+  return recordForgotten(
+    options,
+    snapshots.map(({ structure, hash }) => ({
+      snapshot: structure.ref,
+      series: structure.series,
+      sequence: structure.sequence,
+      hash,
+      why,
+    })),
+  )
+}
+
+/** Forgets what the rules do not keep of one series of this writer. Gives the ids of the snapshots that no longer count. */
+export async function forgetByRetention(options: ForgetOptions, series: Buffer, rules: RetentionRules): Promise<string[]> {
+  const { repository, keys, clock, signal } = options
+  const all = (await listSeries(repository, signal)).filter(
+    (one) => one.series.equals(series) && (keys.writer.id.equals(ROOT_WRITER_ID) || one.writerId.equals(keys.writer.id)),
+  )
+  const chosen = chooseByRules(all, rules, (await repository.store.diagnostics?.now({ signal })) ?? clock.now())
+  const forgotten = chosen.flatMap((choice) => choice.forgotten)
+  requireSomethingLeft(all, forgotten, false)
+  await forgetSnapshots(options, forgotten, 'retention')
+  return forgotten.map(({ structure }) => structure.ref.random)
+}
+
+/** Gives up a snapshot object that does not open, by its name. */
+export async function forgetUnreadable(options: ForgetOptions, ref: ObjectRef): Promise<ObjectRef | undefined> {
+  return recordForgotten(options, [{ snapshot: ref, series: NO_BYTES, sequence: 0, hash: NO_BYTES, why: 'unreadable' }])
+}
+
+/** Puts it on record that snapshots are gone from the store: those that history lacks. Gives how many. */
+export async function forgetMissing(options: ForgetOptions, dryRun: boolean): Promise<number> {
+  const { repository, signal } = options
+  const state = await repository.loadCollection(signal)
+  const { snapshots, forgotten } = await repository.listSnapshots(signal, state)
+  const listed = new Set((await listRefs(repository.store, 'snapshots/', signal)).map(refKey))
+  const gaps = historyGaps(state, [...snapshots, ...forgotten], listed)
+  const entries = gaps.map((gap): ForgottenSnapshot => {
+    if (gap.kind === 'counted') return { snapshot: gap.snapshot, series: NO_BYTES, sequence: 0, hash: NO_BYTES, why: 'missing' }
+    // Only its hash is known; a name made from that stands for it.
+    const made = blake3Hash(Buffer.concat([Buffer.from('missing'), gap.hash])).toString('hex')
+    const snapshot = { session: made.slice(0, 32), random: made.slice(32) }
+    return { snapshot, series: gap.series, sequence: gap.sequence, hash: gap.hash, why: 'missing' }
+  })
+  if (!dryRun) await recordForgotten(options, entries)
+  return entries.length
+}
+
+async function recordForgotten(options: ForgetOptions, entries: readonly ForgottenSnapshot[]): Promise<ObjectRef | undefined> {
+  const { repository, keys, clock, random, signal } = options
+  if (entries.length === 0) return undefined
+  const ref = { session: random.bytes(16).toString('hex'), random: random.bytes(16).toString('hex') }
+  const record = { ref, madeAt: Math.floor(clock.now()), replaces: [], entries, undone: [] }
+  const object = encodeForgetRecord(record, keys.structure, keys.writer)
+  await repository.store.put(objectName('forget', ref), { kind: 'bytes', bytes: object }, { signal })
+  return ref
+}

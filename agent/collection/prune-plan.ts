@@ -1,0 +1,189 @@
+// What a collection would do, from what it saw: pure, so that a dry run, the run itself and the simulation share it. Design section 7.
+import { type DeletableName, type CondemnedPack } from '@holdfast/shared/format/collection-list.ts'
+import { type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
+import type { WriteKeys } from '../keys/keys.ts'
+import type { IndexFile } from '../repository/index-file.ts'
+import { blobsByPack } from '../repository/view.ts'
+import type { Mark, PackUse } from './mark.ts'
+import type { Listed, Survey } from './survey.ts'
+
+/** Lists, and records that others replace, stay at least so long, so that a writer that slept sees what was condemned meanwhile. */
+export const LISTS_STAY_MS = 30 * 86_400_000
+/** Nothing is deleted sooner after it was condemned, forgotten or replaced, whatever the undelete window. */
+export const WAIT_MS = 86_400_000
+/** A pack of which less than this share is needed is condemned for reuse. */
+const SPARSE = 0.5
+/** An index file of which this share of packs is deleted is written anew. */
+const REWRITE_SHARE = 0.25
+const NO_RANDOM = '0'.repeat(32)
+
+export type PrunePlan = {
+  /** Condemned as dead, needed after all. */
+  readonly revive: readonly { readonly list: ObjectRef; readonly packs: readonly ObjectRef[] }[]
+  readonly condemn: readonly CondemnedPack[]
+  /** Packs that are condemned for reuse, with what of them is needed. */
+  readonly sparse: readonly PackUse[]
+  readonly deletions: readonly DeletableName[]
+  /** Condemned lists that the deletions rely on. */
+  readonly lists: readonly ObjectRef[]
+  /** Index files of this writer to be written anew without packs that are deleted. */
+  readonly rewrite: readonly IndexFile[]
+  /** Condemned packs that are not due: how many, and when the first one is. */
+  readonly waiting: { readonly packs: number; readonly bytes: number; readonly until: number | undefined }
+  /** Packs that nothing needs but a run that may be at work. */
+  readonly heldBySessions: { readonly packs: number; readonly bytes: number; readonly sessions: number }
+}
+
+export function planPrune(survey: Survey, mark: Mark, keys: Pick<WriteKeys, 'writer'>, windowMs: number): PrunePlan {
+  const { now, state, packs, sessions, whole } = survey
+  const hold = Math.max(WAIT_MS, windowMs)
+  const uses = mark.uses()
+  const revive = new Map<string, { list: ObjectRef; packs: ObjectRef[] }>()
+  const deletions: DeletableName[] = []
+  const lists = new Map<string, ObjectRef>()
+  const waiting = { packs: 0, bytes: 0, until: undefined as number | undefined }
+  const liveSince = Math.min(...[...sessions.all.values()].filter(({ session }) => sessions.isLive(session)).map((life) => life.startedAt))
+  for (const [random, { pack, why, list, since, bytes }] of state.condemned) {
+    const listed = packs.get(random)
+    if (listed === undefined) continue
+    const use = uses.get(random)
+    if (use !== undefined && use.liveBytes > 0) {
+      // One condemned for reuse stays so until the last snapshot that needs it is gone.
+      if (why === 'dead') add(revive, list, pack)
+      continue
+    }
+    const due = since + hold
+    // A session that began before the list may rely on what it condemns without having seen it; one without a time counts as older.
+    if (due <= now && !(liveSince <= since)) {
+      // A pack in no index file whose footer does not open is not known to hold nothing; it is left to repair.
+      if (use === undefined) continue
+      deletions.push({ kind: 'pack', ...pack })
+      lists.set(refKey(list), list)
+    } else {
+      waiting.packs += 1
+      waiting.bytes += bytes
+      waiting.until = Math.min(waiting.until ?? Infinity, due)
+    }
+  }
+  const held = { packs: 0, bytes: 0, sessions: new Set<string>() }
+  const condemn: CondemnedPack[] = []
+  const sparse: PackUse[] = []
+  for (const [random, use] of uses) {
+    const listed = packs.get(random)
+    if (listed === undefined || whole.gone.has(random) || state.condemned.has(random)) continue
+    if (use.liveBytes >= use.bytes * SPARSE && use.liveBytes > 0) continue
+    if (sessions.isLive(listed.session)) {
+      held.packs += 1
+      held.bytes += listed.info.bytes
+      held.sessions.add(listed.session)
+      continue
+    }
+    const why = use.liveBytes === 0 ? 'dead' : 'reuse'
+    condemn.push({ session: listed.session, random, bytes: listed.info.bytes, why })
+    if (why === 'reuse') sparse.push(use)
+  }
+  const snapshots = dueSnapshots(survey, hold)
+  return {
+    revive: [...revive.values()],
+    condemn,
+    sparse,
+    // What names something goes before what it names.
+    deletions: [...snapshots, ...dueIndexFiles(survey), ...deletions, ...dueRecords(survey), ...dueSessions(survey, snapshots, deletions)],
+    lists: [...lists.values()],
+    rewrite: whole.indexed.files.filter(
+      (file) =>
+        file.writerKey.equals(keys.writer.publicKey) &&
+        file.packs.filter(({ random }) => !packs.has(random) && state.condemned.has(random)).length >=
+          Math.max(1, file.packs.length * REWRITE_SHARE),
+    ),
+    waiting,
+    heldBySessions: { packs: held.packs, bytes: held.bytes, sessions: held.sessions.size },
+  }
+}
+
+function add(into: Map<string, { list: ObjectRef; packs: ObjectRef[] }>, list: ObjectRef, pack: ObjectRef): void {
+  const known = into.get(refKey(list))
+  if (known === undefined) into.set(refKey(list), { list, packs: [pack] })
+  else known.packs.push(pack)
+}
+
+/** Snapshot objects whose undelete window is over. */
+function dueSnapshots({ now, state, listed, forgotten }: Survey, hold: number): DeletableName[] {
+  const opened = new Set(forgotten.map(({ structure }) => refKey(structure.ref)))
+  return [...listed.values()]
+    .filter((ref) => {
+      const entries = state.forgotten.get(refKey(ref))
+      // One that opens is forgotten only by who may speak of it; one that does not open was given up by name.
+      const spoken = opened.has(refKey(ref)) ? entries : entries?.filter(({ why }) => why === 'unreadable')
+      return spoken !== undefined && spoken.length > 0 && Math.max(...spoken.map(({ since }) => since)) + hold <= now
+    })
+    .map(({ session, random }) => ({ kind: 'snapshot', session, random }))
+}
+
+/** Index files that another one has replaced for a day, so that nobody is at work with a listing that lacks the other. Older ones first. */
+function dueIndexFiles({ now, whole, indexFiles, packs }: Survey): DeletableName[] {
+  const info = new Map(indexFiles.map((ref) => [refKey(ref), ref]))
+  const due = new Map<string, Listed>()
+  // What a replaced one alone says of a pack that is there stays in reach of readers.
+  const most = blobsByPack(whole.indexed.files)
+  const saysMore = new Set(
+    whole.indexed.lastResort
+      .filter((file) => [...blobsByPack([file])].some(([random, count]) => packs.has(random) && count > (most.get(random) ?? -1)))
+      .map(({ ref }) => refKey(ref)),
+  )
+  for (const { ref, by } of whole.indexed.replaced) {
+    if (saysMore.has(refKey(ref))) continue
+    const [old, replacing] = [info.get(refKey(ref)), info.get(refKey(by))]
+    if (old !== undefined && replacing !== undefined && replacing.info.storedAt + WAIT_MS <= now) due.set(refKey(ref), old)
+  }
+  return [...due.values()]
+    .sort((a, b) => a.info.storedAt - b.info.storedAt)
+    .map(({ session, random }) => ({ kind: 'index', session, random }))
+}
+
+/** Lists that nothing depends on any more, and forget records that stand in another one. */
+function dueRecords({ now, state, packs, whole, indexFiles }: Survey): DeletableName[] {
+  const names: DeletableName[] = []
+  const named = new Set<string>()
+  for (const file of whole.indexed.files) for (const pack of file.packs) named.add(pack.random)
+  // A replaced index file that is still there names packs too, and its replacement might be lost first.
+  const onlyLive = indexFiles.length === whole.indexed.files.length
+  const isOver = ({ storedAt }: { storedAt: number }): boolean => storedAt + LISTS_STAY_MS <= now
+  const over = new Set<string>()
+  for (const { list, storedAt } of state.condemnedLists) {
+    const isNeeded = list.packs.some(({ random }) => packs.has(random) || named.has(random))
+    if (!onlyLive || isNeeded || !isOver({ storedAt })) continue
+    over.add(refKey(list.ref))
+    names.push({ kind: 'list', ...list.ref })
+  }
+  for (const loaded of state.revivedLists)
+    if (isOver(loaded) && loaded.list.from.every(({ list }) => over.has(refKey(list)) || !isThere(state, list)))
+      names.push({ kind: 'list', ...loaded.list.ref })
+  for (const loaded of state.deletionLists) if (isOver(loaded)) names.push({ kind: 'list', ...loaded.list.ref })
+  const replaced = new Map<string, number>()
+  for (const { record, storedAt } of state.forgets) for (const ref of record.replaces) replaced.set(refKey(ref), storedAt)
+  for (const { record } of state.forgets) {
+    const since = replaced.get(refKey(record.ref))
+    if (since !== undefined && isOver({ storedAt: since })) names.push({ kind: 'forget', ...record.ref })
+  }
+  return names
+}
+
+function isThere({ condemnedLists }: Survey['state'], ref: ObjectRef): boolean {
+  return condemnedLists.some(({ list }) => refKey(list.ref) === refKey(ref))
+}
+
+/** Sessions that are over and of which nothing is left but their names. */
+function dueSessions(survey: Survey, snapshots: readonly DeletableName[], deletedPacks: readonly DeletableName[]): DeletableName[] {
+  const { now, sessions, packs, listed, indexFiles } = survey
+  const deleted = new Set([...snapshots, ...deletedPacks].map(refKey))
+  const left = new Set<string>()
+  for (const ref of [...packs.values(), ...listed.values()]) if (!deleted.has(refKey(ref))) left.add(ref.session)
+  for (const { session } of indexFiles) left.add(session)
+  return sessions.names
+    .filter(({ session }) => {
+      const life = sessions.all.get(session)
+      return !left.has(session) && !sessions.isLive(session) && (life === undefined || life.lastAt + LISTS_STAY_MS <= now)
+    })
+    .map(({ kind, session }) => ({ kind, session, random: NO_RANDOM }))
+}

@@ -1,0 +1,209 @@
+// `prune`: collection without locks (design section 7). Each call does what is due and publishes what is to come: mark; take back what is needed
+// after all; delete what was condemned long enough ago and nothing needs; condemn what nothing needs now; look again. Every step stands in the store
+// before the next is begun, so a call that ends anywhere is gone on with by the next one. No backup waits for it.
+import type { Clock } from '@holdfast/shared/clock.ts'
+import { type CollectionListBody, encodeCollectionList } from '@holdfast/shared/format/collection-list.ts'
+import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
+import type { Random } from '@holdfast/shared/random.ts'
+import type { WriteKeys } from '../keys/keys.ts'
+import { encodeForgetRecord } from '../repository/forget-record.ts'
+import { encodeIndexFile, type IndexFile } from '../repository/index-file.ts'
+import { packsOf } from '../repository/index-merge.ts'
+import type { Repository } from '../repository/repository.ts'
+import { carryOut, type DeletionReport } from './deletion.ts'
+import type { Mark } from './mark.ts'
+import { inGroups, moveSegments, type MovedSegments } from './move-segments.ts'
+import { planPrune, type PrunePlan } from './prune-plan.ts'
+import { hasChanged, markSurvey, requireSound, type Survey, surveyRepository } from './survey.ts'
+
+/** Bytes go only so long after they were condemned, unless less is asked for. */
+export const UNDELETE_WINDOW_MS = 14 * 86_400_000
+const MOVE_BYTES_MAX = 2 ** 30
+/** More forget records than this become one. */
+const FORGETS_MAX = 16
+
+export type PruneProgress = { readonly phase: 'looking' | 'marking' | 'moving' | 'deleting'; readonly done: number; readonly total: number }
+
+export type PruneOptions = {
+  readonly repository: Repository
+  readonly keys: WriteKeys
+  readonly clock: Clock
+  readonly random: Random
+  /** How long what was condemned can be taken back; never less than a day. */
+  readonly windowMs?: number
+  /** False where another identity deletes what the deletion lists name: nothing is removed then. */
+  readonly mayDelete: boolean
+  /** Says what would be done and stores and removes nothing. */
+  readonly dryRun: boolean
+  /** Collects although blobs that snapshots need are missing. */
+  readonly acceptDamage?: boolean
+  readonly moveBytesMax?: number
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: ((progress: PruneProgress) => void) | undefined
+}
+
+export type PruneReport = {
+  readonly snapshots: number
+  readonly forgotten: number
+  /** Of all packs that are there, and of what in them is needed (by the share of each pack that is). */
+  readonly storedBytes: number
+  readonly liveBytes: number
+  readonly condemned: { readonly packs: number; readonly bytes: number; readonly forReuse: number }
+  readonly revived: number
+  readonly moved: MovedSegments
+  readonly waiting: PrunePlan['waiting']
+  readonly heldBySessions: PrunePlan['heldBySessions']
+  /** Named in a deletion list: by this run, or where another identity deletes, by this one and earlier ones. */
+  readonly named: { readonly objects: number; readonly packs: number }
+  readonly deleted: DeletionReport
+  /** Lists and records that do not open; they count for nothing. */
+  readonly unreadable: readonly string[]
+}
+
+export async function prune(options: PruneOptions): Promise<PruneReport> {
+  const { repository, keys, clock, signal, dryRun, acceptDamage = false } = options
+  const windowMs = options.windowMs ?? UNDELETE_WINDOW_MS
+  const collector = options.random.bytes(16).toString('hex')
+  const look = async (): Promise<{ survey: Survey; mark: Mark; plan: PrunePlan }> => {
+    options.onProgress?.({ phase: 'looking', done: 0, total: 0 })
+    const survey = await surveyRepository(repository, () => clock.now(), signal)
+    const mark = await markSurvey(repository, survey, (done, total) => options.onProgress?.({ phase: 'marking', done, total }), signal)
+    requireSound(survey, mark, acceptDamage)
+    return { survey, mark, plan: planPrune(survey, mark, keys, windowMs) }
+  }
+
+  let seen = await look()
+  if (dryRun) return report(seen, { moved: NOTHING_MOVED, revived: 0, deleted: NOTHING_DELETED, named: countNames(seen.plan.deletions) })
+  let revived = await reviveNeeded(seen.plan)
+  await rewriteIndex(seen.plan.rewrite)
+  await mergeForgets(seen.survey)
+
+  // Once more right before anything goes: what appeared meanwhile is marked too.
+  if (seen.plan.deletions.length > 0 && (await hasChanged(repository, seen.survey, collector, signal))) {
+    seen = await look()
+    revived += await reviveNeeded(seen.plan)
+  }
+  const names = options.mayDelete ? seen.plan.deletions : withoutNamed(seen)
+  if (names.length > 0) await publish({ kind: 'deletion', lists: seen.plan.lists, names })
+  const deleted = options.mayDelete
+    ? await carryOut(repository.store, names, {
+        signal,
+        onDeleted: (done, total) => options.onProgress?.({ phase: 'deleting', done, total }),
+      })
+    : NOTHING_DELETED
+
+  let moved = NOTHING_MOVED
+  if (seen.plan.condemn.length > 0) {
+    moved = await moveSegments({
+      repository,
+      keys,
+      view: seen.survey.whole.view,
+      mark: seen.mark,
+      packs: seen.plan.sparse.map(({ pack }) => pack),
+      bytesMax: options.moveBytesMax ?? MOVE_BYTES_MAX,
+      clock,
+      random: options.random,
+      signal,
+    })
+    await publish({ kind: 'condemned', kept: seen.survey.snapshots.map(({ structure }) => structure.ref), packs: seen.plan.condemn })
+    // A snapshot that was stored before the list could be seen: what it uses is taken back. One stored later has seen the list itself.
+    if (await hasChanged(repository, seen.survey, collector, signal)) revived += await reviveNeeded((await look()).plan)
+  }
+  return report(seen, { moved, revived, deleted, named: countNames(names) })
+
+  async function publish(body: CollectionListBody): Promise<void> {
+    const ref = newRef()
+    const list = { ...body, ref, madeAt: Math.floor(clock.now()) }
+    const object = encodeCollectionList(list, keys.structure.domainId, keys.writer)
+    await repository.store.put(objectName('list', ref), { kind: 'bytes', bytes: object }, { signal })
+  }
+
+  function newRef(): ObjectRef {
+    return { session: collector, random: options.random.bytes(16).toString('hex') }
+  }
+
+  async function reviveNeeded(plan: PrunePlan): Promise<number> {
+    if (plan.revive.length > 0) await publish({ kind: 'revived', from: plan.revive })
+    return plan.revive.reduce((sum, { packs }) => sum + packs.length, 0)
+  }
+
+  /** Index files that name what is deleted, without it: so that the lists that hide it can go one day. */
+  async function rewriteIndex(files: readonly IndexFile[]): Promise<void> {
+    if (files.length === 0) return
+    const there = seen.survey.packs
+    const left = files.flatMap((file) => packsOf(file)).filter(({ footer }) => there.has(footer.ref.random))
+    const groups = inGroups(left)
+    const replaces = files.map((file) => file.ref)
+    // The last one replaces them all, so that nothing is hidden before everything stands elsewhere.
+    for (const [i, packs] of (groups.length === 0 ? [[]] : groups).entries()) {
+      const ref = newRef()
+      const isLast = i >= groups.length - 1
+      const object = encodeIndexFile({ ref, replaces: isLast ? replaces : [], packs }, keys.structure, keys.writer)
+      await repository.store.put(objectName('index', ref), { kind: 'bytes', bytes: object }, { signal })
+    }
+  }
+
+  /** Many small forget records become one; the old ones go when nobody can have missed it. */
+  async function mergeForgets({ state }: Survey): Promise<void> {
+    const replaced = new Set(state.forgets.flatMap(({ record }) => record.replaces.map(refKey)))
+    const own = state.forgets.filter(({ record }) => record.writerId.equals(keys.writer.id) && !replaced.has(refKey(record.ref)))
+    if (own.length <= FORGETS_MAX) return
+    const entries = new Map(
+      own
+        .flatMap(({ record }) => record.entries)
+        .filter(({ snapshot }) => state.forgotten.get(refKey(snapshot))?.some(({ writerId }) => writerId.equals(keys.writer.id)) === true)
+        .map((entry) => [refKey(entry.snapshot), entry]),
+    )
+    const ref = newRef()
+    const record = {
+      ref,
+      madeAt: Math.floor(clock.now()),
+      replaces: own.map(({ record: { ref: old } }) => old),
+      entries: [...entries.values()],
+      undone: [],
+    }
+    const object = encodeForgetRecord(record, keys.structure, keys.writer)
+    await repository.store.put(objectName('forget', ref), { kind: 'bytes', bytes: object }, { signal })
+  }
+}
+
+const NOTHING_MOVED: MovedSegments = { segments: 0, bytes: 0, packs: 0 }
+const NOTHING_DELETED: DeletionReport = { objects: 0, packs: 0, bytes: 0, locked: [] }
+
+/** What no earlier deletion list names that somebody else has yet to carry out. */
+function withoutNamed({ survey, plan }: { survey: Survey; plan: PrunePlan }): PrunePlan['deletions'] {
+  const named = new Set(survey.state.deletionLists.flatMap(({ list }) => list.names.map((name) => `${name.kind} ${refKey(name)}`)))
+  return plan.deletions.filter((name) => !named.has(`${name.kind} ${refKey(name)}`))
+}
+
+function countNames(names: PrunePlan['deletions']): { objects: number; packs: number } {
+  return { objects: names.length, packs: names.filter(({ kind }) => kind === 'pack').length }
+}
+
+function report(
+  { survey, mark, plan }: { survey: Survey; mark: Mark; plan: PrunePlan },
+  done: Pick<PruneReport, 'moved' | 'revived' | 'deleted' | 'named'>,
+): PruneReport {
+  let storedBytes = 0
+  let liveBytes = 0
+  for (const { info } of survey.packs.values()) storedBytes += info.bytes
+  for (const [random, use] of mark.uses()) {
+    const listed = survey.packs.get(random)
+    if (listed !== undefined && use.bytes > 0) liveBytes += Math.round((listed.info.bytes * use.liveBytes) / use.bytes)
+  }
+  return {
+    snapshots: survey.snapshots.length,
+    forgotten: survey.forgotten.length,
+    storedBytes,
+    liveBytes,
+    condemned: {
+      packs: plan.condemn.length,
+      bytes: plan.condemn.reduce((sum, { bytes }) => sum + bytes, 0),
+      forReuse: plan.condemn.filter(({ why }) => why === 'reuse').length,
+    },
+    waiting: plan.waiting,
+    heldBySessions: plan.heldBySessions,
+    unreadable: survey.state.refused.map(({ name }) => name),
+    ...done,
+  }
+}

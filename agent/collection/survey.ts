@@ -1,0 +1,118 @@
+// Everything that a collection looks at, read once and in one order: lists and records, snapshots twice over, sessions, packs, the view. A listing is a
+// hint (reference bug B14): what two listings of snapshots show is joined, and what is missing stops the collection.
+import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
+import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
+import type { CollectionState } from '../repository/collection-state.ts'
+import { listRefs, type Repository } from '../repository/repository.ts'
+import type { OpenedSnapshot } from '../repository/snapshot.ts'
+import { loadWholeView, type WholeView } from '../repository/whole-view.ts'
+import { historyGaps } from './history-gaps.ts'
+import { createMark, type Mark } from './mark.ts'
+import { loadSessionLives, type SessionLives } from './session-life.ts'
+
+export type Listed = ObjectRef & { readonly info: ObjectInfo }
+
+export type Survey = {
+  /** The store's clock. */
+  readonly now: number
+  readonly state: CollectionState
+  /** Snapshots that count, and those that are forgotten and still there. */
+  readonly snapshots: readonly OpenedSnapshot[]
+  readonly forgotten: readonly OpenedSnapshot[]
+  /** Snapshots that do not open and that nobody has forgotten. */
+  readonly refused: readonly { readonly name: string; readonly error: HoldfastError }[]
+  /** Names of all snapshot objects by `refKey`, and when the store received them. */
+  readonly listed: ReadonlyMap<string, Listed>
+  /** By the random part of the name. */
+  readonly packs: ReadonlyMap<string, Listed>
+  readonly indexFiles: readonly Listed[]
+  readonly sessions: SessionLives
+  readonly whole: WholeView
+}
+
+async function storeTime(repository: Repository, fallback: () => number, signal?: AbortSignal): Promise<number> {
+  return (await repository.store.diagnostics?.now({ signal })) ?? fallback()
+}
+
+export async function surveyRepository(repository: Repository, clockNow: () => number, signal?: AbortSignal): Promise<Survey> {
+  const { store } = repository
+  const now = await storeTime(repository, clockNow, signal)
+  const state = await repository.loadCollection(signal)
+  const early = await listRefs(store, 'snapshots/', signal)
+  const whole = await loadWholeView(repository, signal)
+  const packs = new Map((await listRefs(store, 'packs/', signal)).map((ref): [string, Listed] => [ref.random, ref]))
+  const indexFiles = await listRefs(store, 'index/', signal)
+  const { snapshots, forgotten, refused } = await repository.listSnapshots(signal, state)
+  const listed = new Map([...early, ...(await listRefs(store, 'snapshots/', signal))].map((ref): [string, Listed] => [refKey(ref), ref]))
+  const opened = new Set([...snapshots, ...forgotten].map(({ structure }) => refKey(structure.ref)))
+  const unseen = [...listed.keys()].filter((name) => !opened.has(name) && !refused.some((one) => one.name.endsWith(name)))
+  for (const name of unseen)
+    if (!state.forgotten.has(name))
+      throw new HoldfastError(
+        'store-unreachable',
+        `two listings of snapshots differ (${name.slice(33, 49)} is in one of them): nothing was condemned or deleted; run this again`,
+      )
+  const committed = new Set<string>()
+  for (const { session } of listed.values()) committed.add(session)
+  for (const entries of state.forgotten.values()) for (const { snapshot } of entries) committed.add(snapshot.session)
+  const objects = [...packs.values(), ...indexFiles, ...listed.values()]
+  const sessions = await loadSessionLives(store, objects, committed, now, signal)
+  return { now, state, snapshots, forgotten, refused, listed, packs, indexFiles, sessions, whole }
+}
+
+/** Marks what the snapshots that count need. */
+export async function markSurvey(
+  repository: Repository,
+  survey: Survey,
+  onSnapshot: (done: number, total: number) => void,
+  signal?: AbortSignal,
+): Promise<Mark> {
+  const { whole, state, packs, snapshots } = survey
+  const mark = createMark({
+    repository,
+    view: whole.view,
+    isGone: (random) => whole.gone.has(random) || !packs.has(random),
+    isCondemned: (random) => state.condemned.has(random),
+  })
+  for (const [i, snapshot] of snapshots.entries()) {
+    await mark.add(snapshot, signal)
+    onSnapshot(i + 1, snapshots.length)
+  }
+  return mark
+}
+
+/** True where other snapshots count now, or others took packs back, than when the survey was made; `collector` is who asks. */
+export async function hasChanged(repository: Repository, survey: Survey, collector: string, signal?: AbortSignal): Promise<boolean> {
+  const state = await repository.loadCollection(signal)
+  const refs = await listRefs(repository.store, 'snapshots/', signal)
+  const undone = [...survey.state.forgotten.keys()].some((name) => !state.forgotten.has(name))
+  const taken = ({ revivedLists }: CollectionState): number => revivedLists.filter(({ list }) => list.ref.session !== collector).length
+  return undone || refs.some((ref) => !survey.listed.has(refKey(ref))) || taken(state) !== taken(survey.state)
+}
+
+/** Throws `damaged` where something is not as it must be before anything may be condemned: what, and how to go on. */
+export function requireSound(survey: Survey, mark: Mark, acceptDamage: boolean): void {
+  const { refused, state, snapshots, forgotten, listed } = survey
+  const first = refused[0]
+  const stop = (what: string, next: string): HoldfastError =>
+    new HoldfastError('damaged', `${what}; nothing was condemned or deleted. ${next}`)
+  if (first !== undefined)
+    throw stop(
+      `${refused.length} snapshots do not open, so what they need is not known (${first.error.message})`,
+      `If they are worth nothing, 'holdfast forget --unreadable ${first.name.split('-').at(-1)?.slice(0, 12)}' says so on record; then run this again`,
+    )
+  const gaps = historyGaps(state, [...snapshots, ...forgotten], new Set(listed.keys()))
+  const gap = gaps[0]
+  if (gap !== undefined)
+    throw stop(
+      `${gaps.length} snapshots are gone without a record of it (${gap.kind === 'counted' ? gap.snapshot.random.slice(0, 12) : `the one before ${gap.of.random.slice(0, 12)}`})`,
+      `Either the store shows too little or somebody deleted them. Where you know them to be lost, 'holdfast forget --missing' says so on record; then run this again`,
+    )
+  const { count, first: missing } = mark.missing()
+  if (count > 0 && !acceptDamage)
+    throw stop(
+      `${count} blobs that snapshots need are in no pack (first: ${missing[0]!.part === 'chunk' ? 'chunk' : 'tree node'} ${missing[0]!.id.slice(0, 16)} of snapshot ${missing[0]!.snapshot.slice(0, 12)})`,
+      `'holdfast check' names what is lost, 'holdfast repair' finds what an index file lacks; --accept-damage collects all the same and takes nothing that can be reached`,
+    )
+}
