@@ -1,6 +1,7 @@
 // What a drill works with and how it is told of, whether this process restores or an agent does.
 import { isoTime } from '@holdfast/shared/clock.ts'
 import { anyPlace, type DrillPlan, planDrill } from '../drill/drill.ts'
+import type { SampleLimits } from '../drill/sample.ts'
 import type { RootKeys } from '../keys/domain.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
@@ -13,7 +14,7 @@ export type DrillWork = {
   readonly repository: Repository
   readonly view: View
   readonly keys: RootKeys
-  readonly limits: { readonly files: number; readonly bytes: number }
+  readonly limits: SampleLimits | 'whole'
   readonly snapshots: readonly OpenedSnapshot[]
 }
 
@@ -37,8 +38,8 @@ export function planOf(
 }
 
 export function sayPlanned({ context, repository }: DrillWork, snapshot: OpenedSnapshot, plan: DrillPlan): DrillDone {
-  const { sample } = plan
-  const done = { outcome: 'planned', files: sample.paths.length, bytes: sample.bytes, problems: sample.tooLarge.length } as const
+  const { files, bytes, sample } = plan
+  const done = { outcome: 'planned', files, bytes, problems: sample.tooLarge.length } as const
   context.report.say({ event: 'drill', at: isoTime(context.clock.now()), ...aboutPlan(repository, snapshot, plan), ...done })
   return done
 }

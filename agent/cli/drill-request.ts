@@ -41,7 +41,8 @@ export function askTermsOf(named: { agent: string; to: string; instruction: stri
 
 /** Asks for one drill of each snapshot and, unless told not to, waits until they have ended. */
 export async function askForDrills(work: DrillWork, state: DrillState, terms: AskTerms): Promise<DrillDone[]> {
-  const limits = { ...work.limits, files: Math.min(work.limits.files, SELECTION_TOKENS_MAX) }
+  const { limits: named } = work
+  const limits = named === 'whole' ? named : { ...named, files: Math.min(named.files, SELECTION_TOKENS_MAX) }
   return withServer(work.context, async (api) => {
     const done: DrillDone[] = []
     for (const snapshot of work.snapshots) done.push(await askOne({ ...work, limits }, state, terms, { api, snapshot }))
@@ -76,7 +77,7 @@ async function askOne(
   // What is asked for counts as taken: the next drill takes others.
   state.keepPlace(about.series, sample.next)
   if (!terms.wait) {
-    const done = { outcome: 'asked', files: sample.paths.length, bytes: sample.bytes, problems: 0 } as const
+    const done = { outcome: 'asked', files: plan.files, bytes: plan.bytes, problems: 0 } as const
     report.say({ event: 'drill', ...about, ...done })
     return done
   }

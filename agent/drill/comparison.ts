@@ -18,6 +18,7 @@ import { entryPath, walkTree, type WalkDirectory } from '../restore/tree-reader.
 
 const HERE = Buffer.alloc(0)
 const OPEN_MAX = 64
+const DIFFERENCES_HELD = 10_000
 
 /**
  * content: other bytes, or another kind of entry · missing: not there · extra: something is in the directory that is not in the snapshot · metadata: owner, mode, time or attributes
@@ -31,6 +32,7 @@ export type Comparison = {
   readonly entries: number
   /** Content that was read from the disk and hashed. */
   readonly bytes: number
+  /** The first 10,000. */
   readonly differences: readonly Difference[]
 }
 
@@ -58,7 +60,7 @@ export async function compareRestored(options: {
   const links = new Map<string, bigint>()
 
   const differs = (path: Buffer, code: DifferenceCode, more: { why?: string; bytes?: number } = {}): void => {
-    differences.push({ path, code, ...more })
+    if (differences.length < DIFFERENCES_HELD) differences.push({ path, code, ...more })
   }
   /** All names of one inode are names of one inode here too. */
   const isLinked = ({ link }: Entry, now: FileStat): boolean => {

@@ -52,10 +52,12 @@ export type DrillReport = {
   readonly problems: readonly DrillProblem[]
 }
 
-/** What a drill would restore. `paths` is empty for a whole snapshot. */
+/** What a drill would restore; of a whole snapshot the sample has no list of its files. */
 export type DrillPlan = {
   readonly sample: Sample
   readonly selection: Selection
+  readonly files: number
+  readonly bytes: number
   readonly sampleHash: string
   readonly drillsForAll: number
 }
@@ -63,24 +65,28 @@ export type DrillPlan = {
 /** Chooses the sample, writing nothing. Rejects with what the store says, and `grant-required`. */
 export async function planDrill(
   options: Pick<DrillOptions, 'repository' | 'view' | 'keys' | 'snapshot' | 'signal'> & {
-    limits: SampleLimits
+    limits: SampleLimits | 'whole'
     /** Where on the ring the sample begins. */
     from: number
     /** What a single file may need. */
     roomBytes: number
   },
 ): Promise<DrillPlan> {
-  const { repository, view, keys, snapshot, limits, signal, from, roomBytes } = options
+  const { repository, view, keys, snapshot, limits, signal, from } = options
   const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys })
   const { recordKey } = repository.keys
-  const sample = await chooseSample({ reader, recordKey, root: snapshot.structure.root, from, limits, roomBytes, signal })
-  const isWhole = sample.paths.length === sample.ofFiles
+  // What is whole needs no list of its files, which could be ten million.
+  const bounds = limits === 'whole' ? { limits: { files: 1, bytes: 0 }, roomBytes: Number.MAX_SAFE_INTEGER } : { ...options, limits }
+  const sample = await chooseSample({ reader, recordKey, root: snapshot.structure.root, from, signal, ...bounds })
+  const isWhole = limits === 'whole' || sample.paths.length === sample.ofFiles
   const tokens = createTokens(recordKey)
   const list = isWhole ? ['whole'] : sample.paths.map(tokens.path).sort()
-  const shares = [sample.ofFiles / limits.files, sample.ofBytes / Math.max(1, limits.bytes)]
+  const shares = limits === 'whole' ? [1] : [sample.ofFiles / limits.files, sample.ofBytes / Math.max(1, limits.bytes)]
   return {
-    sample,
+    sample: isWhole ? { ...sample, next: from } : sample,
     selection: isWhole ? { kind: 'whole' } : { kind: 'paths', paths: sample.paths },
+    files: isWhole ? sample.ofFiles : sample.paths.length,
+    bytes: isWhole ? sample.ofBytes : sample.bytes,
     sampleHash: createHash('sha256').update(list.join('\n')).digest('hex'),
     drillsForAll: isWhole ? 1 : Math.min(sample.ofFiles, Math.ceil(Math.max(...shares))),
   }

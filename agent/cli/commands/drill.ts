@@ -81,7 +81,7 @@ Exit code 0 where everything came back as it was backed up; 3 where not all coul
 async function drill(context: Context, name: string | undefined, flags: DrillFlags): Promise<Outcome> {
   if (flags.history === true) return drillHistory(context)
   const terms = askTerms(flags)
-  const limits = flags.whole === true ? { files: Number.MAX_SAFE_INTEGER, bytes: Number.MAX_SAFE_INTEGER } : limitsOf(flags)
+  const limits = flags.whole === true ? 'whole' : limitsOf(flags)
   return withRepository(context, 'read', async ({ repository, holder }) => {
     const keys = rootOf(holder)
     const { snapshots, unopened } = await choose(context, repository, keys, name, flags, terms)

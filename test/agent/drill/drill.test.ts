@@ -109,6 +109,25 @@ describe('samples', () => {
     expect(await plan(built)).toMatchObject({ selection: { kind: 'whole' }, drillsForAll: 1, sample: { ofFiles: 5, from: 0, next: 0 } })
   })
 
+  test('are the whole snapshot where that is asked for, without a list of it', async () => {
+    const built = await manyFiles(30)
+    const { repository, view, snapshot } = built
+    const named = { repository, view, keys: built.keys.read, snapshot, limits: 'whole', from: 7, roomBytes: 1, signal } as const
+    const whole = await planDrill(named)
+    expect(whole).toMatchObject({ selection: { kind: 'whole' }, files: 30, drillsForAll: 1, sample: { from: 7, next: 7, tooLarge: [] } })
+    const options = {
+      repository,
+      view,
+      keys: built.keys.read,
+      snapshot,
+      scratch: Buffer.from(scratch),
+      fs: posixFileSystem,
+      workers: 0,
+      signal,
+    }
+    expect(await drillSnapshot(options, whole)).toMatchObject({ verdict: 'restored', whole: true, files: 30, bytesCompared: whole.bytes })
+  })
+
   test('pass over what there is no room for, name it, and go on', async () => {
     const built = await manyFiles(6)
     const { sample, selection } = await plan(built, 0, ALL, 40)
