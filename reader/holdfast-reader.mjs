@@ -281,7 +281,7 @@ function readEntry(r, last = {}) {
   if (e.kind > 4) e.device = [r.varint(8 ** 7 - 1), r.varint(8 ** 7 - 1)] // all that tar can say
   if (e.flags & 1) e.linked = `${r.varint64()} ${r.varint64()}`
   e.attributes = e.flags & 2 ? r.list(1024, () => r.fields('name:bytes:255 value:bytes:65536')) : []
-  e.extents = e.flags & 4 ? r.list(4096, () => r.fields('gap:varint length:varint')) : [{ gap: 0, length: e.size }]
+  e.extents = e.flags & 4 ? r.list(65536, () => r.fields('gap:varint length:varint')) : [{ gap: 0, length: e.size }]
   const rest = e.extents.reduce((left, { gap, length }) => left - gap - length, e.size)
   e.extents.push({ gap: must(rest >= 0, 'a file has content beyond its size') && rest + (-e.size & 511), length: 0 }) // to a whole block
   if (e.flags & 8) e.parts = [r.bytes(256)]

@@ -12,6 +12,7 @@ import type { Attribute, Extent } from '../repository/tree.ts'
 import { createCompressor } from '../repository/zstd.ts'
 import { decodeTasks, type FileResult, type FileTask, writeResult } from './batches.ts'
 import { DURABLE, FIRST_SEGMENT, type KnownIds, UNKNOWN } from './known-ids.ts'
+import { dataExtents, firstBytes } from './data-extents.ts'
 import { readAttributesWithin } from './entry-attributes.ts'
 import { type FinishedSegment, finishSegment } from './finished-segment.ts'
 
@@ -176,9 +177,9 @@ export function createFileWorker(
   }
 
   /** Undefined where they cannot be had: the content counts all the same, and the main thread names what is missing. */
-  const attributesOf = (fd: Descriptor): readonly Attribute[] | undefined => {
+  const attributesOf = (fd: Descriptor, stat: FileStat): readonly Attribute[] | undefined => {
     try {
-      return readAttributesWithin(fileSystem, fd, EMPTY)
+      return readAttributesWithin(fileSystem, fd, EMPTY, stat)
     } catch (error) {
       if (error instanceof FileError) return undefined
       throw error
@@ -201,7 +202,7 @@ export function createFileWorker(
           before = after
           continue
         }
-        const attributes = stream ? [] : attributesOf(fd)
+        const attributes = after === undefined ? [] : attributesOf(fd, after)
         const logical = content.extents === undefined ? content.bytes : before!.size
         const stat = steady && attempt === 0 ? undefined : { ...after!, size: logical }
         return {
@@ -267,43 +268,6 @@ function readFully(fileSystem: FileSystem, fd: Descriptor, into: Buffer, at: num
     done += read
   }
   return done
-}
-
-/** Where data stands in a file with holes; the smallest holes are read as zeros where there are too many. Undefined when there is no hole. */
-function dataExtents(fileSystem: FileSystem, fd: Descriptor, size: number): Extent[] | undefined {
-  const extents: { offset: number; bytes: number }[] = []
-  for (let at = fileSystem.nextData(fd, 0); at !== undefined && at < size;) {
-    const end = Math.min(fileSystem.nextHole(fd, at), size)
-    if (end <= at) break
-    extents.push({ offset: at, bytes: end - at })
-    if (extents.length > LIMITS.extents * 4) closeSmallestHoles(extents, LIMITS.extents)
-    at = end < size ? fileSystem.nextData(fd, end) : undefined
-  }
-  if (extents.length > LIMITS.extents) closeSmallestHoles(extents, LIMITS.extents)
-  return extents.length === 1 && extents[0]!.offset === 0 && extents[0]!.bytes === size ? undefined : extents
-}
-
-/** The extents of the bytes that were there to read: a file that was cut off meanwhile gives fewer than its extents said. */
-function firstBytes(extents: readonly Extent[], total: number): Extent[] {
-  const kept: Extent[] = []
-  let left = total
-  for (const { offset, bytes } of extents) {
-    if (left > 0) kept.push({ offset, bytes: Math.min(bytes, left) })
-    left -= bytes
-  }
-  return kept
-}
-
-function closeSmallestHoles(extents: { offset: number; bytes: number }[], keep: number): void {
-  const holes = extents.slice(1).map((extent, i) => extent.offset - (extents[i]!.offset + extents[i]!.bytes))
-  const limit = [...holes].sort((a, b) => b - a)[keep - 1] ?? 0
-  const merged: { offset: number; bytes: number }[] = []
-  for (const [i, extent] of extents.entries()) {
-    const last = merged[merged.length - 1]
-    if (last === undefined || holes[i - 1]! > limit) merged.push({ ...extent })
-    else last.bytes = extent.offset + extent.bytes - last.offset
-  }
-  extents.splice(0, extents.length, ...merged)
 }
 
 function openSource(fileSystem: FileSystem, fd: Descriptor, extents: readonly Extent[], stream: boolean) {

@@ -109,7 +109,7 @@ export async function readSource(options: {
 
   const attributesOfOpen = (directory: OpenDirectory): readonly Attribute[] => {
     try {
-      return readAttributesWithin(fileSystem, directory.fd, EMPTY)
+      return readAttributesWithin(fileSystem, directory.fd, EMPTY, directory.self.stat)
     } catch (error) {
       if (!(error instanceof FileError)) throw error
       problem(directory.path, `attributes-${error.errno}`)

@@ -97,7 +97,7 @@ export function createTreeBuilder(options: {
   const attributesOf = (directory: OpenDirectory, entry: PendingEntry): readonly Attribute[] => {
     if (entry.attributes !== undefined) return entry.attributes
     try {
-      return readAttributesWithin(fileSystem, directory.fd, entry.name)
+      return readAttributesWithin(fileSystem, directory.fd, entry.name, entry.stat)
     } catch (error) {
       if (!(error instanceof FileError)) throw error
       // The entry itself was read; what is missing of it is named, and looked for again by the next run.

@@ -25,6 +25,7 @@ const WORDS: Readonly<Record<string, string>> = {
   owner: 'could not be given its owner',
   mode: 'could not be given its mode',
   times: 'could not be given its time',
+  flags: 'could not be given an inode flag (chattr: compressed, immutable, append only, no dump)',
   attribute: 'could not be given an extended attribute',
 }
 

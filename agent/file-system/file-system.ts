@@ -22,7 +22,14 @@ export type FileStat = {
   readonly links: number
   readonly rdevMajor: number
   readonly rdevMinor: number
+  /** Those of `INODE_FLAGS` that are set; absent where the file system cannot tell. */
+  readonly inodeFlags?: number | undefined
 }
+
+/** Flags that `chattr` sets and that a backup keeps, with the bits that Linux gives them (FS_IOC_GETFLAGS and stx_attributes agree). */
+export const INODE_FLAGS = { compressed: 0x04, immutable: 0x10, appendOnly: 0x20, noDump: 0x40 } as const
+/** With one of these nothing else about an inode can be changed. */
+export const PROTECTING_FLAGS: number = INODE_FLAGS.immutable | INODE_FLAGS.appendOnly
 
 /** A failed call: `errno` is the name (`ENOENT`), never to be matched by message. */
 export class FileError extends Error {
@@ -108,6 +115,11 @@ export interface FileSystem {
   readAttributes(at: Descriptor, name: Buffer): { name: Buffer; value: Buffer }[]
   setAttribute(at: Descriptor, name: Buffer, attribute: Buffer, value: Buffer): void
   removeAttribute(at: Descriptor, name: Buffer, attribute: Buffer): void
+  /**
+   * Sets these of `INODE_FLAGS` beside those that are set, on the file or directory that `fd` is open on (no handle). Absent in a simulation that
+   * has none.
+   */
+  readonly addInodeFlags?: (fd: Descriptor, flags: number) => void
   /** Bytes free for this user on the file system that `fd` is on. */
   freeBytes(fd: Descriptor): number
   /** Magic number of the file system (statfs f_type), e.g. 0xff534d42 for CIFS. */

@@ -31,6 +31,8 @@ export const RENAME_NOREPLACE = 1
 export const LOCK = { EXCLUSIVE: 2, NOT_WAITING: 4 } as const
 export const FADVISE_DONTNEED = 4
 export const STATX_BASIC_STATS = 0x7ff
+/** FS_IOC_GETFLAGS and FS_IOC_SETFLAGS, the same on both architectures. Whatever their numbers say, the kernel reads and writes an int. */
+export const IOC = { GETFLAGS: 0x80086601, SETFLAGS: 0x40086602 } as const
 /** Numbers of system calls that older libcs do not wrap. */
 export const SYS =
   process.arch === 'x64' ? { getdents64: 217, renameat2: 316, fchmodat2: 452 } : { getdents64: 61, renameat2: 276, fchmodat2: 452 }
@@ -134,6 +136,8 @@ export const libc = {
   fremovexattr: bind<(fd: number, name: Bytes) => number>('fremovexattr', 'int', ['int', P]),
   removexattr: bind<(path: Bytes, name: Bytes) => number>('removexattr', 'int', [P, P]),
   lremovexattr: bind<(path: Bytes, name: Bytes) => number>('lremovexattr', 'int', [P, P]),
+  // The third argument of this call is declared as one of any kind; on both architectures it is passed like a named one.
+  ioctl: bind<(fd: number, request: number, argument: Bytes) => number>('ioctl', 'int', ['int', 'uint64', P]),
   fstatfs: bind<(fd: number, into: Bytes) => number>('fstatfs', 'int', ['int', P]),
   statfs: bind<(path: Bytes, into: Bytes) => number>('statfs', 'int', [P, P]),
 }

@@ -3,7 +3,7 @@
 // what the kernel refuses becomes a FileError with the kernel's name for it.
 import { readNames } from './directory-entries.ts'
 import { readAttributes, removeAttribute, setAttribute } from './extended-attributes.ts'
-import { CWD, FileError, type Descriptor, type FileKind, type FileStat, type FileSystem, type OpenFor } from './file-system.ts'
+import { CWD, FileError, type Descriptor, type FileKind, type FileStat, type FileSystem, INODE_FLAGS, type OpenFor } from './file-system.ts'
 import {
   again,
   AT,
@@ -11,6 +11,7 @@ import {
   FADVISE_DONTNEED,
   interrupted,
   lastError,
+  IOC,
   LOCK,
   libc,
   NameBuffer,
@@ -80,6 +81,7 @@ const statUnsigned64 = new BigUint64Array(statBytes.buffer, statBytes.byteOffset
 const word = (index: number): number => stat32[index] ?? 0
 const number64 = (index: number): number => word(index) + word(index + 1) * 2 ** 32
 const nanoseconds = (seconds: number, fraction: number): bigint => (statSigned64[seconds] ?? 0n) * 1_000_000_000n + BigInt(word(fraction))
+const KEPT_FLAGS = INODE_FLAGS.compressed | INODE_FLAGS.immutable | INODE_FLAGS.appendOnly | INODE_FLAGS.noDump
 let lastDevice = { major: -1, minor: -1, id: 0n }
 
 function stat(at: Descriptor, name: Buffer): FileStat {
@@ -106,7 +108,20 @@ function stat(at: Descriptor, name: Buffer): FileStat {
     links: word(4),
     rdevMajor: word(32),
     rdevMinor: word(33),
+    // stx_attributes; no system call of its own is needed for what it tells.
+    inodeFlags: word(2) & KEPT_FLAGS,
   }
+}
+
+const flagBytes = Buffer.alloc(8)
+
+function addInodeFlags(fd: Descriptor, flags: number): void {
+  if (again(() => libc.ioctl(fd, IOC.GETFLAGS, flagBytes)) < 0) throw failure('getflags')
+  const there = flagBytes.readUInt32LE(0)
+  const wanted = (there | flags) >>> 0
+  if (wanted === there) return
+  flagBytes.writeUInt32LE(wanted, 0)
+  if (again(() => libc.ioctl(fd, IOC.SETFLAGS, flagBytes)) < 0) throw failure('setflags')
 }
 
 /** Device number as libc's makedev puts it together. */
@@ -345,6 +360,7 @@ export const posixFileSystem: FileSystem = {
   readAttributes,
   setAttribute,
   removeAttribute,
+  addInodeFlags,
   freeBytes: (fd) => {
     const figures = fileSystemFigures(fd)
     const unit = figures.readBigInt64LE(72) || figures.readBigInt64LE(8)

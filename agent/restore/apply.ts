@@ -9,7 +9,8 @@ import { sameContent } from './compare.ts'
 import { besideName, decide, decideCompared, type Decision, mayBeTorn, type Overwrite } from './decide.ts'
 import type { Executor } from './executor.ts'
 import { BATCHES_IN_FLIGHT, FilePipeline, type Item } from './file-pipeline.ts'
-import { isFatal, metadataDiffers, type MetadataProblem, removeInheritedAcls, setMetadata } from './metadata.ts'
+import { LateFlags } from './late-flags.ts'
+import { flagsDiffer, isFatal, isProtected, metadataDiffers, type MetadataProblem, removeInheritedAcls, setMetadata } from './metadata.ts'
 import { LinkGroups } from './link-groups.ts'
 import type { Interruption } from './mark.ts'
 import type { ReportBuilder } from './report.ts'
@@ -34,6 +35,8 @@ export type ApplyOptions = {
   readonly rootEntry: Entry | undefined
   readonly targetFd: Descriptor
   readonly targetExisted: boolean
+  /** False where nobody waits for the disk. */
+  readonly durable: boolean
   readonly signal?: AbortSignal | undefined
 }
 
@@ -48,6 +51,8 @@ export class Applier {
   readonly #report: ReportBuilder
   readonly #deferred: (() => Promise<void>)[] = []
   readonly #files: FilePipeline
+  readonly #late: LateFlags
+  #top: TargetDirectory | undefined
 
   constructor(options: ApplyOptions) {
     this.#options = options
@@ -55,6 +60,7 @@ export class Applier {
     this.#report = options.report
     this.#hasher = blake3.keyed(options.idKey)
     this.#tree = new TargetTree(options.fs, (directory) => this.#over(directory))
+    this.#late = new LateFlags(options.fs, this.#tree)
     this.#files = new FilePipeline({
       ...options,
       tree: this.#tree,
@@ -88,6 +94,11 @@ export class Applier {
       await this.#tasks.settle()
       this.#tasks.check()
     } while (this.#deferred.length > 0 || !this.#files.empty)
+    const top = this.#top
+    if (top === undefined) return
+    if (!this.#late.empty && this.#options.durable) this.#fs.syncFileSystem(this.#tree.descriptor(top))
+    this.#late.set((path, problems) => this.#report.metadata(path, problems))
+    this.#tree.release(top)
   }
 
   async #step(step: WalkStep): Promise<void> {
@@ -126,6 +137,9 @@ export class Applier {
     directory.existed = this.#options.targetExisted
     directory.finish = this.#options.rootEntry !== undefined && this.#options.overwrite !== 'never'
     this.#tree.adopt(directory, this.#options.targetFd)
+    // Kept open to the end: everything put off is reached from it.
+    this.#tree.hold(directory)
+    this.#top = directory
   }
 
   /** Makes or finds a directory, and those above it. False where nothing can be restored into it; that is reported once. */
@@ -198,7 +212,13 @@ export class Applier {
     const entry = directory.walk.entry ?? this.#options.rootEntry
     if (entry === undefined) return
     try {
-      const problems = setMetadata(this.#fs, this.#tree.descriptor(directory), HERE, entry, directory.existed)
+      const at = this.#tree.descriptor(directory)
+      // What an earlier restore finished and protected takes no change, and needs none.
+      const done = directory.existed && isProtected(this.#fs, at, HERE) && !metadataDiffers(this.#fs, at, HERE, entry)
+      const problems = done ? [] : setMetadata(this.#fs, at, HERE, entry, directory.existed)
+      // The target itself still has a mark to lose, and what only leads to the selection is not what a person wants to be kept from changing.
+      if (directory.parent !== undefined && directory.walk.selected)
+        problems.push(...this.#late.give(directory, HERE, directory.walk.path, entry))
       // What only leads to the selection was never asked for: that its owner needs more rights leaves nothing of the selection behind.
       const leadsOnly = entry.passage === true || !directory.walk.selected
       this.#report.metadata(directory.walk.path, leadsOnly ? problems.filter((problem) => !isOfRights(problem)) : problems)
@@ -263,12 +283,16 @@ export class Applier {
   }
 
   #keep(directory: TargetDirectory, entry: Entry, name: Buffer): void {
-    const { overwrite } = this.#options
+    const { overwrite, interruption } = this.#options
     const path = entryPath(directory.walk, entry.name)
     const at = this.#tree.descriptor(directory)
-    if (overwrite !== 'never' && metadataDiffers(this.#fs, at, name, entry)) {
-      if (overwrite === 'changed') this.#report.metadata(path, this.#setKept(at, name, entry))
-      else this.#report.problem(path, 'differs', 'it has the same content and was kept, but owner, mode, time or attributes differ')
+    const differs = overwrite !== 'never' && metadataDiffers(this.#fs, at, name, entry)
+    if (differs || (overwrite !== 'never' && flagsDiffer(this.#fs, at, name, entry))) {
+      // Flags are what a restore sets last: one that was interrupted left them to this one.
+      if (overwrite === 'changed' || (!differs && interruption.interrupted)) {
+        const problems = differs ? this.#setKept(at, name, entry) : []
+        this.#report.metadata(path, [...problems, ...this.#late.give(directory, name, path, entry)])
+      } else this.#report.problem(path, 'differs', 'it has the same content and was kept, but owner, mode, time or attributes differ')
     }
     this.#report.kept(path, entry)
     // With `never` nobody has looked what it holds, so the other names of the group must not become links to it.
@@ -331,7 +355,7 @@ export class Applier {
   /** Something was written under its name. */
   #settled(item: Item, problems: readonly MetadataProblem[]): void {
     const path = entryPath(item.directory.walk, item.entry.name)
-    this.#report.metadata(path, problems)
+    this.#report.metadata(path, [...problems, ...this.#late.give(item.directory, item.name, path, item.entry)])
     this.#report.written(path, item.entry, item.beside)
     this.#settleGroup(item.directory, item.entry, item.name)
   }

@@ -254,7 +254,7 @@ export class FilePipeline {
     const parts: Promise<void>[] = []
     const failures: unknown[] = []
     try {
-      fd = createTemporary(this.#fs, place)
+      fd = createTemporary(this.#fs, place, entry)
       let position = 0
       let run: { id: string; bytes: number }[] = []
       let runBytes = 0
@@ -286,7 +286,7 @@ export class FilePipeline {
       if (position !== contentBytes(entry)) throw wrongLength()
       const whole = fd
       fd = undefined
-      this.#options.onSettled(item, finishFile(this.#fs, whole, place, entry, entry.extents !== undefined))
+      this.#options.onSettled(item, finishFile(this.#fs, whole, place, entry))
     } catch (error) {
       await Promise.all(parts)
       if (fd !== undefined) {

@@ -1,10 +1,12 @@
 // Owner, attributes, mode and time of a restored entry, in the order in which one does not undo another: owner first (it clears set-uid and
-// capabilities), then attributes and ACLs, then the mode, then the time. What cannot be set is named, never passed over.
-import { type Descriptor, FileError, type FileSystem } from '../file-system/file-system.ts'
+// capabilities), then attributes and ACLs, then the mode, then the time. Inode flags are for the caller to set when the entry has all of its
+// names. What cannot be set is named, never passed over.
+import { type Descriptor, FileError, type FileSystem, PROTECTING_FLAGS } from '../file-system/file-system.ts'
+import { flagsOf, isReserved } from '../repository/inode-flags.ts'
 import type { Attribute, Entry } from '../repository/tree.ts'
 
 /** What of an entry could not be restored. Codes are stable; they appear in reports. */
-export type MetadataProblem = { readonly code: 'owner' | 'attribute' | 'mode' | 'times'; readonly errno: string }
+export type MetadataProblem = { readonly code: 'owner' | 'attribute' | 'mode' | 'times' | 'flags'; readonly errno: string }
 
 const EMPTY = Buffer.alloc(0)
 const ACCESS_ACL = Buffer.from('system.posix_acl_access')
@@ -37,6 +39,7 @@ export function setMetadata(fs: FileSystem, at: Descriptor, name: Buffer, entry:
   const owned = setOwner(fs, at, name, entry, problems)
   if (inherited && entry.kind !== 'symlink') removeInherited(fs, at, name, entry.attributes ?? [], problems)
   for (const attribute of entry.attributes ?? []) {
+    if (isReserved(attribute.name)) continue
     const errno = errnoOf(() => fs.setAttribute(at, name, attribute.name, attribute.value))
     if (errno !== undefined) problems.push({ code: 'attribute', errno })
   }
@@ -76,7 +79,31 @@ export function removeInheritedAcls(fs: FileSystem, fd: Descriptor): void {
   removeInherited(fs, fd, EMPTY, [], [])
 }
 
-/** What of an existing entry's metadata differs from the snapshot's. An attribute that the snapshot does not have is left alone. */
+/** Adds inode flags to the file or directory that `fd` is open on. */
+export function addFlags(fs: FileSystem, fd: Descriptor, flags: number): MetadataProblem[] {
+  if (flags === 0) return []
+  const errno = fs.addInodeFlags === undefined ? 'ENOTSUP' : errnoOf(() => fs.addInodeFlags!(fd, flags))
+  return errno === undefined ? [] : [{ code: 'flags', errno }]
+}
+
+/** Flags of an entry that say nothing against setting the rest of it, and those that must wait until it is as it will stay. */
+export function flagsFor(entry: Entry): { readonly open: number; readonly protecting: number } {
+  const flags = flagsOf(entry.attributes)
+  return { open: flags & ~PROTECTING_FLAGS, protecting: flags & PROTECTING_FLAGS }
+}
+
+/** True where something lacks an inode flag of its entry. */
+export function flagsDiffer(fs: FileSystem, at: Descriptor, name: Buffer, entry: Entry): boolean {
+  const flags = flagsOf(entry.attributes)
+  return flags !== 0 && ((fs.stat(at, name).inodeFlags ?? 0) & flags) !== flags
+}
+
+/** True for what nobody can change before a flag of it is taken away. */
+export function isProtected(fs: FileSystem, at: Descriptor, name: Buffer): boolean {
+  return ((fs.stat(at, name).inodeFlags ?? 0) & PROTECTING_FLAGS) !== 0
+}
+
+/** What of an existing entry's metadata differs from the snapshot's, but for inode flags. An attribute that the snapshot does not have is left alone. */
 export function metadataDiffers(fs: FileSystem, at: Descriptor, name: Buffer, entry: Entry): boolean {
   const now = fs.stat(at, name)
   if (now.uid !== entry.uid || now.gid !== entry.gid || now.mtimeNs !== entry.mtimeNs) return true
@@ -84,6 +111,7 @@ export function metadataDiffers(fs: FileSystem, at: Descriptor, name: Buffer, en
   if (entry.attributes === undefined) return false
   const there = fs.readAttributes(at, name)
   return entry.attributes.some(
-    (wanted) => !there.some((attribute) => attribute.name.equals(wanted.name) && attribute.value.equals(wanted.value)),
+    (wanted) =>
+      !isReserved(wanted.name) && !there.some((attribute) => attribute.name.equals(wanted.name) && attribute.value.equals(wanted.value)),
   )
 }

@@ -6,7 +6,7 @@ import type { MetadataProblem } from './metadata.ts'
 
 /**
  * damaged: not readable from any copy · refused: the file system did not allow it · differs: kept with the right content but other metadata ·
- * link: restored as a file of its own · not-in-snapshot: selected, but not there · owner, attribute, mode, times: could not be set.
+ * link: restored as a file of its own · not-in-snapshot: selected, but not there · owner, attribute, mode, times, flags: could not be set.
  */
 export type RestoreProblemCode = 'damaged' | 'refused' | 'differs' | 'link' | 'not-in-snapshot' | MetadataProblem['code']
 export type RestoreProblem = {

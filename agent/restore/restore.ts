@@ -14,6 +14,7 @@ import { Applier } from './apply.ts'
 import type { Overwrite } from './decide.ts'
 import { createExecutor } from './executor.ts'
 import { beginMark } from './mark.ts'
+import { addFlags, flagsFor } from './metadata.ts'
 import { planRestore, type RestorePlan } from './plan.ts'
 import { ReportBuilder, type RestoredEntry, type RestoreProgress, type RestoreReport } from './report.ts'
 import { createSelector, type Selection } from './selection.ts'
@@ -88,6 +89,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
       rootEntry,
       targetFd,
       targetExisted: opened.existed,
+      durable: options.durable !== false,
       signal,
     })
     targetFd = undefined
@@ -95,7 +97,11 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
     for (const path of selector.unmatched()) report.problem(path, 'not-in-snapshot')
     if (options.durable !== false) fs.syncFileSystem(base)
     interruption.end()
-    if (rootEntry !== undefined && overwrite !== 'never') fs.setTimes(base, HERE, rootEntry.mtimeNs)
+    if (rootEntry !== undefined && overwrite !== 'never') {
+      fs.setTimes(base, HERE, rootEntry.mtimeNs)
+      const { open, protecting } = flagsFor(rootEntry)
+      report.metadata(Buffer.from('/'), addFlags(fs, base, open | protecting))
+    }
     return report.finish()
   } catch (error) {
     if (error instanceof FileError)

@@ -36,8 +36,20 @@ export function removeTemporary(fs: FileSystem, at: Descriptor, temporary: Buffe
   }
 }
 
-export function createTemporary(fs: FileSystem, place: Place, temporary = temporaryName(place.name)): Descriptor {
-  return underTemporaryName(fs, place.at, temporary, () => fs.open(place.at, temporary, 'create'))
+/**
+ * Makes the temporary file of an entry. One with holes has its size from the start: where each write extends a file, XFS reserves blocks ahead
+ * and leaves them in its holes, which then take their room on the disk and count as data once somebody has read them.
+ */
+export function createTemporary(fs: FileSystem, place: Place, entry: Entry, temporary = temporaryName(place.name)): Descriptor {
+  const fd = underTemporaryName(fs, place.at, temporary, () => fs.open(place.at, temporary, 'create'))
+  try {
+    if (entry.extents !== undefined) fs.truncate(fd, entry.size ?? 0)
+    return fd
+  } catch (error) {
+    fs.close(fd)
+    removeTemporary(fs, place.at, temporary)
+    throw error
+  }
 }
 
 /** Writes `bytes`, which stand at `position` of the content, where the extents of the file put them. */
@@ -61,18 +73,16 @@ export function writeContent(
   }
 }
 
-/** Gives the written temporary file its length, metadata and name. Closes `fd` in any case; after an error the temporary file is gone. */
+/** Gives the written temporary file its metadata and name. Closes `fd` in any case; after an error the temporary file is gone. */
 export function finishFile(
   fs: FileSystem,
   fd: Descriptor,
   place: Place,
   entry: Entry,
-  truncate: boolean,
   temporary = temporaryName(place.name),
 ): MetadataProblem[] {
   let open = true
   try {
-    if (truncate) fs.truncate(fd, entry.size ?? 0)
     const problems = setMetadata(fs, fd, HERE, entry, place.existed)
     open = false
     fs.close(fd)
@@ -88,7 +98,7 @@ export function finishFile(
 /** Writes a whole file from the pieces of its content, in order. */
 export function writeFile(fs: FileSystem, place: Place, entry: Entry, pieces: readonly Uint8Array[]): MetadataProblem[] {
   const temporary = temporaryName(place.name)
-  const fd = createTemporary(fs, place, temporary)
+  const fd = createTemporary(fs, place, entry, temporary)
   try {
     let position = 0
     for (const piece of pieces) {
@@ -100,7 +110,7 @@ export function writeFile(fs: FileSystem, place: Place, entry: Entry, pieces: re
     removeTemporary(fs, place.at, temporary)
     throw error
   }
-  return finishFile(fs, fd, place, entry, entry.extents !== undefined, temporary)
+  return finishFile(fs, fd, place, entry, temporary)
 }
 
 /** Makes a symbolic link, FIFO or device. */

@@ -47,7 +47,7 @@ export const LIMITS = {
   attributeNameBytes: 255,
   attributeValueBytes: 65_536,
   attributes: 1_024,
-  extents: 4_096,
+  extents: 65_536,
 } as const
 
 /** 32 bytes: magic, version, type, zero, epoch, domain. */

@@ -47,6 +47,7 @@ test.skipIf(!asRoot)(
       ['kind', 'touch -r b/nodes/fifo t; rm b/nodes/fifo; : >b/nodes/fifo; chmod 640 b/nodes/fifo; touch -r t b/nodes/fifo'],
       ['missing', 'rm "$(printf \'b/names/b\\377\')"'],
       ['blocks', 'f=b/holes/all-small; g=b/holes/middle; touch -r $g t; cp --sparse=never $g $g-x; cat $g-x >$g; rm $g-x; touch -r t $g'],
+      ['flags', 'chattr +d b/modes/file-600'],
       ['not in the first tree', "touch 'b/empty\nnew'"],
       ...(seesAttributes
         ? [

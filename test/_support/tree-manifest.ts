@@ -1,4 +1,4 @@
-// The independent oracle for fidelity: what a directory holds, as find, sha256sum, stat and getfattr report it. It shares no code with the
+// The independent oracle for fidelity: what a directory holds, as find, sha256sum, stat, getfattr, lsattr and xfs_io report it. It shares no code with the
 // product, so that a mistake made both when reading and when writing still shows. Names are kept as latin1 strings, one character per
 // byte; every list passes through NUL-ended input and output, so newlines and bytes that are not UTF-8 survive.
 // Needs GNU findutils and coreutils, and `getfattr` (Debian: attr) for extended attributes and ACLs.
@@ -27,6 +27,15 @@ export type ManifestEntry = {
   readonly attributes: readonly string[]
   /** Major and minor number in hex, for devices. */
   readonly rdev: string
+  /** Those of lsattr's letters that a backup program keeps: a (append only), c (compressed), d (no dump), i (immutable). */
+  readonly flags: string
+  /** With `dataMaps`: where a file that has holes has data, as lseek finds it; empty for any other. */
+  readonly dataMap: string
+}
+
+export type ManifestOptions = {
+  /** Also where data and holes are; needs xfs_io (Debian: xfsprogs). Large files then are read only where they have data. */
+  readonly dataMaps?: boolean | undefined
 }
 
 export type CompareOptions = {
@@ -54,7 +63,7 @@ function isRead(row: readonly string[]): boolean {
 }
 
 /** Everything under `directory`, by path in byte order. */
-export async function treeManifest(directory: string): Promise<Map<string, ManifestEntry>> {
+export async function treeManifest(directory: string, options: ManifestOptions = {}): Promise<Map<string, ManifestEntry>> {
   const found = (await run('find', ['.', '-printf', FIELDS.join('\\0') + '\\0'], directory, '')).split('\0')
   if (found.pop() !== '' || found.length % FIELDS.length !== 0) throw new Error('find printed something that is not a list of entries')
   const rows: string[][] = []
@@ -62,7 +71,18 @@ export async function treeManifest(directory: string): Promise<Map<string, Manif
   rows.sort((a, b) => (at(a, 0) < at(b, 0) ? -1 : 1))
 
   const paths = (wanted: (row: string[]) => boolean): string[] => rows.filter(wanted).map((row) => `./${at(row, 0)}`)
-  const hashes = await sha256(directory, paths(isRead))
+  const isHoley = (row: string[]): boolean => at(row, 1) === 'f' && Number(at(row, 9)) * 512 < Number(at(row, 4))
+  const maps = options.dataMaps === true ? await dataMaps(directory, paths(isHoley)) : new Map<string, string>()
+  const isMapped = (row: string[]): boolean => Number(at(row, 4)) >= LARGE && maps.has(`./${at(row, 0)}`)
+  const hashes = await sha256(
+    directory,
+    paths((row) => isRead(row) && !isMapped(row)),
+  )
+  for (const path of paths((row) => isRead(row) && isMapped(row))) hashes.set(path, await dataHash(directory, path, maps.get(path) ?? ''))
+  const flags = await inodeFlags(
+    directory,
+    paths((row) => 'fd'.includes(at(row, 1))),
+  )
   const devices = await deviceNumbers(
     directory,
     paths((row) => at(row, 1) === 'c' || at(row, 1) === 'b'),
@@ -96,6 +116,8 @@ export async function treeManifest(directory: string): Promise<Map<string, Manif
       content,
       attributes: attributes.get(`./${path}`) ?? [],
       rdev: devices.get(`./${path}`) ?? '',
+      flags: flags.get(`./${path}`) ?? '',
+      dataMap: maps.get(`./${path}`) ?? '',
     })
   }
   return entries
@@ -132,9 +154,11 @@ export function compareManifests(
     say('hard-link group', one.hardLinkGroup, other.hardLinkGroup)
     say('device number', one.rdev, other.rdev)
     say('attributes', one.attributes.join(' '), other.attributes.join(' '))
+    say('flags', one.flags, other.flags)
     if (one.kind !== 'f' || other.kind !== 'f') continue
     say('size', one.size, other.size)
     say('content', one.content, other.content)
+    say('data map', one.dataMap, other.dataMap)
     const within = options.holesWithinBlocks
     if (within !== undefined && Math.abs(one.blocks - other.blocks) > within) say('blocks', one.blocks, other.blocks)
   }
@@ -180,6 +204,47 @@ async function attributesOf(directory: string, paths: readonly string[]): Promis
   if (short.length > 0) take(await run('xargs', ['-0', 'getfattr', ...flags], directory, nulEnded(short), !asRoot))
   for (const path of long) take(await below(directory, path, `getfattr ${flags.join(' ')} "$p"`), path)
   return found
+}
+
+/** Where a name breaks a line of lsattr, or a path is too long to be named, its flags are not looked at. */
+async function inodeFlags(directory: string, paths: readonly string[]): Promise<Map<string, string>> {
+  const plain = byLength(paths)[0].filter((path) => !path.includes('\n'))
+  if (plain.length === 0) return new Map()
+  const printed = await run('xargs', ['-0', 'lsattr', '-d', '--'], directory, nulEnded(plain), true)
+  const found = printed.split('\n').map((line): [string, string] => {
+    const space = line.indexOf(' ')
+    return [line.slice(space + 1), line.slice(0, space).replace(/[^acdi]/g, '')]
+  })
+  return new Map(found)
+}
+
+/** Lines of `xfs_io seek -a`, which asks lseek and nothing else: `DATA 0`, `HOLE 4096`, ... */
+async function dataMaps(directory: string, paths: readonly string[]): Promise<Map<string, string>> {
+  const found = new Map<string, string>()
+  const line = 'for p; do xfs_io -r -c "seek -a -r 0" "$p" && printf "\\0" || exit 255; done'
+  if (paths.length === 0) return found
+  const printed = (await run('xargs', ['-0', 'sh', '-c', line, 'sh'], directory, nulEnded(paths))).split('\0')
+  for (const [i, path] of paths.entries())
+    found.set(
+      path,
+      at(printed, i)
+        .replace(/^Whence.*\n/, '')
+        .trim()
+        .split('\n')
+        .join(','),
+    )
+  return found
+}
+
+/** SHA-256 of a file's data, its holes left out; the map says where they are. */
+async function dataHash(directory: string, path: string, map: string): Promise<string> {
+  const marks = map.split(',').map((mark) => mark.split(/\s+/))
+  const pieces = marks.flatMap(([what, offset], i) => (what === 'DATA' ? [`${offset} ${marks[i + 1]?.[1] ?? 'EOF'}`] : []))
+  const line = `while read -r from to; do [ "$to" != EOF ] || to=$(stat -c %s -- "$p"); dd if="$p" bs=64K iflag=skip_bytes,count_bytes skip="$from" count=$((to - from)) status=none; done <<. | sha256sum
+${pieces.join('\n')}
+.
+`
+  return `data:${(await below(directory, path, line)).slice(0, 64)}`
 }
 
 /** Runs a line of shell with `$p` naming the last step of a path that is too long to be named whole. */

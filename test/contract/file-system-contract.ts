@@ -1,6 +1,6 @@
 // What every implementation of the FileSystem seam must do, as one suite: the real one and, with fewer capabilities, the simulated one.
 import { describe, expect, test } from 'vitest'
-import { CWD, FileError, type Descriptor, type FileSystem } from '../../agent/file-system/file-system.ts'
+import { CWD, FileError, type Descriptor, type FileSystem, INODE_FLAGS } from '../../agent/file-system/file-system.ts'
 import { AWKWARD_TIMES, posixAcl } from '../_support/awkward-tree.ts'
 
 export type FileSystemUnderTest = {
@@ -373,6 +373,22 @@ export function fileSystemContract(name: string, make: () => FileSystemUnderTest
         expect(errnoOf(() => fs.removeAttribute(at, b(name), b('user.a')))).toBe('ENODATA')
       }
       expect(errnoOf(() => fs.readAttributes(at, b('nothing')))).toBe('ENOENT')
+    })
+
+    checkIf(can.root && fs.addInodeFlags !== undefined, 'inode flags are added to those there, and told by stat', (at) => {
+      file(at, 'file')
+      fs.makeDirectory(at, b('directory'), 0o700)
+      for (const name of ['file', 'directory']) {
+        expect(fs.stat(at, b(name)).inodeFlags).toBe(0)
+        const fd = fs.open(at, b(name), 'read')
+        fs.addInodeFlags?.(fd, INODE_FLAGS.noDump)
+        fs.addInodeFlags?.(fd, 0)
+        fs.close(fd)
+        expect(fs.stat(at, b(name)).inodeFlags).toBe(INODE_FLAGS.noDump)
+      }
+      const handle = fs.open(at, b('file'), 'handle')
+      expect(errnoOf(() => fs.addInodeFlags?.(handle, INODE_FLAGS.noDump))).toBe('EBADF')
+      fs.close(handle)
     })
 
     checkIf(can.attributes && can.root, 'attributes of links, fifos and devices are theirs, not those of a target', (at) => {

@@ -52,6 +52,23 @@ const build = (): Promise<BuiltRepository> =>
 const short = (built: BuiltRepository): string => built.snapshot.structure.ref.random.slice(0, 8)
 const data = (name: string): string => join(target, 'srv/data', name)
 
+test('a file with holes has its size before its first byte, so that no file system reserves blocks for the holes', async () => {
+  const calls: string[] = []
+  const fs: FileSystem = {
+    ...posixFileSystem,
+    truncate: (fd, size) => {
+      calls.push(`truncate ${size}`)
+      posixFileSystem.truncate(fd, size)
+    },
+    write: (fd, bytes, position) => {
+      if (bytes.length < 3 && position !== null) calls.push(`write at ${position}`)
+      posixFileSystem.write(fd, bytes, position)
+    },
+  }
+  expect(await restoreSnapshot(optionsFor(await build(), target, { fs }))).toMatchObject({ problems: [] })
+  expect(calls.filter((call) => !call.endsWith(' 0'))).toEqual(['truncate 1048576', 'write at 4096', 'write at 700000'])
+})
+
 describe('existing files', () => {
   const differing = async (overwrite: Overwrite) => {
     const built = await build()
