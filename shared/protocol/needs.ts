@@ -1,6 +1,6 @@
 // Needs statements: which packs a snapshot needs, as its agent tells the server before anything is condemned. The first statement about a snapshot
 // counts for ever, so an appliance that is stolen later cannot take back what earlier snapshots need. Strict binary, since a first one names every
-// pack of a series (decisions/0008-needs-statements.md). Pure codec.
+// pack of a series (decisions/0010-needs-statements.md). Pure codec.
 import { z } from 'zod'
 import { ByteReader, ByteWriter } from '../format/bytes.ts'
 import { HoldfastError } from '../errors.ts'
