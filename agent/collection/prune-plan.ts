@@ -115,7 +115,7 @@ function dueSnapshots({ now, state, listed, forgotten }: Survey, hold: number): 
       const entries = state.forgotten.get(refKey(ref))
       // One that opens is forgotten only by who may speak of it; one that does not open was given up by name.
       const spoken = opened.has(refKey(ref)) ? entries : entries?.filter(({ why }) => why === 'unreadable')
-      return spoken !== undefined && spoken.length > 0 && Math.max(...spoken.map(({ since }) => since)) + hold <= now
+      return spoken !== undefined && spoken.length > 0 && Math.min(...spoken.map(({ since }) => since)) + hold <= now
     })
     .map(({ session, random }) => ({ kind: 'snapshot', session, random }))
 }
