@@ -42,6 +42,22 @@ export function statusLines(summary: Summary, style: Style): string[] {
       const state = policy.refused === null ? (policy.enabled ? `${last}${next}` : 'switched off') : style.bad(shownText(policy.refused))
       return `policy         ${shownText(policy.source)}: ${state}`
     }),
+    ...status.collections.map(({ storeId, at, forgotten, namedObjects, waiting, held }) => {
+      const words = [
+        `${formatMany(forgotten, 'snapshot')} forgotten, ${formatMany(namedObjects, 'object')} named for deletion`,
+        ...(waiting.packs === 0
+          ? []
+          : [
+              `${formatMany(waiting.packs, 'pack')} (${formatBytes(waiting.bytes)}) condemned and kept${waiting.until === null ? '' : ` until ${formatTime(parseTime(waiting.until))}`}`,
+            ]),
+        ...(held.packs === 0
+          ? []
+          : [
+              `${formatMany(held.packs, 'pack')} (${formatBytes(held.bytes)}) held by ${formatMany(held.sessions, 'run')} that may be at work`,
+            ]),
+      ]
+      return `retention      ${storeId.slice(0, 14)}, ${ago(at)}: ${words.join('; ')}`
+    }),
     ...status.held.map(
       ({ policyId, reason }) =>
         `${style.warn('held')}           ${policyId}: ${shownText(reason)} (holdfast run --accept-policy ${status.policiesVersion})`,

@@ -2,7 +2,7 @@
 // after all; delete what was condemned long enough ago and nothing needs; condemn what nothing needs now; look again. Every step stands in the store
 // before the next is begun, so a call that ends anywhere is gone on with by the next one. No backup waits for it.
 import type { Clock } from '@holdfast/shared/clock.ts'
-import { type CollectionListBody, encodeCollectionList } from '@holdfast/shared/format/collection-list.ts'
+import { type CollectionListBody, type DeletableName, encodeCollectionList } from '@holdfast/shared/format/collection-list.ts'
 import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import type { WriteKeys } from '../keys/keys.ts'
@@ -33,6 +33,8 @@ export type PruneOptions = {
   readonly windowMs?: number
   /** False where another identity deletes what the deletion lists name: nothing is removed then. */
   readonly mayDelete: boolean
+  /** Leaves out what whoever deletes would hold a list for; asked before a deletion list is published for another to carry out. */
+  readonly mayName?: ((names: readonly DeletableName[]) => Promise<readonly DeletableName[]>) | undefined
   /** Says what would be done and stores and removes nothing. */
   readonly dryRun: boolean
   /** Collects although blobs that snapshots need are missing. */
@@ -83,7 +85,8 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
     seen = await look()
     revived += await reviveNeeded(seen.plan)
   }
-  const names = options.mayDelete ? seen.plan.deletions : withoutNamed(seen)
+  const open = options.mayDelete ? seen.plan.deletions : withoutNamed(seen)
+  const names = options.mayDelete || options.mayName === undefined || open.length === 0 ? open : await options.mayName(open)
   if (names.length > 0) await publish({ kind: 'deletion', lists: seen.plan.lists, names })
   const deleted = options.mayDelete
     ? await carryOut(repository.store, names, {

@@ -122,6 +122,22 @@ export type RunState = z.infer<typeof runState>
 export const runStates = z.record(c.policyId, runState)
 export type RunStates = Readonly<Record<string, RunState>>
 
+/** What the last collection in a store found, for people; `lastMs` keeps collections a day apart. */
+export const collectionState = z.strictObject({
+  lastMs: c.count,
+  forgotten: c.count,
+  condemnedPacks: c.count,
+  /** Condemned, and not due before `untilMs`. */
+  waiting: z.strictObject({ packs: c.count, bytes: c.count, untilMs: c.count.optional() }),
+  /** Needed by nothing but runs that may be at work. */
+  held: z.strictObject({ packs: c.count, bytes: c.count, sessions: c.count }),
+  /** Named for the server to delete. */
+  namedObjects: c.count,
+})
+export type CollectionState = z.infer<typeof collectionState>
+const collectionStates = z.record(c.storeId, collectionState)
+export type CollectionStates = Readonly<Record<string, CollectionState>>
+
 /** Commands that were taken, until they expire, so that none is obeyed twice. */
 export const takenCommands = z.array(z.strictObject({ commandId: c.commandId, expiresAt: c.time })).max(20_000)
 
@@ -150,6 +166,7 @@ export type AgentState = {
   readonly link: StateFile<Link>
   readonly policies: StateFile<Policies>
   readonly runs: StateFile<RunStates>
+  readonly collections: StateFile<CollectionStates>
   readonly taken: StateFile<z.infer<typeof takenCommands>>
   readonly current: StateFile<z.infer<typeof currentAct>>
   readonly consent: StateFile<z.infer<typeof consent>>
@@ -164,6 +181,7 @@ export function agentState(directory: StateDirectory): AgentState {
     link: stateFile(directory, 'link.json', link),
     policies: stateFile(directory, 'policies.json', policies),
     runs: stateFile(directory, 'runs.json', runStates),
+    collections: stateFile(directory, 'collections.json', collectionStates),
     taken: stateFile(directory, 'commands.json', takenCommands),
     current: stateFile(directory, 'current.json', currentAct),
     consent: stateFile(directory, 'consent.json', consent),

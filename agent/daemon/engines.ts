@@ -6,6 +6,7 @@ import { compareRestored } from '../drill/comparison.ts'
 import { isDamage, problemsOf, verdictOf } from '../drill/drill.ts'
 import { contentBytes } from '../restore/decide.ts'
 import { restoreSnapshot, type RestoredEntry } from '../restore/restore.ts'
+import { runCollection } from './collection-task.ts'
 import { storeOpener, type Engines, type RestoreOutcome, type RestoreWork } from './parts.ts'
 import type { FileAct } from './recorder.ts'
 
@@ -13,7 +14,7 @@ import type { FileAct } from './recorder.ts'
 const FILES_AT_ONCE = 1000
 
 export function realEngines(seams: { clock: Clock; random: Random }): Engines {
-  return { backup: runBackup, restore: restoreWith, openStore: storeOpener(seams.clock, seams.random) }
+  return { backup: runBackup, restore: restoreWith, collect: runCollection, openStore: storeOpener(seams.clock, seams.random) }
 }
 
 async function restoreWith({ onFiles, onProgress, compare, ...work }: RestoreWork): Promise<RestoreOutcome> {

@@ -13,6 +13,7 @@ import type { View } from '../repository/view.ts'
 import { openStore } from '@holdfast/shared/store/location.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 import { ownValue, type AgentConfig, type StoreAccess } from './agent-config.ts'
+import type { runCollection } from './collection-task.ts'
 import type { FileAct } from './recorder.ts'
 
 /** What the daemon asks of a restore: `agent/restore` behind an adapter, or a test's own. */
@@ -49,6 +50,8 @@ export type RestoreOutcome = {
 export type Engines = {
   readonly backup: (options: BackupOptions) => Promise<BackupResult>
   readonly restore: (work: RestoreWork) => Promise<RestoreOutcome>
+  /** States needs, forgets and condemns in one store. */
+  readonly collect: typeof runCollection
   /** Opens a store with what the appliance's configuration says of it. */
   readonly openStore: (access: StoreAccess) => Promise<Store>
 }

@@ -23,4 +23,14 @@ export function restoreRoutes(restoreId: string) {
   } as const
 }
 
+/** The routes of needs statements in one store, and of one series there. All parts are identifiers or hex. */
+export function needsRoutes(storeId: string, series = '') {
+  return {
+    state: { method: 'POST', path: '/v1/agent/needs' },
+    stand: { method: 'GET', path: `/v1/agent/needs/${storeId}/${series}` },
+    needed: { method: 'POST', path: '/v1/agent/needed' },
+    forgotten: { method: 'PUT', path: `/v1/agent/forgotten/${storeId}` },
+  } as const
+}
+
 export { RECORDS_CONTENT_TYPE }

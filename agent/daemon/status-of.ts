@@ -72,6 +72,19 @@ export function statusOf(
     held: [...policies.get().held],
     running: work.running(),
     lastRun: work.lastRun(),
+    collections: Object.entries(work.collections()).map(
+      ([
+        storeId,
+        {
+          lastMs,
+          waiting: { untilMs, ...waiting },
+          ...found
+        },
+      ]) => ({
+        ...{ storeId, at: isoTime(lastMs), ...found },
+        waiting: { ...waiting, until: timeOf(untilMs) },
+      }),
+    ),
     lastGoodAt: good.length === 0 ? null : isoTime(Math.max(...good)),
     alarms,
   }

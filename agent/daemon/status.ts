@@ -53,6 +53,20 @@ export const agentStatus = z.strictObject({
     })
     .nullable(),
   lastRun: z.strictObject({ runId: c.runId, outcome: c.outcome, code: z.string().nullable(), endedAt: c.time }).nullable(),
+  /** What the last collection in each store found, where policies say which snapshots stay. */
+  collections: z
+    .array(
+      z.strictObject({
+        storeId: c.storeId,
+        at: c.time,
+        forgotten: c.count,
+        condemnedPacks: c.count,
+        waiting: z.strictObject({ packs: c.count, bytes: c.count, until: c.time.nullable() }),
+        held: z.strictObject({ packs: c.count, bytes: c.count, sessions: c.count }),
+        namedObjects: c.count,
+      }),
+    )
+    .default([]),
   /** The newest of all policies' last good backups. */
   lastGoodAt: c.time.nullable(),
   alarms: z.array(z.strictObject({ code: z.string(), since: c.time, message: z.string() })),

@@ -10,12 +10,12 @@ import type { FileSystem } from '../file-system/file-system.ts'
 import type { WriteKeys } from '../keys/keys.ts'
 import type { XWingKeyPair } from '../keys/xwing.ts'
 import type { AgentConfig } from './agent-config.ts'
-import type { Agent, AgentState, RunStates } from './agent-state.ts'
+import type { Agent, AgentState, CollectionStates, RunStates } from './agent-state.ts'
 import type { Alarms } from './alarms.ts'
 import { newRunId, runPolicy, type TaskEnd } from './backup-task.ts'
 import { endDeadRecoveries } from './local-recovery.ts'
 import type { Outbox } from './outbox.ts'
-import type { Engines } from './parts.ts'
+import { withRepository, type Engines } from './parts.ts'
 import type { PolicyKeeper } from './policy-keeper.ts'
 import { NO_TOTALS, type Recorder } from './recorder.ts'
 import type { RestoreCommandBody, RestoreRequests } from './restore-requests.ts'
@@ -26,6 +26,7 @@ import type { AgentStatus } from './status.ts'
 
 /** The longest rest between two looks at the clock, which may have been set meanwhile. */
 const REST_MS = 60_000
+const DAY_MS = 86_400_000
 
 export type WorkOptions = {
   readonly agent: Agent
@@ -62,6 +63,7 @@ export type Work = {
   /** Journals the end of what a crash or kill cut off. */
   readonly endInterrupted: () => void
   readonly runs: () => RunStates
+  readonly collections: () => CollectionStates
   readonly running: () => AgentStatus['running']
   readonly lastRun: () => AgentStatus['lastRun']
   /** Lets go of the leases of restores that still wait. */
@@ -78,6 +80,7 @@ type WaitingRestore = {
 export function makeWork(options: WorkOptions): Work {
   const { state, policies, recorder, outbox, requests, alarms, note, log, clock } = options
   let runs: RunStates = state.runs.load() ?? {}
+  let collections: CollectionStates = state.collections.load() ?? {}
   let waiting: readonly WaitingRestore[] = []
   let current: { readonly ids: readonly string[]; readonly cancel: AbortController } | undefined
   let running: AgentStatus['running'] = null
@@ -131,6 +134,45 @@ export function makeWork(options: WorkOptions): Work {
     if (end.outcome === 'failed') alarms.raise(alarm, `the last run of source ${policy.source} failed (${end.code}): ${end.message ?? ''}`)
     else alarms.clear(alarm)
     ended(end)
+    if (end.outcome === 'ok' || end.outcome === 'incomplete') await collect(policy.storeId)
+  }
+
+  /** After a good run; once a day it collects too. What fails is told and tried again after the next run: no backup waits for it. */
+  const collect = async (storeId: string): Promise<void> => {
+    const keys = options.keys()
+    const { engines, config, client, random, signal } = options
+    const nowMs = Math.round(clock.now())
+    const last = collections[storeId]?.lastMs
+    const mayCollect = last === undefined || Math.floor(last / DAY_MS) !== Math.floor(nowMs / DAY_MS)
+    const alarm = `collection-${storeId}`
+    if (keys === undefined) return
+    try {
+      const here = policies.carriedOut().filter((policy) => policy.storeId === storeId)
+      const copies = { fileSystem: options.fileSystem, path: Buffer.concat([state.directory.path, Buffer.from('/engine/objects')]) }
+      const { stated, forgotten, pruned } = await withRepository({ engines, config, storeId, keys, signal, copies }, (repository) =>
+        engines.collect({ repository, keys, client, directory: state.directory, clock, random, signal }, storeId, here, mayCollect),
+      )
+      log.info('needs-stated', { storeId, count: stated })
+      alarms.clear(alarm)
+      if (pruned === undefined) return
+      const { waiting, heldBySessions: held, condemned, named } = pruned
+      const { until, ...rest } = waiting
+      const found = { lastMs: nowMs, forgotten, condemnedPacks: condemned.packs, held, namedObjects: named.objects }
+      collections = {
+        ...collections,
+        [storeId]: { ...found, waiting: { ...rest, ...(until === undefined ? {} : { untilMs: Math.round(until) }) } },
+      }
+      state.collections.save(collections)
+      log.info('collected', { storeId, count: forgotten })
+    } catch (error) {
+      if (!isHoldfastError(error) || error.code === 'local-disk') throw error
+      if (signal.aborted) return
+      log.warn('collection-failed', { storeId, code: error.code })
+      // A server or store that is away is told of elsewhere.
+      if (!error.retryable) alarms.raise(alarm, `nothing was collected in store ${storeId} (${error.code}): ${error.message}`)
+    } finally {
+      options.changed()
+    }
   }
 
   const recover = async ({ body, keyPair, lease, cancel }: WaitingRestore): Promise<void> => {
@@ -225,6 +267,7 @@ export function makeWork(options: WorkOptions): Work {
       state.current.remove()
     },
     runs: () => runs,
+    collections: () => collections,
     running: () => running,
     lastRun: () => lastRun,
     stopped: async () => {

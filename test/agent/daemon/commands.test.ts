@@ -232,6 +232,7 @@ describe('a daemon', () => {
       ),
       engines: {
         backup: () => Promise.reject(new Error('never')),
+        collect: () => Promise.reject(new Error('nothing is collected here')),
         restore: () => Promise.reject(new Error('never')),
         openStore: () => Promise.reject(new Error('never')),
       },

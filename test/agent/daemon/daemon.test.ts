@@ -52,6 +52,19 @@ const backedUp = async (runs = 1): Promise<string> => {
 }
 
 describe('a backup by policy', () => {
+  it('is followed by what its snapshot needs, told to the server, and by a collection where a policy says what stays', async () => {
+    await customer.collect()
+    const { id: policyId } = await customer.makePolicy({ retention: { daily: 7 } })
+    await customer.made(`/v1/agents/${customer.ids.agentId}/backup-now`, { policyId })
+    daemon = customer.start()
+    await until(() => {
+      expect(customer.status().collections).toMatchObject([{ storeId: customer.ids.storeId, forgotten: 0, namedObjects: 0 }])
+    })
+    const { snapshots: known } = await customer.server.records.booksOf({ storeId: customer.ids.storeId })
+    expect(known).toMatchObject([{ agentId: customer.ids.agentId, sequence: 1, deleted: false }])
+    expect(customer.status().alarms).toEqual([])
+  })
+
   it('is carried out, recorded and reported, and no name or content reaches server or journal', async () => {
     const policyId = await backedUp()
     expect(await recordKinds()).toEqual(['run-started', 'transmission', 'run-ended'])

@@ -58,7 +58,7 @@ function start() {
         stateDirectory: Buffer.from('/state'),
       },
       config: parseAgentConfig('{"host":"a"}', 'agent.json'),
-      engines: { backup: never, restore: never, openStore: never },
+      engines: { backup: never, collect: never, restore: never, openStore: never },
     })
     stop = async () => {
       stopping.abort()

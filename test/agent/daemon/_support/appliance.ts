@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { agentFingerprint } from '@holdfast/shared/agent-fingerprint.ts'
-import { systemClock } from '@holdfast/shared/clock.ts'
+import { systemClock, type Clock } from '@holdfast/shared/clock.ts'
 import { systemRandom } from '@holdfast/shared/random.ts'
 import { parseAgentConfig, type AgentConfig } from '../../../../agent/daemon/agent-config.ts'
 import { agentState, loadAgent, type AgentState } from '../../../../agent/daemon/agent-state.ts'
@@ -27,19 +27,24 @@ import { openSealed, xwingKeyPair } from '../../../../agent/keys/xwing.ts'
 import { createRepository, DEFAULT_CHUNKING, openRepository } from '../../../../agent/repository/repository.ts'
 import { sealBox } from '../../../../agent/repository/structure-box.ts'
 import { openDirectoryStore } from '@holdfast/shared/store/directory-store.ts'
+import type { SimulatedBucket } from '../../../_support/simulated-store.ts'
 import { startTestServer } from '../../../_support/test-server.ts'
 
 export type Customer = Awaited<ReturnType<typeof makeCustomer>>
 
 /** Everything up to an enrolled appliance whose bundle and roster came; nothing runs yet. */
-export async function makeCustomer(files: Readonly<Record<string, string>>) {
+export async function makeCustomer(
+  files: Readonly<Record<string, string>>,
+  options: { readonly clock?: Clock; /** In place of a directory. */ readonly bucket?: SimulatedBucket } = {},
+) {
+  const { clock = systemClock, bucket } = options
   const folder = await mkdtemp(join(tmpdir(), 'holdfast-daemon-'))
   const at = (name: string): string => join(folder, name)
   await mkdir(at('source'))
   await mkdir(at('restored'))
   for (const [name, content] of Object.entries(files)) await writeFile(join(at('source'), name), content)
 
-  const server = await startTestServer({ clock: systemClock })
+  const server = await startTestServer({ clock, ...(bucket === undefined ? {} : { openStore: async () => bucket.store('server') }) })
   const administrator = await server.makeUser('administrator')
   const made = async (url: string, body: unknown, as = administrator, headers: Record<string, string> = {}) => {
     const reply = await server.call('POST', url, as, body, headers)
@@ -48,7 +53,8 @@ export async function makeCustomer(files: Readonly<Record<string, string>>) {
   }
   const { id: controllerId } = await made('/v1/controllers', { name: 'Clinic' })
   const { id: siteId } = await made('/v1/sites', { controllerId, name: 'Main street', region: 'CA-QC' })
-  const { id: storeId } = await made('/v1/stores', { controllerId, name: 'Store', kind: 'directory', region: 'CA-ON', country: 'CA' })
+  const place = bucket === undefined ? { kind: 'directory' } : { kind: 's3', endpoint: 'https://objects.example', bucket: 'backup' }
+  const { id: storeId } = await made('/v1/stores', { controllerId, name: 'Store', region: 'CA-ON', country: 'CA', ...place })
   const purposes = ['backup', 'restore', 'restore-test']
   const order = {
     controllerId,
@@ -65,14 +71,15 @@ export async function makeCustomer(files: Readonly<Record<string, string>>) {
 
   const domain = newDomainRoot(systemRandom)
   const keys: RootKeys = rootKeys(domain)
-  const store = await openDirectoryStore(at('store'), { create: true })
+  const store =
+    bucket === undefined ? await openDirectoryStore(at('store'), { create: true }) : bucket.store('appliance', { remove: false })
   await createRepository({
     store,
     keys: keys.write,
     signer: keys.signing,
     chunking: DEFAULT_CHUNKING,
     enrolled: true,
-    now: systemClock.now(),
+    now: clock.now(),
   })
 
   const config: AgentConfig = parseAgentConfig(
@@ -81,7 +88,7 @@ export async function makeCustomer(files: Readonly<Record<string, string>>) {
       sources: { documents: { paths: [at('source')] } },
       excludes: { media: ['*.mkv'] },
       restoreRoots: { desk: at('restored') },
-      stores: { [storeId]: { location: at('store') } },
+      stores: { [storeId]: { location: bucket === undefined ? at('store') : 's3:https://objects.example/backup' } },
       limits: { workers: 1 },
     }),
     'agent.json',
@@ -89,7 +96,7 @@ export async function makeCustomer(files: Readonly<Record<string, string>>) {
   const directory = openStateDirectory({ fileSystem: posixFileSystem, path: Buffer.from(at('state')), random: systemRandom, create: true })
   const state: AgentState = agentState(directory)
   const transport = appTransport(server.app)
-  const seams = { clock: systemClock, random: systemRandom }
+  const seams = { clock, random: systemRandom }
   const enrolled = await enroll({
     ...seams,
     state,
@@ -107,7 +114,7 @@ export async function makeCustomer(files: Readonly<Record<string, string>>) {
     agentKey: agent.key.publicKey,
     enrolmentPublicKey: agent.enrolmentKeyPair.publicKey,
     repository: at('store'),
-    madeAt: systemClock.now(),
+    madeAt: clock.now(),
     random: systemRandom,
   })
   const entry = {
@@ -115,10 +122,10 @@ export async function makeCustomer(files: Readonly<Record<string, string>>) {
     publicKey: agent.key.publicKey,
     fingerprint: agentFingerprint({ publicKey: agent.key.publicKey, enrolmentKey: agent.enrolmentKeyPair.publicKey }),
     state: 'active' as const,
-    since: systemClock.now(),
+    since: clock.now(),
     label: 'appliance-1',
   }
-  const body = rosterBody({ number: 1, madeAt: systemClock.now(), entries: [entry] })
+  const body = rosterBody({ number: 1, madeAt: clock.now(), entries: [entry] })
   const roster = sealBox({ type: 'roster', keys: keys.write.structure, writer: rosterWriter(keys.signing), body })
   const put = async (url: string, bytes: Buffer): Promise<void> => {
     const reply = await server.call('PUT', url, token, bytes)
@@ -140,6 +147,7 @@ export async function makeCustomer(files: Readonly<Record<string, string>>) {
   return {
     folder,
     at,
+    store,
     server,
     administrator,
     token,
@@ -156,7 +164,7 @@ export async function makeCustomer(files: Readonly<Record<string, string>>) {
     client,
     transport,
     collect: (more: Partial<Parameters<typeof collectBundle>[0]> = {}) =>
-      collectBundle({ state, client, clock: systemClock, domain: fingerprint, wait: false, ...more }),
+      collectBundle({ state, client, clock, domain: fingerprint, wait: false, ...more }),
     makePolicy: (changes: Record<string, unknown> = {}) =>
       made('/v1/policies', {
         agentId: agent.agentId,
@@ -203,8 +211,8 @@ export async function makeCustomer(files: Readonly<Record<string, string>>) {
         selection: selectionHash({ whole: true }),
         restoreRoot: 'desk',
         conflict: 'beside',
-        issuedAt: systemClock.now(),
-        expiresAt: systemClock.now() + 3_600_000,
+        issuedAt: clock.now(),
+        expiresAt: clock.now() + 3_600_000,
         sessionKeys: [...sessions.values()].map((session) => ({ sessionId: session.sessionId, key: sessionKey(session) })),
         segmentKeys: [],
         random: systemRandom,
