@@ -262,8 +262,8 @@ function* items(id, type, read, last = {}, level = 0) {
   const isPages = is === type + 1
   must(r.end() && version === 1 && (isPages || is === type) && level <= 8, 'a tree node is of another version or type')
   node.refer = (what) => must(references[0]?.what === what, 'a tree node lacks a reference') && references.shift().id
-  const length = node.varint(is === 3 ? undefined : 65536)
-  for (let n = is === 3 ? references.length : length; n > 0; n--) {
+  let n = ((said) => (is === 3 ? references.length : said))(node.varint(is === 3 ? undefined : 65536))
+  for (must(n > 0 || level === 0, 'a tree node has an empty page'); n > 0; n--) {
     if (isPages) node.fields(type === 1 ? 'first:bytes:255 below:varint' : 'below:varint')
     yield* isPages ? items(node.refer(1), type, read, last, level + 1) : [read(node, last)]
   }
@@ -348,7 +348,7 @@ function* archive({ tree, files, directories, bytes, about }) {
   const first = new Map() // of every linked file: where it is, and what
   const top = about.root && readEntry(reader(Buffer.from(about.root, 'base64')))
   if (top && !(top.flags & 64)) yield headers(Buffer.from('.'), top)
-  const left = [files, directories - 1, bytes]
+  const left = [files, Math.max(0, directories - 1), bytes]
   const open = [{ path: Buffer.from('.'), entries: items(tree, 1, readEntry) }]
   for (let inside; (inside = open.at(-1));) {
     const e = attempt(inside.path, () => inside.entries.next().value)

@@ -422,7 +422,9 @@ export async function readSource(options: {
     const node = encodeDirectory(1, bytes.view(), references, options.treeHasher)
     options.store(node)
     options.onFile({ path: joinPath(Buffer.from('/'), name), size, newBytes: result.newBytes, changed: false }, result.segments)
-    Object.assign(counts, { files: 1, filesNew: 1, bytes: size, bytesRead: size, chunks: result.ids.length, bytesNew: result.newBytes })
+    // The root counts as a directory: a reader stops where a tree has more of them than its snapshot says.
+    Object.assign(counts, { files: 1, directories: 1, filesNew: 1, bytes: size, bytesRead: size })
+    Object.assign(counts, { chunks: result.ids.length, bytesNew: result.newBytes })
     return { rootNode: node.id, rootPlace: undefined, rootStat: undefined, counts, problems }
   }
 }

@@ -47,7 +47,7 @@ export class ContentWalk {
     this.files += 1
     const { content, extents, size = 0 } = entry
     let bytes = content?.kind === 'inline' ? content.bytes.length : 0
-    for await (const ids of readChunkIds(this.#reader, content, this.#signal))
+    for await (const ids of readChunkIds(this.#reader, entry, this.#signal))
       for (const id of ids) {
         const place = this.#reader.locate(id, 'chunk')[0]
         // That a chunk is in no pack is told with what is lost.

@@ -49,15 +49,16 @@ export async function collectGrantKeys(options: {
         return reader.readNode(id, abort)
       },
     }
+    const lists = new Set<string>()
     const { choose } = createSelector(selection, repository.keys.recordKey)
-    for await (const step of walkTree({ reader: recording, root: snapshot.structure.root, choose, signal })) {
+    for await (const step of walkTree({ reader: recording, root: snapshot.structure.root, bounds: snapshot.structure, choose, signal })) {
       // What cannot be read here cannot be read there either; the restore will name it.
       if (step.step !== 'entries') continue
       for (const entry of step.entries) {
         if (entry.kind !== 'file') continue
         counts.files += 1
         counts.bytes += entry.size ?? 0
-        for await (const ids of readChunkIds(recording, entry.content, signal)) for (const id of ids) needed.add(id, 'chunk')
+        for await (const ids of readChunkIds(recording, entry, signal, lists)) for (const id of ids) needed.add(id, 'chunk')
       }
     }
   }
@@ -94,7 +95,7 @@ async function resolveTokens(
     // Also below a selected directory others may be named; they must not count as missing.
     return isDirectory ? 'look' : 'skip'
   }
-  const walk = walkTree({ reader, root: snapshot.structure.root, choose: search, signal })
+  const walk = walkTree({ reader, root: snapshot.structure.root, bounds: snapshot.structure, choose: search, signal })
   while ((await walk.next()).done !== true) continue
   return { selected, unmatched: unmatched().length }
 }

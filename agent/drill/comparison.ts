@@ -86,7 +86,7 @@ export async function compareRestored(options: {
   }
 
   try {
-    for await (const step of walkTree({ reader, root: snapshot.structure.root, choose, signal })) {
+    for await (const step of walkTree({ reader, root: snapshot.structure.root, bounds: snapshot.structure, choose, signal })) {
       const { directory } = step
       if (step.step === 'enter') {
         const { parent, entry } = directory

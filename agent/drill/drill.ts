@@ -77,7 +77,7 @@ export async function planDrill(
   const { recordKey } = repository.keys
   // What is whole needs no list of its files, which could be ten million.
   const bounds = limits === 'whole' ? { limits: { files: 1, bytes: 0 }, roomBytes: Number.MAX_SAFE_INTEGER } : { ...options, limits }
-  const sample = await chooseSample({ reader, recordKey, root: snapshot.structure.root, from, signal, ...bounds })
+  const sample = await chooseSample({ reader, recordKey, snapshot, from, signal, ...bounds })
   const isWhole = limits === 'whole' || sample.paths.length === sample.ofFiles
   const tokens = createTokens(recordKey)
   const list = isWhole ? ['whole'] : sample.paths.map(tokens.path).sort()

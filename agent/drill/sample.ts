@@ -1,7 +1,7 @@
 // Which files a drill restores: a share of the snapshot that moves on from drill to drill. Every path has a place on a ring, the beginning of its
 // token; a drill takes what comes next after where the last one ended, so all files are taken once before any is taken again.
 import { isVerdict, type PackReader } from '../repository/pack-reader.ts'
-import { createTokens } from '../repository/snapshot.ts'
+import { createTokens, type OpenedSnapshot } from '../repository/snapshot.ts'
 import { contentBytes } from '../restore/decide.ts'
 import { entryPath, walkTree } from '../restore/tree-reader.ts'
 
@@ -35,13 +35,13 @@ type Candidate = { readonly path: Buffer; readonly bytes: number; readonly dista
 export async function chooseSample(options: {
   reader: PackReader
   recordKey: Buffer
-  root: string
+  snapshot: OpenedSnapshot
   from: number
   limits: SampleLimits
   roomBytes: number
   signal?: AbortSignal | undefined
 }): Promise<Sample> {
-  const { reader, root, from, limits, roomBytes, signal } = options
+  const { reader, snapshot, from, limits, roomBytes, signal } = options
   const tokens = createTokens(options.recordKey)
   const totals = { files: 0, bytes: 0 }
   const tooLarge: Candidate[] = []
@@ -51,7 +51,7 @@ export async function chooseSample(options: {
     candidates.sort((a, b) => a.distance - b.distance || (a.token < b.token ? -1 : 1))
     candidates.length = Math.min(candidates.length, limits.files)
   }
-  for await (const step of walkTree({ reader, root, signal })) {
+  for await (const step of walkTree({ reader, root: snapshot.structure.root, bounds: snapshot.structure, signal })) {
     if (step.step === 'failed') {
       if (!isVerdict(step.error)) throw step.error
       unreadable.push({ path: step.directory.path, why: step.error.message })

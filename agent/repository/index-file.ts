@@ -97,8 +97,10 @@ export function decodeIndexFile(object: Buffer, ref: ObjectRef, keys: StructureK
   const plainBytes = checkSegments(segmentRows, segmentCount, packs, sessions.length, what)
   for (let i = 0, at = 0; i < blobCount; i++, at += INDEX_BLOB_BYTES) {
     const segment = blobs.readUInt32LE(at + 32)
-    const end = blobs.readUInt32LE(at + 36) + blobs.readUInt32LE(at + 40)
-    if (segment >= segmentCount || end > plainBytes[segment]!) throw reader.refuse('a blob stands outside of its segment')
+    const bytes = blobs.readUInt32LE(at + 40)
+    // One of no bytes could fill a file any number of times.
+    if (segment >= segmentCount || bytes === 0 || blobs.readUInt32LE(at + 36) + bytes > plainBytes[segment]!)
+      throw reader.refuse('a blob stands outside of its segment')
     if (i > 0 && blobs.compare(blobs, at - INDEX_BLOB_BYTES, at - INDEX_BLOB_BYTES + 32, at, at + 32) < 0)
       throw reader.refuse('its blobs are not in order')
   }

@@ -6,12 +6,12 @@ import { blake3, type Hasher } from '../repository/blake3.ts'
 import type { PackReader } from '../repository/pack-reader.ts'
 import type { Entry } from '../repository/tree.ts'
 import { sameContent } from './compare.ts'
-import { besideName, decide, decideCompared, type Decision, mayBeTorn, type Overwrite } from './decide.ts'
+import { besideName, decide, decideCompared, type Decision, isOfRestores, mayBeTorn, type Overwrite } from './decide.ts'
 import type { Executor } from './executor.ts'
 import { BATCHES_IN_FLIGHT, FilePipeline, type Item } from './file-pipeline.ts'
 import { LateFlags } from './late-flags.ts'
 import { flagsDiffer, isFatal, isProtected, metadataDiffers, type MetadataProblem, removeInheritedAcls, setMetadata } from './metadata.ts'
-import { LinkGroups } from './link-groups.ts'
+import { type Leader, LinkGroups } from './link-groups.ts'
 import type { Interruption } from './mark.ts'
 import type { ReportBuilder } from './report.ts'
 import { closedUnless, TargetDirectory, TargetTree } from './target-tree.ts'
@@ -153,7 +153,7 @@ export class Applier {
       return false
     }
     try {
-      for (let attempt = 0; directory.name === undefined && !directory.failed; attempt++) {
+      for (let attempt = firstAttempt(entry.name); directory.name === undefined && !directory.failed; attempt++) {
         const name = attempt === 0 ? entry.name : besideName(entry.name, this.#options.snapshotId, attempt)
         if (attempt > BESIDE_ATTEMPTS) throw new FileError('mkdir', 'EEXIST')
         this.#tryDirectory(directory, parent, entry, name, attempt > 0)
@@ -238,7 +238,7 @@ export class Applier {
       }
       if (group.state === 'ready') return this.#link(directory, entry, group.leader)
     }
-    if (directory.existed) return this.#place(directory, entry)
+    if (directory.existed || firstAttempt(entry.name) > 0) return this.#place(directory, entry)
     // Nothing can stand in a directory that was just made: there is nothing to look for and mostly nothing to wait for.
     try {
       const begun = this.#files.write({ directory, entry, name: entry.name, replace: false, beside: false, ids: [] })
@@ -252,12 +252,13 @@ export class Applier {
   /** Finds the name for an entry and brings it on its way. `existing` is looked for where it could be. */
   async #place(directory: TargetDirectory, entry: Entry, looksAgain = false): Promise<void> {
     try {
-      for (let attempt = 0; attempt <= BESIDE_ATTEMPTS; attempt++) {
+      for (let attempt = firstAttempt(entry.name); attempt <= BESIDE_ATTEMPTS; attempt++) {
         const name = attempt === 0 ? entry.name : besideName(entry.name, this.#options.snapshotId, attempt)
         const decision = await this.#decide(directory, entry, name, looksAgain || directory.existed)
         if (decision === 'beside') continue
-        if (decision === 'keep') return this.#keep(directory, entry, name)
-        return await this.#files.write({ directory, entry, name, replace: decision === 'replace', beside: attempt > 0, ids: [] })
+        const apart = decision === 'keep' && this.#mustPart(directory, entry, name)
+        if (decision === 'keep' && !apart) return this.#keep(directory, entry, name)
+        return await this.#files.write({ directory, entry, name, replace: apart || decision === 'replace', beside: attempt > 0, ids: [] })
       }
       throw new FileError('open', 'EEXIST')
     } catch (error) {
@@ -282,6 +283,17 @@ export class Applier {
     }
   }
 
+  /**
+   * True where a kept file would be given other metadata and has other names, which may stand outside of the target: it is written anew instead,
+   * so that they keep theirs.
+   */
+  #mustPart(directory: TargetDirectory, entry: Entry, name: Buffer): boolean {
+    if (this.#options.overwrite !== 'changed') return false
+    const at = this.#tree.descriptor(directory)
+    if (this.#fs.stat(at, name).links === 1) return false
+    return metadataDiffers(this.#fs, at, name, entry) || flagsDiffer(this.#fs, at, name, entry)
+  }
+
   #keep(directory: TargetDirectory, entry: Entry, name: Buffer): void {
     const { overwrite, interruption } = this.#options
     const path = entryPath(directory.walk, entry.name)
@@ -289,7 +301,8 @@ export class Applier {
     const differs = overwrite !== 'never' && metadataDiffers(this.#fs, at, name, entry)
     if (differs || (overwrite !== 'never' && flagsDiffer(this.#fs, at, name, entry))) {
       // Flags are what a restore sets last: one that was interrupted left them to this one.
-      if (overwrite === 'changed' || (!differs && interruption.interrupted)) {
+      const ours = interruption.interrupted && (entry.link !== undefined || this.#fs.stat(at, name).links === 1)
+      if (overwrite === 'changed' || (!differs && ours)) {
         const problems = differs ? this.#setKept(at, name, entry) : []
         this.#report.metadata(path, [...problems, ...this.#late.give(directory, name, path, entry)])
       } else this.#report.problem(path, 'differs', 'it has the same content and was kept, but owner, mode, time or attributes differ')
@@ -316,14 +329,12 @@ export class Applier {
     }
   }
 
-  async #link(
-    directory: TargetDirectory,
-    entry: Entry,
-    leader: { directory: TargetDirectory; name: Buffer; inode: bigint; deviceId: bigint },
-  ): Promise<void> {
+  async #link(directory: TargetDirectory, entry: Entry, leader: Leader<TargetDirectory>): Promise<void> {
     const { fs, overwrite } = this.#options
     const path = entryPath(directory.walk, entry.name)
-    for (let attempt = 0; attempt <= BESIDE_ATTEMPTS; attempt++) {
+    if (leader.entry.kind !== entry.kind || leader.entry.size !== entry.size)
+      return this.#failed(directory, entry, new HoldfastError('damaged', 'it says that it is a hard link of another thing'))
+    for (let attempt = firstAttempt(entry.name); attempt <= BESIDE_ATTEMPTS; attempt++) {
       const name = attempt === 0 ? entry.name : besideName(entry.name, this.#options.snapshotId, attempt)
       try {
         // Held first: asking for the second descriptor could close the first.
@@ -364,7 +375,7 @@ export class Applier {
   #settleGroup(directory: TargetDirectory, entry: Entry, name: Buffer): void {
     if (entry.link === undefined) return
     const stat = this.#fs.stat(this.#tree.descriptor(directory), name)
-    const leader = { directory, name, inode: stat.inode, deviceId: stat.deviceId }
+    const leader = { directory, name, inode: stat.inode, deviceId: stat.deviceId, entry: { kind: entry.kind, size: entry.size } }
     for (const waiting of this.#groups.ready(entry.link, leader))
       this.#later(waiting.directory, () => this.#link(waiting.directory, waiting.entry, leader))
   }
@@ -406,6 +417,11 @@ export class Applier {
     } else if (isHoldfastError(error, 'damaged', 'not-found')) this.#report.problem(path, 'damaged', error.message)
     else throw error
   }
+}
+
+/** A name as restores give to what they make lands beside from the start: under its own it would be taken for a leftover and removed. */
+function firstAttempt(name: Buffer): number {
+  return isOfRestores(name) ? 1 : 0
 }
 
 function localDisk(path: Buffer, error: unknown): unknown {

@@ -4,6 +4,7 @@ import { type Descriptor, FileError, type FileSystem } from '../file-system/file
 import type { Hasher } from '../repository/blake3.ts'
 import type { PackReader } from '../repository/pack-reader.ts'
 import type { Entry, Extent } from '../repository/tree.ts'
+import { contentBytes } from './decide.ts'
 import { readChunkIds } from './tree-reader.ts'
 
 const HERE = Buffer.alloc(0)
@@ -92,12 +93,12 @@ async function hasContent(options: Parameters<typeof sameContent>[0], fd: Descri
   if (extents !== undefined && !holesAreEmpty(fs, fd, entry.size ?? 0, extents)) return false
   if (content?.kind === 'inline') return readContent(fs, fd, 0, content.bytes.length, extents)?.equals(content.bytes) === true
   let position = 0
-  for await (const ids of readChunkIds(reader, content, signal))
+  for await (const ids of readChunkIds(reader, entry, signal))
     for (const id of ids) {
       const length = reader.locate(id, 'chunk')[0]?.bytes
       const bytes = length === undefined ? undefined : readContent(fs, fd, position, length, extents)
       if (bytes === undefined || chunkHasher.hex(bytes) !== id) return false
       position += bytes.length
     }
-  return true
+  return position === contentBytes(entry)
 }

@@ -71,6 +71,13 @@ export function besideName(name: Buffer, snapshotId: string, attempt: number): B
 
 export const TEMPORARY_PREFIX = '.holdfast-restore-'
 
+const OF_RESTORES = new RegExp(`^${TEMPORARY_PREFIX.replaceAll('.', '\\.')}(?:[0-9a-f]{16}|[0-9a-f]{32})$`)
+
+/** True for names that `temporaryName` and `markName` give. */
+export function isOfRestores(name: Buffer): boolean {
+  return OF_RESTORES.test(name.toString('latin1'))
+}
+
 /** The name under which an entry is made before it is renamed: the same at every try, so that what a crash left is found and removed. */
 export function temporaryName(name: Buffer): Buffer {
   return Buffer.from(TEMPORARY_PREFIX + hash('sha256', name, 'hex').slice(0, 16))

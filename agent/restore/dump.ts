@@ -68,7 +68,7 @@ export async function dumpFile(options: DumpOptions): Promise<number> {
     total = entry.content.bytes.length
     await content(entry.content.bytes)
   }
-  for await (const ids of readChunkIds(reader, entry.content, signal))
+  for await (const ids of readChunkIds(reader, entry, signal))
     for (const id of ids) {
       if (signal?.aborted === true) throw new HoldfastError('cancelled', 'the dump was cancelled')
       const bytes = await reader.readChunk(id, signal)
@@ -84,7 +84,13 @@ export async function dumpFile(options: DumpOptions): Promise<number> {
 async function findEntry(options: DumpOptions, reader: ReturnType<typeof createPackReader>): Promise<Entry> {
   const { repository, snapshot, path, signal } = options
   const selector = createSelector({ kind: 'paths', paths: [path] }, repository.keys.recordKey)
-  for await (const step of walkTree({ reader, root: snapshot.structure.root, choose: selector.choose, signal })) {
+  for await (const step of walkTree({
+    reader,
+    root: snapshot.structure.root,
+    bounds: snapshot.structure,
+    choose: selector.choose,
+    signal,
+  })) {
     if (step.step === 'failed') throw step.error
     if (step.step === 'entries') return step.entries[0]!
     if (step.step === 'enter' && step.directory.selected && step.directory.entry !== undefined) return step.directory.entry

@@ -130,11 +130,7 @@ export class FilePipeline {
     const { entry } = item
     const ids: string[] = []
     try {
-      for await (const page of readChunkIds(this.#options.reader, entry.content, this.#options.signal)) {
-        ids.push(...page)
-        // Every chunk has at least one byte: more ids than bytes cannot be this file's.
-        if (ids.length > contentBytes(entry)) throw wrongLength()
-      }
+      for await (const page of readChunkIds(this.#options.reader, entry, this.#options.signal)) ids.push(...page)
     } catch (error) {
       return this.#options.onRefused(item, error)
     }
@@ -269,7 +265,7 @@ export class FilePipeline {
           return part
         })
       }
-      for await (const page of readChunkIds(reader, entry.content, signal))
+      for await (const page of readChunkIds(reader, entry, signal))
         for (const id of page) {
           if (failures.length > 0) throw failures[0]
           const bytes = reader.locate(id, 'chunk')[0]?.bytes

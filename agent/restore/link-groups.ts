@@ -2,7 +2,13 @@
 // that has several names, for as long as the restore runs: every later name must be able to find it.
 import type { Entry } from '../repository/tree.ts'
 
-export type Leader<D> = { readonly directory: D; readonly name: Buffer; readonly inode: bigint; readonly deviceId: bigint }
+export type Leader<D> = {
+  readonly directory: D
+  readonly name: Buffer
+  readonly inode: bigint
+  readonly deviceId: bigint
+  readonly entry: Pick<Entry, 'kind' | 'size'>
+}
 export type Follower<D> = { readonly directory: D; readonly entry: Entry }
 type Group<D> = { readonly state: 'pending'; readonly waiting: Follower<D>[] } | { readonly state: 'ready'; readonly leader: Leader<D> }
 type Link = NonNullable<Entry['link']>

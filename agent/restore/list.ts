@@ -47,6 +47,7 @@ export async function* listEntries(options: ListOptions): AsyncGenerator<ListedE
   for await (const step of walkTree({
     reader,
     root: snapshot.structure.root,
+    bounds: snapshot.structure,
     choose: selector.choose,
     signal,
     ...(shallow ? { maxDepth: top + 1 } : {}),

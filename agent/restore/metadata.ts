@@ -40,7 +40,7 @@ export function setMetadata(fs: FileSystem, at: Descriptor, name: Buffer, entry:
   if (inherited && entry.kind !== 'symlink') removeInherited(fs, at, name, entry.attributes ?? [], problems)
   for (const attribute of entry.attributes ?? []) {
     if (isReserved(attribute.name)) continue
-    const errno = errnoOf(() => fs.setAttribute(at, name, attribute.name, attribute.value))
+    const errno = attributeErrno(() => fs.setAttribute(at, name, attribute.name, attribute.value))
     if (errno !== undefined) problems.push({ code: 'attribute', errno })
   }
   if (entry.kind !== 'symlink') {
@@ -49,9 +49,28 @@ export function setMetadata(fs: FileSystem, at: Descriptor, name: Buffer, entry:
     const errno = errnoOf(() => fs.setMode(at, name, mode)) ?? (mode === entry.mode ? undefined : 'EPERM')
     if (errno !== undefined) problems.push({ code: 'mode', errno })
   }
-  const errno = errnoOf(() => fs.setTimes(at, name, entry.mtimeNs))
+  const errno = errnoOf(() => setTimes(fs, at, name, entry.mtimeNs))
   if (errno !== undefined) problems.push({ code: 'times', errno })
   return problems
+}
+
+/** "No space" may be said of one attribute that is too large for this file system, while there is room for everything else. */
+function attributeErrno(act: () => void): string | undefined {
+  try {
+    return errnoOf(act)
+  } catch (error) {
+    if (error instanceof FileError && (error.errno === 'ENOSPC' || error.errno === 'EDQUOT')) return error.errno
+    throw error
+  }
+}
+
+/** Times that every file system can hold, in nanoseconds: from 1970 to 2038. */
+const EVERYWHERE = 2n ** 31n * 1_000_000_000n
+
+/** A file system takes a time beyond what it can hold without a word and keeps another: that is looked for. */
+function setTimes(fs: FileSystem, at: Descriptor, name: Buffer, mtimeNs: bigint): void {
+  fs.setTimes(at, name, mtimeNs)
+  if ((mtimeNs < 0n || mtimeNs >= EVERYWHERE) && fs.stat(at, name).mtimeNs !== mtimeNs) throw new FileError('utimens', 'ERANGE')
 }
 
 function setOwner(fs: FileSystem, at: Descriptor, name: Buffer, entry: Entry, problems: MetadataProblem[]): boolean {

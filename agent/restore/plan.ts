@@ -57,7 +57,13 @@ export async function planRestore(
   const problems: RestoreProblem[] = []
   const sources = new Sources(reader)
   try {
-    for await (const step of walkTree({ reader, root: snapshot.structure.root, choose: selector.choose, signal })) {
+    for await (const step of walkTree({
+      reader,
+      root: snapshot.structure.root,
+      bounds: snapshot.structure,
+      choose: selector.choose,
+      signal,
+    })) {
       const { directory } = step
       if (step.step === 'failed') problems.push({ path: directory.path, code: 'damaged', errno: step.error.message })
       else if (step.step === 'leave') existing.leave()
@@ -97,6 +103,7 @@ export async function planRestore(
 class Sources {
   readonly #reader: PackReader
   readonly #packs = new Set<string>()
+  readonly #lists = new Set<string>()
   #segments = new Set<string>()
   #sealedBytes = 0
 
@@ -105,7 +112,7 @@ class Sources {
   }
 
   async add(entry: Entry, signal?: AbortSignal): Promise<void> {
-    for await (const ids of readChunkIds(this.#reader, entry.content, signal))
+    for await (const ids of readChunkIds(this.#reader, entry, signal, this.#lists))
       for (const id of ids) {
         const place = this.#reader.locate(id, 'chunk')[0]
         if (place === undefined) continue

@@ -93,7 +93,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
       signal,
     })
     targetFd = undefined
-    await applier.run(walkTree({ reader, root: structure.root, choose: selector.choose, signal }))
+    await applier.run(walkTree({ reader, root: structure.root, bounds: structure, choose: selector.choose, signal }))
     for (const path of selector.unmatched()) report.problem(path, 'not-in-snapshot')
     if (options.durable !== false) fs.syncFileSystem(base)
     interruption.end()

@@ -26,7 +26,7 @@ import {
 } from '../../agent/repository/tree.ts'
 import type { View } from '../../agent/repository/view.ts'
 import { createCompressor } from '../../agent/repository/zstd.ts'
-import { encodeSessionEntry, rootKeys, type RootKeys, sessionEntry } from '../../agent/keys/domain.ts'
+import { type DomainRoot, encodeSessionEntry, rootKeys, type RootKeys, sessionEntry } from '../../agent/keys/domain.ts'
 import type { SessionEntry } from '../../agent/keys/keys.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 import { seededRandom } from './seeded-random.ts'
@@ -95,6 +95,7 @@ type Segment = { sealed: Buffer; row: Omit<FooterSegment, 'offset'> }
 
 /** Makes one repository in an empty store: blobs go into segments, segments into packs, and `finish` writes index file and snapshot. */
 export class RepositoryBuilder {
+  readonly domain: DomainRoot
   readonly keys: RootKeys
   readonly session: SessionEntry
   readonly sessionKey: Buffer
@@ -122,7 +123,8 @@ export class RepositoryBuilder {
       compress: options.compress ?? true,
     }
     this.#random = seededRandom(options.seed ?? 'fixture')
-    this.keys = rootKeys({ root: this.#random.bytes(32), domainId: this.#random.bytes(16) })
+    this.domain = { root: this.#random.bytes(32), domainId: this.#random.bytes(16) }
+    this.keys = rootKeys(this.domain)
     const { structure } = this.keys.write
     this.sessionKey = this.#random.bytes(32)
     this.session = sessionEntry(this.sessionKey, this.#random.bytes(16), this.keys.write, this.#random)
@@ -336,7 +338,7 @@ export class RepositoryBuilder {
           startedAt: 1_000,
           endedAt: 2_000,
           files: this.files,
-          directories: this.directories,
+          directories: this.directories + 1,
           bytes: this.bytes,
           tags: [],
           lists: [],

@@ -24,7 +24,7 @@ export async function restorable(store: Store, keys: RootKeys): Promise<Restorab
   const found: Restorable = { files: new Map(), failed: new Set() }
   for (const { structure } of (await repository.listSnapshots()).snapshots) {
     const name = (path: Buffer): string => `${structure.ref.random.slice(0, 8)} ${path.toString('latin1')}`
-    for await (const step of walkTree({ reader, root: structure.root })) {
+    for await (const step of walkTree({ reader, root: structure.root, bounds: structure })) {
       if (step.step === 'failed') found.failed.add(name(step.directory.path))
       if (step.step !== 'entries') continue
       for (const entry of step.entries) {
@@ -35,7 +35,7 @@ export async function restorable(store: Store, keys: RootKeys): Promise<Restorab
         const hash = createHash('sha256')
         if (entry.content?.kind === 'inline') hash.update(entry.content.bytes)
         try {
-          for await (const ids of readChunkIds(reader, entry.content)) for (const id of ids) hash.update(await reader.readChunk(id))
+          for await (const ids of readChunkIds(reader, entry)) for (const id of ids) hash.update(await reader.readChunk(id))
           found.files.set(path, hash.digest('hex'))
         } catch (error) {
           if (!isHoldfastError(error, 'damaged', 'not-found')) throw error

@@ -105,7 +105,7 @@ async function requireInSnapshot(
     const choice = selector.choose(path, isDirectory)
     return choice === 'take' ? 'skip' : choice
   }
-  const walk = walkTree({ reader, root: snapshot.structure.root, choose: look, signal: context.signal })
+  const walk = walkTree({ reader, root: snapshot.structure.root, bounds: snapshot.structure, choose: look, signal: context.signal })
   while ((await walk.next()).done !== true) continue
   const missing = selector.unmatched()
   if (missing.length > 0)

@@ -98,7 +98,7 @@ describe('standard input', () => {
     const fd = openSync(join(source, 'content'), 'r')
     const result = await run({ source: { stdin: { name: Buffer.from('dump.sql'), fd } } })
     closeSync(fd)
-    expect(result.outcome).toBe('done')
+    expect(result).toMatchObject({ outcome: 'done', snapshot: { files: 1, directories: 1, bytes: size } })
     expect([...engine.newest()].map(([path, text]) => [path, text.includes(`${size} bytes`)])).toEqual([['/dump.sql', true]])
   })
 
