@@ -8,6 +8,7 @@ import { encodeNeeds } from '@holdfast/shared/protocol/needs.ts'
 import type { Deletion } from '@holdfast/shared/protocol/deletions.ts'
 import type { RetentionRules } from '@holdfast/shared/retention.ts'
 import { systemRandom } from '@holdfast/shared/random.ts'
+import type { Store } from '@holdfast/shared/store/store.ts'
 import type { SigningKey } from '@holdfast/shared/signing.ts'
 import type { JobDeps } from 'holdfast-server/jobs.ts'
 import { lookForDeletions, type DeletionLook } from 'holdfast-server/deletions/look.ts'
@@ -19,16 +20,26 @@ export const DAY = 86_400_000
 export const DOMAIN = Buffer.alloc(16, 0xd0)
 export const SERIES = 'e'.repeat(64)
 
+export type RealBucket = {
+  readonly endpoint: string
+  readonly bucket: string
+  /** With credentials that cannot delete. */
+  readonly appliance: Store
+  readonly deleter: { readonly accessKeyId: string; readonly secretAccessKey: string }
+}
+
 export type DeletionWorld = Awaited<ReturnType<typeof makeDeletionWorld>>
 
-export async function makeDeletionWorld(options: { retention?: RetentionRules; clock?: Clock } = {}) {
+export async function makeDeletionWorld(
+  options: { retention?: RetentionRules; clock?: Clock; /** A real bucket in place of the simulated one. */ s3?: RealBucket } = {},
+) {
   const server = await startTestServer({
     ...(options.clock === undefined ? {} : { clock: options.clock }),
-    openStore: async () => bucket.store('server'),
+    ...(options.s3 === undefined ? { openStore: async () => bucket.store('server') } : {}),
   })
   const clock = server.context.clock
   const bucket = new SimulatedBucket({ clock })
-  const appliance = bucket.store('appliance', { remove: false })
+  const appliance = options.s3?.appliance ?? bucket.store('appliance', { remove: false })
   const administrator = await server.makeUser('administrator')
   const { agent, controllerId, instructionId, token } = await server.makeControllerWithAgent(administrator)
   const made = async (method: string, url: string, as: string, body: unknown) => {
@@ -36,11 +47,13 @@ export async function makeDeletionWorld(options: { retention?: RetentionRules; c
     if (reply.status >= 300) throw new Error(`${url}: ${reply.status} ${reply.text}`)
     return reply.json()
   }
-  const place = { name: 'Objects', kind: 's3', region: 'CA-ON', country: 'CA', endpoint: 'https://objects.example', bucket: 'backup' }
+  const at = { endpoint: options.s3?.endpoint ?? 'https://objects.example', bucket: options.s3?.bucket ?? 'backup' }
+  const place = { name: 'Objects', kind: 's3', region: 'CA-ON', country: 'CA', ...at }
   const { id: storeId } = await made('POST', '/v1/stores', administrator, { controllerId, ...place })
   const policy = { agentId: agent.id, source: 'documents', schedule: { every: '24h' }, storeId, instructionId }
   const { id: policyId } = await made('POST', '/v1/policies', administrator, { ...policy, retention: options.retention ?? { daily: 3 } })
-  await made('PUT', `/v1/stores/${storeId}/delete-credentials`, token, { accessKeyId: 'deleter', secretAccessKey: 'secret of the deleter' })
+  const deleter = options.s3?.deleter ?? { accessKeyId: 'deleter', secretAccessKey: 'secret of the deleter' }
+  await made('PUT', `/v1/stores/${storeId}/delete-credentials`, token, deleter)
 
   const newRef = (): ObjectRef => ({ session: systemRandom.bytes(16).toString('hex'), random: systemRandom.bytes(16).toString('hex') })
   const put = (name: string, bytes: Uint8Array = Buffer.from('sealed')) => appliance.put(name, { kind: 'bytes', bytes })
