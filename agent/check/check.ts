@@ -3,103 +3,32 @@
 // that the bytes of packs and segments are the ones that were stored ("intact, not opened"); with the root's keys the content can be opened as a
 // restore would. Three answers for each object: good, damaged, could not tell; the last is never taken for the second (reference bug B21). What is
 // lost by damage is told by snapshot, and by path where the keys allow. Writes and removes nothing in the store.
+import type { CheckOptions, CheckProgress, CheckReport, Finding, ObjectKind, ReadData } from './check-types.ts'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
 import { decodeSessionEntry } from '../keys/domain.ts'
-import type { ReadKeys } from '../keys/keys.ts'
 import { ByteReader } from '@holdfast/shared/format/bytes.ts'
 import { viewFromFooters } from '../repository/footer-reader.ts'
 import type { IndexFile } from '../repository/index-file.ts'
-import { LIMITS, objectName, packName, type ObjectRef } from '@holdfast/shared/format/layout.ts'
+import { LIMITS, objectName, packName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import { SESSION_ENTRY_BYTES } from '../repository/pack.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
 import { listRefs, mapBounded, type Repository } from '../repository/repository.ts'
 import { decodeSnapshot, type OpenedSnapshot } from '../repository/snapshot.ts'
 import { openBox } from '../repository/structure-box.ts'
 import { createView, type View } from '../repository/view.ts'
+import { isUnfinished } from '../collection/unfinished.ts'
+import { collectionState, forgottenEntry } from '../repository/collection-state.ts'
 import { IndexClaims } from './claims.ts'
 import { ContentWalk } from './content.ts'
 import { Holdings, knownSegments } from './holdings.ts'
-import { findLosses, type Losses, type PathLoss, type SnapshotLoss } from './loss.ts'
+import { findLosses, type Losses } from './loss.ts'
 import { examinePack, type Examined } from './examine-pack.ts'
 import { memoryReadLog, type ReadLog } from './read-log.ts'
 import { segmentOpener } from './read-pack.ts'
 import { dayOf, isDue, shareOf } from './rotation.ts'
 
-/**
- * Which packs' bytes are read: those of share `n` of `t` (from 1), so that t runs read everything; those whose turn it is, so that every pack is read
- * within `days` days where a check runs at least once a day; or all.
- */
-export type ReadData = { readonly share: { readonly n: number; readonly t: number } } | { readonly days: number } | 'all'
-
-export type ObjectKind = 'session' | 'roster' | 'index' | 'pack' | 'snapshot' | 'tree'
-export type Finding = {
-  readonly kind: ObjectKind
-  /** Name of the object; for a tree the path in the snapshot. */
-  readonly object: string
-  readonly verdict: 'damaged' | 'unknown'
-  readonly code: string
-  /** Printable, one line. */
-  readonly message: string
-}
-
-export type CheckProgress = {
-  readonly phase: 'objects' | 'data' | 'snapshots' | 'content'
-  readonly done: number
-  readonly total: number
-  readonly bytes: number
-}
-
-export type CheckReport = {
-  /** Objects that were looked at. */
-  readonly good: number
-  /** Objects that are damaged, and blobs of snapshots that are lost. */
-  readonly damaged: number
-  readonly unknown: number
-  /** The first 10,000. */
-  readonly findings: readonly Finding[]
-  readonly sessions: number
-  readonly indexFiles: number
-  readonly packs: number
-  readonly snapshots: number
-  /** Tree nodes and chunk references looked up. */
-  readonly nodes: number
-  readonly references: number
-  readonly packsRead: number
-  readonly bytesRead: number
-  /** Packs that have to be read for the rotation and could not be. */
-  readonly packsOverdue: number
-  /** Packs that no index file names: left by an interrupted run, not damage. */
-  readonly unindexedPacks: number
-  /** Damaged packs and index files on which nothing rests any more, because a repair wrote index files without them: not damage any more. */
-  readonly writtenOff: number
-  /** Index files were missing or bad, and blobs were found by the packs' footers alone. */
-  readonly usedFooters: boolean
-  /** Whether segments were opened and trees walked with the keys to read. */
-  readonly opened: boolean
-  readonly lostBlobs: number
-  readonly unsureBlobs: number
-  /** What each snapshot that is affected loses. */
-  readonly affected: readonly SnapshotLoss[]
-  /** With the keys to read: the paths that are affected. */
-  readonly paths: readonly PathLoss[]
-  readonly pathsLeftOut: number
-}
-
-export type CheckOptions = {
-  readonly repository: Repository
-  readonly readData?: ReadData | undefined
-  /** Opens every segment that is read, and walks the trees of all snapshots as a restore would. Needs `keys`. */
-  readonly content?: boolean
-  /** The root's: names what is lost. */
-  readonly keys?: ReadKeys | undefined
-  /** What was read when; without one a rotation goes by the calendar alone. */
-  readonly readLog?: ReadLog | undefined
-  /** In milliseconds since 1970; for the rotation. */
-  readonly now?: number
-  readonly signal?: AbortSignal | undefined
-  readonly onProgress?: ((progress: CheckProgress) => void) | undefined
-}
+export type { CheckOptions, CheckProgress, CheckReport, Finding, ObjectKind, ReadData } from './check-types.ts'
 
 const FINDINGS_HELD = 10_000
 const AT_ONCE = 8
@@ -112,6 +41,7 @@ export async function checkRepository(options: CheckOptions): Promise<CheckRepor
   const check = new Check(options)
   try {
     check.rosters()
+    await check.collection()
     const packs = await check.listPacks()
     await check.sessions()
     await check.indexFiles(packs)
@@ -151,8 +81,13 @@ class Check {
     packsOverdue: 0,
     unindexedPacks: 0,
     writtenOff: 0,
+    forgotten: 0,
+    unfinished: 0,
+    condemnedPacks: 0,
+    deletedPacks: 0,
   }
   #usedFooters = false
+  #collection = collectionState({ lists: [], forgets: [], refused: [] })
   #losses: Losses = { snapshots: [], paths: [], pathsLeftOut: 0, nodes: 0, references: 0, lost: 0, unsure: 0 }
 
   constructor(options: CheckOptions) {
@@ -236,6 +171,12 @@ class Check {
     )
   }
 
+  /** Collection lists and forget records: what is condemned and what no longer counts. */
+  async collection(): Promise<void> {
+    this.#collection = await this.#repository.loadCollection(this.#options.signal)
+    for (const { name, error } of this.#collection.refused) this.#bad('list', name, error)
+  }
+
   /** Read when the repository was opened; which ones did not open is told here. */
   rosters(): void {
     for (const { name, error } of this.#repository.refusedRosters) this.#bad('roster', name, error)
@@ -274,11 +215,17 @@ class Check {
     for (const row of view.packs()) {
       const listed = packs.get(row.random)
       if (listed !== undefined) listed.indexed = true
+      const isCondemned = this.#collection.condemned.has(row.random)
+      if (isCondemned && listed !== undefined) this.#counts.condemnedPacks += 1
       await this.#judge('pack', packName(row), async () => {
         // A listing is a hint: what it lacks is asked for by name before it is called missing.
         const info = listed?.info ?? (await this.#head(row))
         if (info === undefined) {
           this.#holdings.trouble.set(row.random, { kind: 'gone' })
+          if (isCondemned) {
+            this.#counts.deletedPacks += 1
+            return
+          }
           throw new HoldfastError('not-found', `pack ${row.random} is named by an index file and is not in the store`)
         }
         const { bytes } = info
@@ -309,8 +256,9 @@ class Check {
   async openSnapshots(): Promise<OpenedSnapshot[]> {
     const { store, keys, requireWriter } = this.#repository
     const { signal } = this.#options
-    const refs = await listRefs(store, 'snapshots/', signal)
-    this.#counts.snapshots = refs.length
+    const all = await listRefs(store, 'snapshots/', signal)
+    // One that does not open and was given up for that is no news.
+    const refs = all.filter((ref) => this.#collection.forgotten.get(refKey(ref))?.some(({ why }) => why === 'unreadable') !== true)
     const opened = await mapBounded(refs, AT_ONCE, (ref) =>
       this.#judge('snapshot', ref.info.name, async () => {
         const object = await store.get(objectName('snapshot', ref), { limitBytes: LIMITS.snapshotBytes, signal })
@@ -319,9 +267,14 @@ class Check {
         return snapshot
       }),
     )
-    return opened
+    const counting = opened
       .filter((snapshot) => snapshot !== undefined)
-      .sort((a, b) => a.structure.startedAt - b.structure.startedAt || (a.structure.ref.random < b.structure.ref.random ? -1 : 1))
+      .filter(({ structure }) => forgottenEntry(this.#collection, structure.ref, structure.writerId) === undefined)
+    this.#counts.forgotten = all.length - refs.length + opened.filter((one) => one !== undefined).length - counting.length
+    this.#counts.snapshots = all.length - this.#counts.forgotten
+    return counting.sort(
+      (a, b) => a.structure.startedAt - b.structure.startedAt || (a.structure.ref.random < b.structure.ref.random ? -1 : 1),
+    )
   }
 
   /** Reads one pack whole and keeps what is wrong with it. */
@@ -432,7 +385,7 @@ class Check {
         this.#holdings.unreadable = true
       }
     }
-    this.#losses = await findLosses({
+    const losses = await findLosses({
       repository: this.#repository,
       snapshots,
       holdings: this.#holdings,
@@ -451,6 +404,13 @@ class Check {
       onUnsure: (id, error) => this.#bad('tree', id, error),
       onProgress: (done, total) => this.#progress('snapshots', done, total),
     })
+    const affected = losses.snapshots.filter(
+      ({ snapshot, unsure, packs: lacking }) => unsure > 0 || !isUnfinished(this.#collection, snapshot, lacking.keys()),
+    )
+    this.#counts.unfinished = losses.snapshots.length - affected.length
+    const lost = affected.reduce((sum, { lostChunks, lostNodes }) => sum + lostChunks + lostNodes, 0)
+    const paths = losses.paths.filter(({ snapshots: ids }) => affected.some(({ snapshot }) => ids.includes(snapshot.structure.ref.random)))
+    this.#losses = this.#counts.unfinished === 0 ? losses : { ...losses, snapshots: affected, paths, lost: Math.min(losses.lost, lost) }
   }
 
   /** Walks trees with names and opens the private parts of snapshots. */

@@ -164,6 +164,27 @@ const drill = event('drill', {
   sampleHash: z.string(),
   problems: count,
 })
+/** What rules or a request say of one snapshot. */
+const retention = event('retention', {
+  id: z.string(),
+  series: z.string(),
+  /** When the store received it: what the rules go by. */
+  at: time,
+  kept: z.boolean(),
+  /** Why it stays (`daily`, `tag`, …), or why it no longer counts. */
+  why: z.array(z.string()),
+})
+/** A forgotten snapshot that can be taken back while its bytes are there. */
+const forgotten = event('forgotten', {
+  id: z.string(),
+  series: z.string(),
+  startedAt: time,
+  since: time,
+  why: z.string(),
+  goneFrom: time.optional(),
+})
+/** What the store refused to remove. */
+const locked = event('locked', { object: z.string(), bytes: count, until: time.optional() })
 /** Shown once and kept nowhere. */
 const recoveryCode = event('recovery-code', { code: z.string() })
 const help = event('help', { text: z.string() })
@@ -219,6 +240,9 @@ export const cliEvent = z.discriminatedUnion('event', [
   exportedRecord,
   grantTerms,
   affectedSnapshot,
+  retention,
+  forgotten,
+  locked,
   affectedPath,
   drill,
   recoveryCode,

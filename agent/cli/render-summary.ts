@@ -2,6 +2,7 @@
 import { shownText } from './byte-text.ts'
 import type { Summary } from './events.ts'
 import { formatBytes, formatCount, formatDuration, formatMany } from './format.ts'
+import { COLLECTION_LINES } from './render-collection.ts'
 import { statusLines } from './render-status.ts'
 import { type Rendered, type RenderOptions, shownPath } from './render.ts'
 
@@ -102,6 +103,7 @@ const LINES: Readonly<Record<string, (summary: Summary, counts: Counts) => strin
       ...(summary.result === 'incomplete' ? [`${formatMany(of(counts, 'problems'), 'problem')}: not everything is as it was`] : []),
     ]
   },
+  ...COLLECTION_LINES,
   snapshots: (_, counts) => [formatMany(of(counts, 'snapshots'), 'snapshot')],
   dump: () => [],
   check: (summary, counts) => {

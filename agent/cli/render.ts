@@ -5,6 +5,7 @@ import { printable } from '@holdfast/shared/errors.ts'
 import { shownBytes, shownText } from './byte-text.ts'
 import type { Said } from './events.ts'
 import { formatBytes, formatCount, formatMany, formatTime } from './format.ts'
+import { collectionText } from './render-collection.ts'
 import { renderSummary } from './render-summary.ts'
 import type { Style } from './style.ts'
 
@@ -70,6 +71,10 @@ export function renderEvent(event: Said, options: RenderOptions): Rendered {
         stdout: `${word}  ${shownPath(event)}${event.below ? `${event.path === '/' ? '' : '/'} and what was in it and cannot be named` : ''}  (${where})\n`,
       }
     }
+    case 'retention':
+    case 'forgotten':
+    case 'locked':
+      return collectionText(event, options)
     case 'drill':
       return drillText(event, options)
     case 'recovery-code':

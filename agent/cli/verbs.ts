@@ -17,6 +17,9 @@ export const VERBS: readonly Verb[] = [
   { name: 'ls', summary: 'list what a snapshot holds', load: () => import('./commands/ls.ts') },
   { name: 'restore', summary: 'restore a snapshot, or a part of it', load: () => import('./commands/restore.ts') },
   { name: 'dump', summary: 'write one file of a snapshot to standard output', load: () => import('./commands/dump.ts') },
+  { name: 'forget', summary: 'let snapshots no longer count, by rules or by name', load: () => import('./commands/forget.ts') },
+  { name: 'prune', summary: 'free the space of what is forgotten', load: () => import('./commands/prune.ts') },
+  { name: 'undelete', summary: 'take forgotten snapshots back', load: () => import('./commands/undelete.ts') },
   { name: 'check', summary: 'look whether the repository is sound', load: () => import('./commands/check.ts') },
   { name: 'repair', summary: 'make the index true again, and say what is lost', load: () => import('./commands/repair.ts') },
   {

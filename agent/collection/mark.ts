@@ -21,8 +21,12 @@ export type MissingBlob = { readonly id: string; readonly part: BlobPart; readon
 export type Mark = {
   /** Adds what a snapshot needs. Throws what the store says. */
   readonly add: (snapshot: OpenedSnapshot, signal?: AbortSignal) => Promise<void>
-  /** What is missing so far: the first thousand, and how many. */
-  readonly missing: () => { readonly first: readonly MissingBlob[]; readonly count: number }
+  /** What is missing so far: the first thousand, how many, and by the snapshot's id which packs should have it (`unknown` where none is known). */
+  readonly missing: () => {
+    readonly first: readonly MissingBlob[]
+    readonly count: number
+    readonly packs: ReadonlyMap<string, ReadonlySet<string>>
+  }
   /** Every pack of the view by the random part of its name. */
   readonly uses: () => Map<string, PackUse>
   /** True where a row of an index file is needed. */
@@ -51,6 +55,17 @@ export function createMark(options: {
   const seenOf = new Map<string, SeenIds>()
   const first: MissingBlob[] = []
   let count = 0
+  const packsOf = new Map<string, Set<string>>()
+  const lacks = (id: string, part: BlobPart, snapshot: OpenedSnapshot): void => {
+    count += 1
+    const { random } = snapshot.structure.ref
+    if (first.length < MISSING_HELD) first.push({ id, part, snapshot: random })
+    const packs = packsOf.get(random) ?? new Set()
+    packsOf.set(random, packs)
+    const rows = view.rows(id, part)
+    for (const { pack } of rows) packs.add(pack.random)
+    if (rows.length === 0) packs.add('unknown')
+  }
 
   const choose = (rows: readonly BlobRow[], writerKey: Buffer): BlobRow | undefined => {
     let best: BlobRow | undefined
@@ -69,8 +84,7 @@ export function createMark(options: {
   const need = (id: string, part: BlobPart, snapshot: OpenedSnapshot): boolean => {
     const chosen = choose(view.rows(id, part), snapshot.writerKey)
     if (chosen === undefined) {
-      count += 1
-      if (first.length < MISSING_HELD) first.push({ id, part, snapshot: snapshot.structure.ref.random })
+      lacks(id, part, snapshot)
       return false
     }
     bits[chosen.file]![chosen.row >> 3]! |= 1 << (chosen.row & 7)
@@ -79,7 +93,7 @@ export function createMark(options: {
 
   return {
     isLive,
-    missing: () => ({ first, count }),
+    missing: () => ({ first, count, packs: packsOf }),
     add: async (snapshot, signal) => {
       const writer = snapshot.writerKey.toString('latin1')
       const seen = seenOf.get(writer) ?? new SeenIds()
@@ -99,8 +113,7 @@ export function createMark(options: {
           }
         } catch (error) {
           if (!isHoldfastError(error, 'damaged', 'not-found')) throw error
-          count += 1
-          if (first.length < MISSING_HELD) first.push({ id, part: 'references', snapshot: snapshot.structure.ref.random })
+          lacks(id, 'references', snapshot)
         }
       }
     },

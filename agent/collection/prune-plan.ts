@@ -30,6 +30,8 @@ export type PrunePlan = {
   readonly rewrite: readonly IndexFile[]
   /** Condemned packs that are not due: how many, and when the first one is. */
   readonly waiting: { readonly packs: number; readonly bytes: number; readonly until: number | undefined }
+  /** Condemned for reuse and still needed: they go when their writers have stored again what is left, or the last snapshot that needs it is gone. */
+  readonly waitingForWriters: { readonly packs: number; readonly bytes: number }
   /** Packs that nothing needs but a run that may be at work. */
   readonly heldBySessions: { readonly packs: number; readonly bytes: number; readonly sessions: number }
 }
@@ -42,6 +44,7 @@ export function planPrune(survey: Survey, mark: Mark, keys: Pick<WriteKeys, 'wri
   const deletions: DeletableName[] = []
   const lists = new Map<string, ObjectRef>()
   const waiting = { packs: 0, bytes: 0, until: undefined as number | undefined }
+  const forWriters = { packs: 0, bytes: 0 }
   const liveSince = Math.min(...[...sessions.all.values()].filter(({ session }) => sessions.isLive(session)).map((life) => life.startedAt))
   for (const [random, { pack, why, list, since, bytes }] of state.condemned) {
     const listed = packs.get(random)
@@ -50,6 +53,10 @@ export function planPrune(survey: Survey, mark: Mark, keys: Pick<WriteKeys, 'wri
     if (use !== undefined && use.liveBytes > 0) {
       // One condemned for reuse stays so until the last snapshot that needs it is gone.
       if (why === 'dead') add(revive, list, pack)
+      else {
+        forWriters.packs += 1
+        forWriters.bytes += bytes
+      }
       continue
     }
     const due = since + hold
@@ -97,6 +104,7 @@ export function planPrune(survey: Survey, mark: Mark, keys: Pick<WriteKeys, 'wri
           Math.max(1, file.packs.length * REWRITE_SHARE),
     ),
     waiting,
+    waitingForWriters: forWriters,
     heldBySessions: { packs: held.packs, bytes: held.bytes, sessions: held.sessions.size },
   }
 }
@@ -135,6 +143,11 @@ function dueIndexFiles({ now, whole, indexFiles, packs }: Survey): DeletableName
     if (saysMore.has(refKey(ref))) continue
     const [old, replacing] = [info.get(refKey(ref)), info.get(refKey(by))]
     if (old !== undefined && replacing !== undefined && replacing.info.storedAt + WAIT_MS <= now) due.set(refKey(ref), old)
+  }
+  // One that goes brings back what it replaces: that goes with it, or it stays.
+  for (let left = -1; left !== due.size;) {
+    left = due.size
+    for (const { ref, by } of whole.indexed.replaced) if (info.has(refKey(ref)) && !due.has(refKey(ref))) due.delete(refKey(by))
   }
   return [...due.values()]
     .sort((a, b) => a.info.storedAt - b.info.storedAt)

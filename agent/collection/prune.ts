@@ -54,6 +54,7 @@ export type PruneReport = {
   readonly revived: number
   readonly moved: MovedSegments
   readonly waiting: PrunePlan['waiting']
+  readonly waitingForWriters: PrunePlan['waitingForWriters']
   readonly heldBySessions: PrunePlan['heldBySessions']
   /** Named in a deletion list: by this run, or where another identity deletes, by this one and earlier ones. */
   readonly named: { readonly objects: number; readonly packs: number }
@@ -136,7 +137,8 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
     const there = seen.survey.packs
     const left = files.flatMap((file) => packsOf(file)).filter(({ footer }) => there.has(footer.ref.random))
     const groups = inGroups(left)
-    const replaces = files.map((file) => file.ref)
+    // What they replace stays replaced when they are gone.
+    const replaces = [...new Map(files.flatMap((file) => [file.ref, ...file.replaces]).map((ref) => [refKey(ref), ref])).values()]
     // The last one replaces them all, so that nothing is hidden before everything stands elsewhere.
     for (const [i, packs] of (groups.length === 0 ? [[]] : groups).entries()) {
       const ref = newRef()
@@ -205,6 +207,7 @@ function report(
       forReuse: plan.condemn.filter(({ why }) => why === 'reuse').length,
     },
     waiting: plan.waiting,
+    waitingForWriters: plan.waitingForWriters,
     heldBySessions: plan.heldBySessions,
     unreadable: survey.state.refused.map(({ name }) => name),
     ...done,

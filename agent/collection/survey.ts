@@ -9,6 +9,7 @@ import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import { loadWholeView, type WholeView } from '../repository/whole-view.ts'
 import { historyGaps } from './history-gaps.ts'
 import { createMark, type Mark } from './mark.ts'
+import { isUnfinished } from './unfinished.ts'
 import { loadSessionLives, type SessionLives } from './session-life.ts'
 
 export type Listed = ObjectRef & { readonly info: ObjectInfo }
@@ -109,8 +110,13 @@ export function requireSound(survey: Survey, mark: Mark, acceptDamage: boolean):
       `${gaps.length} snapshots are gone without a record of it (${gap.kind === 'counted' ? gap.snapshot.random.slice(0, 12) : `the one before ${gap.of.random.slice(0, 12)}`})`,
       `Either the store shows too little or somebody deleted them. Where you know them to be lost, 'holdfast forget --missing' says so on record; then run this again`,
     )
-  const { count, first: missing } = mark.missing()
-  if (count > 0 && !acceptDamage)
+  const { count, first: missing, packs } = mark.missing()
+  // What a collection overtook before it was reported good lacks nothing that was promised.
+  const isWhole = snapshots.every((snapshot) => {
+    const lacking = packs.get(snapshot.structure.ref.random)
+    return lacking === undefined || isUnfinished(state, snapshot, lacking)
+  })
+  if (count > 0 && !isWhole && !acceptDamage)
     throw stop(
       `${count} blobs that snapshots need are in no pack (first: ${missing[0]!.part === 'chunk' ? 'chunk' : 'tree node'} ${missing[0]!.id.slice(0, 16)} of snapshot ${missing[0]!.snapshot.slice(0, 12)})`,
       `'holdfast check' names what is lost, 'holdfast repair' finds what an index file lacks; --accept-damage collects all the same and takes nothing that can be reached`,

@@ -99,6 +99,12 @@ function sayFindings({ report }: Context, done: CheckReport): void {
       level: 'note',
       message: `${done.unindexedPacks === 1 ? '1 pack is' : `${done.unindexedPacks} packs are`} in no index file: ${done.usedFooters ? 'its index file is lost' : 'left by an interrupted run, not damage'}`,
     })
+  if (done.unfinished > 0)
+    report.say({
+      event: 'notice',
+      level: 'note',
+      message: `${done.unfinished === 1 ? '1 snapshot is' : `${done.unfinished} snapshots are`} unfinished: a collection overtook the run before it was reported good; not damage. 'holdfast forget ID' lets them go`,
+    })
   if (done.writtenOff > 0)
     report.say({
       event: 'notice',

@@ -2,6 +2,8 @@
 // neither wait nor lose anything (design section 7; obligations O10, O17, O18).
 import { describe, expect, test } from 'vitest'
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
+import { checkRepository, type CheckReport } from '../../../agent/check/check.ts'
+import { openRepository } from '../../../agent/repository/repository.ts'
 import { type Engine, fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
 
 const DAY = 86_400_000
@@ -85,6 +87,26 @@ describe('what is forgotten', () => {
     const report = await engine.prune()
     expect(report.condemned.packs).toBe(0)
     expect(engine.bucket.names()).toEqual(before)
+  })
+})
+
+describe('a check', () => {
+  test('finds nothing wrong before, while and after packs are condemned and deleted', async () => {
+    const { engine, first } = await twoSnapshots()
+    const check = async (): Promise<CheckReport> =>
+      checkRepository({ repository: await openRepository({ store: engine.store(), keys: engine.keys.write.structure }), readData: 'all' })
+    await engine.forget(first)
+    expect(await check()).toMatchObject({ damaged: 0, unknown: 0, snapshots: 1, forgotten: 1, condemnedPacks: 0 })
+    await engine.prune()
+    expect((await check()).condemnedPacks).toBeGreaterThan(0)
+    engine.clock.advance(15 * DAY)
+    await engine.prune()
+    const after = await check()
+    expect(after).toMatchObject({ damaged: 0, unknown: 0, snapshots: 1, forgotten: 0, condemnedPacks: 0, findings: [] })
+    expect(after.deletedPacks).toBeGreaterThan(0)
+    // The index file is written anew by the next collection, and no longer names what is gone.
+    await engine.prune()
+    expect((await check()).deletedPacks).toBe(0)
   })
 })
 

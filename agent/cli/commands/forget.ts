@@ -1,0 +1,220 @@
+// `holdfast forget`: which snapshots no longer count, by rules or by name. Nothing is deleted by it; `holdfast prune` does that, later.
+import { isoTime } from '@holdfast/shared/clock.ts'
+import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { keepsSomething, RETENTION_UNITS, type RetentionRules } from '@holdfast/shared/retention.ts'
+import type { Command } from 'commander'
+import {
+  chooseByRules,
+  type ForgetOptions,
+  forgetMissing,
+  forgetSnapshots,
+  forgetUnreadable,
+  listSeries,
+  requireSomethingLeft,
+  type SeriesSnapshots,
+} from '../../collection/forget.ts'
+import { listRefs } from '../../repository/repository.ts'
+import { createTokens, type OpenedSnapshot } from '../../repository/snapshot.ts'
+import { shownText } from '../byte-text.ts'
+import type { Context, Outcome, Start } from '../context.ts'
+import { parseWhole } from '../format.ts'
+import { type Holder, withRepository } from '../open.ts'
+import { collect } from '../options.ts'
+import { chooseSnapshot, sayRefused } from '../snapshot-choice.ts'
+
+type ForgetFlags = {
+  readonly keepLast?: string
+  readonly keepHourly?: string
+  readonly keepDaily?: string
+  readonly keepWeekly?: string
+  readonly keepMonthly?: string
+  readonly keepYearly?: string
+  readonly keepWithin?: string
+  readonly keepTag?: readonly string[]
+  readonly tag?: readonly string[]
+  readonly series?: string
+  readonly allowEmptySeries?: boolean
+  readonly unreadable?: string
+  readonly missing?: boolean
+}
+const KEEP_MAX = 100_000
+
+export function define(command: Command, start: Start): void {
+  command
+    .description(
+      'Puts it on record that snapshots no longer count: those that rules do not keep, or those named. They can be taken back with `holdfast undelete` until `holdfast prune` has deleted them, two weeks later at the earliest.',
+    )
+    .argument('[snapshots...]', 'ids of snapshots to forget; without rules')
+    .option('--keep-last <n>', 'keep the last n of each series')
+  for (const unit of RETENTION_UNITS)
+    command.option(`--keep-${unit} <n>`, `keep the newest of each of the last n ${UNIT_WORDS[unit]} that have one`)
+  command
+    .option('--keep-within <time>', 'keep all of this time: 14d, 8w, 2y')
+    .option('--keep-tag <tag>', 'keep all with this tag (again: or that one)', collect)
+    .option('--tag <tag>', 'only snapshots with this tag are looked at (again: with all of them)', collect)
+    .option('--series <id>', 'only this series (as `snapshots --json` shows it, or its beginning)')
+    .option('--allow-empty-series', 'also forget every snapshot of a series, where they are named')
+    .option('--unreadable <id>', 'give up a snapshot that does not open, so that collections go on')
+    .option('--missing', 'put it on record that snapshots are gone from the store, so that collections go on')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ holdfast forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 -n    what would stay, and why
+  $ holdfast forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12
+  $ holdfast forget 1f6c0a2b 9e01d4aa
+  $ holdfast prune
+
+Rules work on each series by itself, in UTC, by the time at which the store received a snapshot. They never forget the newest of a series, and
+none whose own time is two days off the store's. An enrolled agent forgets its own snapshots only.`,
+    )
+    .action((ids: readonly string[], flags: ForgetFlags) => start('forget', (context) => forget(context, ids, flags)))
+}
+
+const UNIT_WORDS = { hourly: 'hours', daily: 'days', weekly: 'weeks (from Monday)', monthly: 'months', yearly: 'years' } as const
+
+async function forget(context: Context, ids: readonly string[], flags: ForgetFlags): Promise<Outcome> {
+  const rules = parseRules(flags)
+  const ways = [keepsSomething(rules), ids.length > 0, flags.unreadable !== undefined, flags.missing === true].filter(Boolean).length
+  if (ways !== 1)
+    throw new HoldfastError(
+      'usage',
+      ways === 0
+        ? 'say what to forget: rules such as --keep-daily 7, or ids of snapshots; nothing was changed'
+        : 'rules, ids, --unreadable and --missing go one at a time; nothing was changed',
+    )
+  if (!keepsSomething(rules) && (flags.keepTag ?? flags.tag ?? flags.series) !== undefined)
+    throw new HoldfastError('usage', '--keep-tag, --tag and --series go with rules such as --keep-daily 7; nothing was changed')
+  return withRepository(context, 'write', async ({ repository, holder }) => {
+    const { clock, random, signal, dryRun } = context
+    const options = { repository, keys: holder.write, clock, random, signal }
+    const outcome = (counts: Record<string, number>): Outcome => ({
+      result: 'done',
+      repository: repository.store.location,
+      domainId: repository.description.domainId.toString('hex'),
+      counts,
+    })
+    if (flags.missing === true) return outcome({ missing: await forgetMissing(options, dryRun) })
+    if (flags.unreadable !== undefined) return outcome({ forgotten: await giveUp(context, options, flags.unreadable) })
+    const all = await listSeries(repository, signal)
+    const chosen =
+      ids.length > 0 ? await named(context, options, all, ids, flags) : await ruled(context, options, holder, all, rules, flags)
+    if (!dryRun) await forgetSnapshots(options, chosen.forgotten, ids.length > 0 ? 'asked' : 'retention')
+    return outcome({ forgotten: chosen.forgotten.length, kept: chosen.kept })
+  })
+}
+
+type Chosen = { readonly forgotten: readonly OpenedSnapshot[]; readonly kept: number }
+
+async function named(
+  context: Context,
+  { repository }: ForgetOptions,
+  all: readonly SeriesSnapshots[],
+  ids: readonly string[],
+  flags: ForgetFlags,
+): Promise<Chosen> {
+  const chosen = new Map<string, OpenedSnapshot>()
+  for (const id of ids) {
+    const snapshot = await chooseSnapshot(context, repository, id)
+    chosen.set(snapshot.structure.ref.random, snapshot)
+  }
+  requireSomethingLeft(all, [...chosen.values()], flags.allowEmptySeries === true)
+  for (const series of all)
+    for (const { structure, at } of series.snapshots)
+      if (chosen.has(structure.ref.random)) sayRetention(context, series, structure.ref.random, at, false, ['asked'])
+  return { forgotten: [...chosen.values()], kept: all.reduce((sum, { snapshots }) => sum + snapshots.length, 0) - chosen.size }
+}
+
+async function ruled(
+  context: Context,
+  { repository }: ForgetOptions,
+  holder: Holder,
+  every: readonly SeriesSnapshots[],
+  rules: RetentionRules,
+  flags: ForgetFlags,
+): Promise<Chosen> {
+  const tokens = createTokens(holder.structure.recordKey)
+  sayRefused(context, await repository.listSnapshots(context.signal))
+  const keepTags = (flags.keepTag ?? []).map((tag) => knownTag(every, tokens.tag(tag), tag, '--keep-tag'))
+  const wantedTags = (flags.tag ?? []).map((tag) => knownTag(every, tokens.tag(tag), tag, '--tag'))
+  const mine = (series: SeriesSnapshots): boolean => holder.kind === 'root' || series.writerId.equals(holder.write.writer.id)
+  const all = chooseSeries(every, flags.series)
+    .filter(mine)
+    .map((series) => ({
+      ...series,
+      snapshots: series.snapshots.filter(({ structure }) => wantedTags.every((tag) => structure.tags.some((one) => one.equals(tag)))),
+    }))
+    .filter(({ snapshots }) => snapshots.length > 0)
+  const now = (await repository.store.diagnostics?.now({ signal: context.signal })) ?? context.clock.now()
+  const choices = chooseByRules(all, rules, now, keepTags)
+  const forgotten = choices.flatMap((choice) => choice.forgotten)
+  requireSomethingLeft(every, forgotten, false)
+  for (const { series, kept } of choices)
+    for (const { structure, at } of series.snapshots) {
+      const why = kept.get(structure.ref.random)
+      sayRetention(context, series, structure.ref.random, at, why !== undefined, why ?? ['retention'])
+    }
+  return { forgotten, kept: choices.reduce((sum, { kept }) => sum + kept.size, 0) }
+}
+
+/** A tag that no snapshot has is a mistake, and a rule with a mistake in it must not decide what is forgotten (reference bug B19). */
+function knownTag(all: readonly SeriesSnapshots[], token: Buffer, tag: string, option: string): Buffer {
+  const isKnown = all.some(({ snapshots }) => snapshots.some(({ structure }) => structure.tags.some((one) => one.equals(token))))
+  if (!isKnown)
+    throw new HoldfastError('usage', `no snapshot has the tag '${shownText(tag)}' of ${option}: is it spelt right? Nothing was changed`)
+  return token
+}
+
+function chooseSeries(all: readonly SeriesSnapshots[], wanted: string | undefined): readonly SeriesSnapshots[] {
+  if (wanted === undefined) return all
+  const found = /^[0-9a-f]{4,64}$/i.test(wanted) ? all.filter(({ series }) => series.toString('hex').startsWith(wanted.toLowerCase())) : []
+  if (found.length === 0)
+    throw new HoldfastError(
+      'usage',
+      `'${shownText(wanted)}' is no series here: 'holdfast snapshots --json' shows them; nothing was changed`,
+    )
+  return found
+}
+
+async function giveUp(context: Context, options: ForgetOptions, id: string): Promise<number> {
+  const { repository, signal } = options
+  const wanted = id.toLowerCase()
+  const { refused } = await repository.listSnapshots(signal)
+  const refs = (await listRefs(repository.store, 'snapshots/', signal)).filter(({ random }) => random.startsWith(wanted))
+  const [ref] = refs
+  if (ref === undefined || refs.length > 1 || !refused.some(({ name }) => name === ref.info.name))
+    throw new HoldfastError(
+      'usage',
+      `'${shownText(id)}' names no snapshot that does not open; 'holdfast snapshots' names those. One that opens is forgotten by its id`,
+    )
+  if (!context.dryRun) await forgetUnreadable(options, { session: ref.session, random: ref.random })
+  return 1
+}
+
+function sayRetention(context: Context, { series }: SeriesSnapshots, id: string, at: number, kept: boolean, why: readonly string[]): void {
+  context.report.say({ event: 'retention', id, series: series.toString('hex'), at: isoTime(at), kept, why: [...why] })
+}
+
+function parseRules(flags: ForgetFlags): RetentionRules {
+  const whole = (text: string | undefined, option: string): number | undefined =>
+    text === undefined ? undefined : parseWhole(text, option, 1, KEEP_MAX)
+  return {
+    last: whole(flags.keepLast, '--keep-last'),
+    hourly: whole(flags.keepHourly, '--keep-hourly'),
+    daily: whole(flags.keepDaily, '--keep-daily'),
+    weekly: whole(flags.keepWeekly, '--keep-weekly'),
+    monthly: whole(flags.keepMonthly, '--keep-monthly'),
+    yearly: whole(flags.keepYearly, '--keep-yearly'),
+    withinDays: flags.keepWithin === undefined ? undefined : parseDays(flags.keepWithin, '--keep-within'),
+  }
+}
+
+const DAYS = { d: 1, w: 7, y: 365 } as const
+
+/** Days of `14d`, `8w`, `2y`. Throws `usage`, naming `option`. */
+export function parseDays(text: string, option: string): number {
+  const match = /^(\d{1,5})([dwy])$/.exec(text)
+  const days = match === null ? 0 : Number(match[1]) * DAYS[match[2] as keyof typeof DAYS]
+  if (days < 1) throw new HoldfastError('usage', `${option} is a time such as 14d, 8w or 2y, not '${shownText(text)}'`)
+  return days
+}

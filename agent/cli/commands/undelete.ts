@@ -1,0 +1,79 @@
+// `holdfast undelete`: takes back forgotten snapshots while their bytes are there; without ids it lists them.
+import { isoTime } from '@holdfast/shared/clock.ts'
+import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { refKey } from '@holdfast/shared/format/layout.ts'
+import type { Command } from 'commander'
+import { UNDELETE_WINDOW_MS } from '../../collection/prune.ts'
+import { listForgotten, undelete } from '../../collection/undelete.ts'
+import { forgottenEntry } from '../../repository/collection-state.ts'
+import type { OpenedSnapshot } from '../../repository/snapshot.ts'
+import { shownText } from '../byte-text.ts'
+import type { Context, Outcome, Start } from '../context.ts'
+import { withRepository } from '../open.ts'
+
+type UndeleteFlags = { readonly all?: boolean }
+
+export function define(command: Command, start: Start): void {
+  command
+    .description('Makes forgotten snapshots count again, with all that they need. Without an id it lists what can be taken back.')
+    .argument('[snapshots...]', 'ids of forgotten snapshots, or beginnings of them')
+    .option('--all', 'all that are forgotten')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ holdfast undelete                 forgotten snapshots, and from when on they may be gone
+  $ holdfast undelete 1f6c0a2b
+  $ holdfast undelete --all -n
+
+It says so, and changes nothing, where something that a snapshot needs is deleted already.`,
+    )
+    .action((ids: readonly string[], flags: UndeleteFlags) => start('undelete', (context) => takeBack(context, ids, flags)))
+}
+
+async function takeBack(context: Context, ids: readonly string[], flags: UndeleteFlags): Promise<Outcome> {
+  if (ids.length > 0 && flags.all === true) throw new HoldfastError('usage', 'name snapshots, or say --all; nothing was changed')
+  return withRepository(context, 'write', async ({ repository, holder }) => {
+    const { clock, random, signal, dryRun, report } = context
+    const options = { repository, keys: holder.write, clock, random, signal }
+    const { survey, snapshots } = await listForgotten(options)
+    const outcome = (counts: Record<string, number>, isList: boolean): Outcome => ({
+      result: 'done',
+      repository: repository.store.location,
+      domainId: repository.description.domainId.toString('hex'),
+      counts,
+      details: { list: isList },
+    })
+    if (ids.length === 0 && flags.all !== true) {
+      for (const { structure } of snapshots) {
+        const entry = forgottenEntry(survey.state, structure.ref, structure.writerId)
+        if (entry === undefined) continue
+        const { random: id } = structure.ref
+        report.say({
+          event: 'forgotten',
+          id,
+          series: structure.series.toString('hex'),
+          startedAt: isoTime(structure.startedAt),
+          since: isoTime(entry.since),
+          why: entry.why,
+          goneFrom: isoTime(entry.since + UNDELETE_WINDOW_MS),
+        })
+      }
+      return outcome({ snapshots: snapshots.length }, true)
+    }
+    const chosen = flags.all === true ? snapshots : ids.map((id) => chooseOne(snapshots, id))
+    const unique = new Map(chosen.map((snapshot) => [refKey(snapshot.structure.ref), snapshot]))
+    return outcome({ ...(await undelete(options, [...unique.values()], survey, dryRun)) }, false)
+  })
+}
+
+function chooseOne(snapshots: readonly OpenedSnapshot[], id: string): OpenedSnapshot {
+  const found = /^[0-9a-f]{1,32}$/i.test(id) ? snapshots.filter(({ structure }) => structure.ref.random.startsWith(id.toLowerCase())) : []
+  const [first] = found
+  if (first === undefined || found.length > 1)
+    throw new HoldfastError(
+      'usage',
+      `'${shownText(id)}' names ${found.length === 0 ? 'no' : `${found.length}`} forgotten snapshot${found.length > 1 ? 's' : ''}: 'holdfast undelete' lists them; nothing was changed`,
+    )
+  return first
+}

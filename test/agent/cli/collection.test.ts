@@ -1,0 +1,90 @@
+// Forget, prune and undelete through the real launcher, on a directory whose files are made older where days would have to pass.
+import { randomBytes } from 'node:crypto'
+import { mkdirSync, readdirSync, utimesSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { only, Workplace } from './_support/cli.ts'
+
+const DAY = 86_400_000
+let place: Workplace
+let ids: string[]
+
+beforeAll(async () => {
+  place = new Workplace()
+  mkdirSync(place.path('source'))
+  await place.json(['init'])
+  for (let run = 0; run < 3; run++) {
+    writeFileSync(place.path('source', 'file'), randomBytes(300_000))
+    await place.json(['backup', 'source', '--tag', run === 0 ? 'monthly' : 'daily'])
+  }
+  ids = only((await place.json(['snapshots'])).events, 'snapshot').map(({ id }) => id)
+})
+afterAll(() => place.close())
+
+/** Everything that is stored becomes so many days older, for the store and for its readers. */
+function age(days: number): void {
+  for (const name of readdirSync(place.repo, { recursive: true, withFileTypes: true }))
+    if (name.isFile()) {
+      const at = Date.now() / 1000 - (days * DAY) / 1000
+      utimesSync(join(name.parentPath, name.name), at, at)
+    }
+}
+
+const packs = (): number => readdirSync(join(place.repo, 'packs'), { recursive: true }).filter((name) => String(name).includes('-')).length
+
+test.each([
+  [['forget'], 'say what to forget'],
+  [['forget', '--keep-last', '0'], '--keep-last is a whole number from 1'],
+  [['forget', '--keep-within', '3 days'], '--keep-within is a time such as 14d'],
+  [['forget', '--keep-last', '1', '--keep-tag', 'dayly'], "no snapshot has the tag 'dayly'"],
+  [['forget', 'latest', '--keep-tag', 'daily'], 'go with rules'],
+  [['forget', '--keep-last', '1', '--series', 'zz'], 'is no series here'],
+  [['forget', 'latest', '--keep-last', '1'], 'go one at a time'],
+  [['prune', '--window', '0'], '--window is at least 1 day'],
+  [['undelete', 'abcd', '--all'], 'or say --all'],
+  [['undelete', 'abcd'], 'names no forgotten snapshot'],
+])('%j is refused and changes nothing', async (args, message) => {
+  const { code, stderr } = await place.run(args)
+  expect(code).toBe(2)
+  expect(stderr).toContain(message)
+  expect((await place.json(['snapshots'])).summary.counts).toMatchObject({ snapshots: 3 })
+})
+
+test('naming every snapshot of a series is a mistake unless it is said twice', async () => {
+  const refused = await place.run(['forget', ...ids])
+  expect(refused).toMatchObject({ code: 2 })
+  expect(refused.stderr).toContain('--allow-empty-series')
+  expect((await place.json(['forget', '-n', '--allow-empty-series', ...ids])).summary.counts).toMatchObject({ forgotten: 3 })
+  expect((await place.json(['snapshots'])).summary.counts).toMatchObject({ snapshots: 3 })
+})
+
+test('what rules do not keep is shown, forgotten, taken back, forgotten again, and gone after the window', async () => {
+  const dry = await place.json(['forget', '--keep-last', '1', '--keep-tag', 'monthly', '-n'])
+  expect(only(dry.events, 'retention').map(({ id, kept, why }) => [id, kept, why.at(-1)])).toEqual([
+    [ids[0], true, 'tag'],
+    [ids[1], false, 'retention'],
+    [ids[2], true, 'last'],
+  ])
+  await place.json(['forget', '--keep-last', '1'])
+  expect((await place.json(['snapshots'])).summary.counts).toMatchObject({ snapshots: 1 })
+  expect(only((await place.json(['undelete'])).events, 'forgotten').map(({ id }) => id)).toEqual(ids.slice(0, 2))
+  await place.json(['undelete', ids[0]!.slice(0, 8)])
+  expect(only((await place.json(['snapshots'])).events, 'snapshot').map(({ id }) => id)).toEqual([ids[0], ids[2]])
+  await place.json(['forget', ids[0]!])
+
+  const first = await place.json(['prune'])
+  expect(first.summary).toMatchObject({ result: 'done', counts: { packsCondemned: 2, packsDeleted: 0 } })
+  const before = packs()
+  const waits = await place.json(['prune'])
+  expect(waits.summary.counts).toMatchObject({ packsWaiting: 2, packsDeleted: 0, objectsDeleted: 0 })
+  expect(Date.parse(String(waits.summary.details!['nextDeletionAt']))).toBeGreaterThan(Date.now() + 13 * DAY)
+
+  age(15)
+  const gone = await place.run(['prune'])
+  expect(gone.stderr).toMatch(/2 packs and .* of it, deleted/)
+  expect(packs()).toBe(before - 2)
+  const check = await place.json(['check', '--read-data'])
+  expect(check.summary).toMatchObject({ result: 'done', counts: { snapshots: 1, damaged: 0 } })
+  expect((await place.json(['restore', 'latest', '--target', place.path('back')])).code).toBe(0)
+  expect((await place.json(['undelete', '--all'])).summary.counts).toMatchObject({ snapshots: 0 })
+})
