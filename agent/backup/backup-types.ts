@@ -80,6 +80,8 @@ export type BackupLimits = {
   readonly uploadsAtOnce: number
   readonly compressionLevel: number
   readonly packBytes: number
+  /** What small files and tree nodes share is compressed and sealed in pieces of about this size. */
+  readonly segmentBytes: number
   readonly spoolBytes: number
 }
 

@@ -16,9 +16,6 @@ import { dataExtents, firstBytes } from './data-extents.ts'
 import { readAttributesWithin } from './entry-attributes.ts'
 import { type FinishedSegment, finishSegment } from './finished-segment.ts'
 
-/** Small files of one owner share segments of about this size; chunks of this size and more have their own. */
-export const SEGMENT_BYTES = 1024 * 1024
-const SEGMENT_ROOM = SEGMENT_BYTES + SEGMENT_BYTES / 4
 const OPEN_OWNERS = 4
 /** Segment numbers of one worker; the worker's number stands above. */
 export const SEGMENTS_PER_WORKER = 2 ** 26
@@ -31,6 +28,8 @@ export type FileWorkerSetup = {
   readonly sessionKey: Buffer
   readonly contentEpoch: number
   readonly compressionLevel: number
+  /** Small files share segments of about this size; chunks of this size and more have their own. */
+  readonly segmentBytes: number
   /** 0 to 29; makes segment numbers unique in the run. */
   readonly worker: number
   readonly dryRun: boolean
@@ -60,7 +59,8 @@ export function createFileWorker(
   },
 ): FileWorker {
   const { fileSystem, known } = seams
-  const { chunking } = setup
+  const { chunking, segmentBytes } = setup
+  const segmentRoom = segmentBytes + Math.floor(segmentBytes / 4)
   const chunker =
     chunking.mode === 'gear'
       ? createChunker({ key: setup.chunkerKey, min: chunking.min, mean: chunking.mean, max: chunking.max })
@@ -74,7 +74,7 @@ export function createFileWorker(
     compressor: createCompressor(setup.compressionLevel),
   })
   const idBytes = Buffer.alloc(32)
-  const opened = Buffer.allocUnsafeSlow(Math.max(SEGMENT_ROOM, chunker.max))
+  const opened = Buffer.allocUnsafeSlow(Math.max(segmentRoom, chunker.max))
   const owners = new Map<number, OpenSegment>()
   const spare: Buffer[] = []
   let nextNumber = setup.worker * SEGMENTS_PER_WORKER
@@ -95,11 +95,11 @@ export function createFileWorker(
 
   const segmentFor = (uid: number, bytes: number): OpenSegment => {
     const open = owners.get(uid)
-    if (open !== undefined && open.length + bytes <= SEGMENT_ROOM && open.ids.length < LIMITS.blobsPerSegment) return open
+    if (open !== undefined && open.length + bytes <= segmentRoom && open.ids.length < LIMITS.blobsPerSegment) return open
     sealOpen(uid)
     // A segment never mixes owners; the one that waited longest makes room.
     if (owners.size >= OPEN_OWNERS) sealOpen(owners.keys().next().value!)
-    const segment = { number: nextNumber++, buffer: spare.pop() ?? Buffer.allocUnsafeSlow(SEGMENT_ROOM), length: 0, ids: [], lengths: [] }
+    const segment = { number: nextNumber++, buffer: spare.pop() ?? Buffer.allocUnsafeSlow(segmentRoom), length: 0, ids: [], lengths: [] }
     owners.set(uid, segment)
     return segment
   }
@@ -118,7 +118,7 @@ export function createFileWorker(
       if (known.claim(idBytes, DURABLE) === UNKNOWN) found.newBytes += chunk.length
       return
     }
-    const alone = chunk.length >= SEGMENT_BYTES
+    const alone = chunk.length >= segmentBytes
     const number = alone ? nextNumber++ : segmentFor(uid, chunk.length).number
     const other = known.claim(idBytes, number + FIRST_SEGMENT)
     if (other !== UNKNOWN) {
@@ -133,7 +133,7 @@ export function createFileWorker(
     segment.length += chunk.length
     segment.ids.push(id)
     segment.lengths.push(chunk.length)
-    if (segment.length >= SEGMENT_BYTES) sealOpen(uid)
+    if (segment.length >= segmentBytes) sealOpen(uid)
   }
 
   const requireWanted = (): void => {

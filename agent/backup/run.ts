@@ -37,6 +37,7 @@ export const DEFAULT_LIMITS: BackupLimits = {
   uploadsAtOnce: 2,
   compressionLevel: 3,
   packBytes: 16 * 1024 * 1024,
+  segmentBytes: 1024 * 1024,
   spoolBytes: 512 * 1024 * 1024,
 }
 const NO_HASH = Buffer.alloc(32)
@@ -201,6 +202,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
     session,
     known,
     compressor: createCompressor(limits.compressionLevel),
+    segmentBytes: limits.segmentBytes,
     onSegment: (segment) => {
       if (options.dryRun) return
       handed.add(segment.number)
@@ -220,6 +222,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
         sessionKey: session.key,
         contentEpoch: session.entry.contentEpoch,
         compressionLevel: limits.compressionLevel,
+        segmentBytes: limits.segmentBytes,
         dryRun: options.dryRun,
       },
       workers: limits.workers,

@@ -5,7 +5,7 @@ import { createSealer, requireOpens, SEGMENT_KIND, type SegmentSealer } from '..
 import type { EncodedNode } from '../repository/tree.ts'
 import type { Compressor } from '../repository/zstd.ts'
 import { type FinishedSegment, finishSegment } from './finished-segment.ts'
-import { SEGMENT_BYTES, SEGMENTS_PER_WORKER } from './file-worker.ts'
+import { SEGMENTS_PER_WORKER } from './file-worker.ts'
 import { DURABLE, FIRST_SEGMENT, type KnownIds, UNKNOWN } from './known-ids.ts'
 import type { Session } from './session.ts'
 
@@ -27,6 +27,7 @@ export function createTreeSegments(options: {
   session: Session
   known: KnownIds
   compressor: Compressor
+  segmentBytes: number
   onSegment: (segment: FinishedSegment) => void
 }): TreeSegments {
   const { keys, session, known, compressor } = options
@@ -65,7 +66,7 @@ export function createTreeSegments(options: {
     segment.parts.push(bytes)
     segment.ids.push(id)
     segment.bytes += bytes.length
-    if (segment.bytes >= SEGMENT_BYTES) seal(part)
+    if (segment.bytes >= options.segmentBytes) seal(part)
   }
 
   return {

@@ -16,7 +16,6 @@ import { SEGMENT_KIND } from '../repository/segment.ts'
 import type { BlobPart, View } from '../repository/view.ts'
 import type { Mark } from './mark.ts'
 
-const PACK_BYTES = 16 * 2 ** 20
 /** A segment of which at least this share is needed is worth moving; what is sparser is left for writers to store again. */
 const DENSE = 0.5
 const PART: Record<1 | 2 | 3, BlobPart> = { 1: 'chunk', 2: 'private', 3: 'references' }
@@ -32,6 +31,8 @@ export type MoveOptions = {
   readonly packs: readonly PackRow[]
   /** No more than so many sealed bytes in one run; the rest waits for the next. */
   readonly bytesMax: number
+  /** How large the packs become. */
+  readonly packBytes: number
   readonly clock: Clock
   readonly random: Random
   readonly signal?: AbortSignal | undefined
@@ -94,7 +95,7 @@ export async function moveSegments(options: MoveOptions): Promise<MovedSegments>
           'damaged',
           `pack ${pack.random} is damaged: a segment is not what was stored; run 'holdfast check --read-data'`,
         )
-      if (open.bytes > 0 && open.bytes + sealed.length > PACK_BYTES) await close()
+      if (open.bytes > 0 && open.bytes + sealed.length > options.packBytes) await close()
       const entry = footer.sessions[segment.session]
       const ordinal = segment.kind === SEGMENT_KIND.references || entry === undefined ? 0 : sessionOrdinal(entry)
       open.segments.push({ ...segment, session: ordinal, offset: open.bytes })

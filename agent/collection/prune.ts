@@ -19,6 +19,7 @@ import { hasChanged, markSurvey, requireSound, type Survey, surveyRepository } f
 /** Bytes go only so long after they were condemned, unless less is asked for. */
 export const UNDELETE_WINDOW_MS = 14 * 86_400_000
 const MOVE_BYTES_MAX = 2 ** 30
+const PACK_BYTES = 16 * 2 ** 20
 /** More forget records than this become one. */
 const FORGETS_MAX = 16
 
@@ -40,6 +41,8 @@ export type PruneOptions = {
   /** Collects although blobs that snapshots need are missing. */
   readonly acceptDamage?: boolean
   readonly moveBytesMax?: number
+  /** How large packs become that segments are moved into. */
+  readonly packBytes?: number
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: PruneProgress) => void) | undefined
 }
@@ -105,6 +108,7 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
       mark: seen.mark,
       packs: seen.plan.sparse.map(({ pack }) => pack),
       bytesMax: options.moveBytesMax ?? MOVE_BYTES_MAX,
+      packBytes: options.packBytes ?? PACK_BYTES,
       clock,
       random: options.random,
       signal,

@@ -110,6 +110,14 @@ export class SimulatedBucket {
     this.#holds.set(name, until)
   }
 
+  /** Drops the names of what was removed: long simulations would carry them for ever. Stale reads no longer find it. */
+  compact(): void {
+    for (const [name, versions] of this.#versions)
+      if (versions.at(-1)?.bytes === undefined) this.#versions.delete(name)
+      else if (versions.length > 1 && this.#options.versioned !== true) this.#versions.set(name, versions.slice(-1))
+    this.trace.length = 0
+  }
+
   /** Until when an object is under lock; undefined where it is not. */
   lockedUntil(name: ObjectName): number | undefined {
     const { clock, lockMs } = this.#options
