@@ -16,7 +16,7 @@ import { createPackReader } from '../repository/pack-reader.ts'
 import { listRefs, mapBounded, type Repository } from '../repository/repository.ts'
 import { decodeSnapshot, type OpenedSnapshot } from '../repository/snapshot.ts'
 import { openBox } from '../repository/structure-box.ts'
-import { createView, type View } from '../repository/view.ts'
+import { createView, type View, withoutForeignReplaces } from '../repository/view.ts'
 import { isUnfinished } from '../collection/unfinished.ts'
 import { collectionState, forgottenEntry } from '../repository/collection-state.ts'
 import { IndexClaims } from './claims.ts'
@@ -200,7 +200,7 @@ class Check {
       }
       this.#progress('objects', (done += 1), refs.length)
     })
-    const view = createView(files)
+    const view = createView(withoutForeignReplaces(files, this.#repository.keys.rootWriterKey))
     const replaced = new Set(view.files.flatMap((file) => file.replaces.map((ref) => objectName('index', ref))))
     for (const { name, error } of refused)
       if (replaced.has(name) && isHoldfastError(error, 'damaged')) this.#counts.writtenOff += 1

@@ -5,6 +5,7 @@ import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { CWD, type Descriptor, FileError, type FileStat, type FileSystem } from '../file-system/file-system.ts'
 import type { ReadKeys } from '../keys/keys.ts'
 import { blake3 } from '../repository/blake3.ts'
+import { footersOf } from '../repository/footer-reader.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
@@ -49,7 +50,7 @@ export async function compareRestored(options: {
   signal?: AbortSignal | undefined
 }): Promise<Comparison> {
   const { repository, view, keys, snapshot, selection, fs, signal } = options
-  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys })
+  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys, footers: footersOf(repository) })
   const chunkHasher = blake3.keyed(repository.keys.idKey)
   const differences: Difference[] = []
   const counts = { entries: 0, bytes: 0 }

@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto'
 import type { FileSystem } from '../file-system/file-system.ts'
 import type { ReadKeys } from '../keys/keys.ts'
+import { footersOf } from '../repository/footer-reader.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
 import type { Repository } from '../repository/repository.ts'
 import { createTokens, type OpenedSnapshot } from '../repository/snapshot.ts'
@@ -73,7 +74,7 @@ export async function planDrill(
   },
 ): Promise<DrillPlan> {
   const { repository, view, keys, snapshot, limits, signal, from } = options
-  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys })
+  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys, footers: footersOf(repository) })
   const { recordKey } = repository.keys
   // What is whole needs no list of its files, which could be ten million.
   const bounds = limits === 'whole' ? { limits: { files: 1, bytes: 0 }, roomBytes: Number.MAX_SAFE_INTEGER } : { ...options, limits }

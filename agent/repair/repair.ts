@@ -18,7 +18,7 @@ import { encodeIndexFile, INDEX_MAX_BLOBS, type IndexFile, type PackInIndex } fr
 import { LIMITS, objectName, type ObjectRef, packName } from '@holdfast/shared/format/layout.ts'
 import type { FooterSegment } from '../repository/pack.ts'
 import { listRefs, mapBounded, type Repository } from '../repository/repository.ts'
-import { createView, type View } from '../repository/view.ts'
+import { createView, type View, withoutForeignReplaces } from '../repository/view.ts'
 import { type IndexPlan, planIndex, type RefusedIndex, type RepairNote } from './index-plan.ts'
 import { goneLook, lookAtPack, type LookOptions, type PackLook, type PackRef, unreadLook } from './pack-look.ts'
 import { requireRosters, sessionWriter } from './writers.ts'
@@ -137,18 +137,18 @@ type OpenedIndex = {
 }
 
 async function openIndex({ repository, read, keys, signal }: RepairOptions): Promise<OpenedIndex> {
-  const files: IndexFile[] = []
+  const opened: IndexFile[] = []
   const bad: { ref: ObjectRef; error: HoldfastError }[] = []
   const unread: RepairNote[] = []
   await mapBounded(await listRefs(repository.store, 'index/', signal), AT_ONCE, async (ref) => {
     const open = (): Promise<{ file: IndexFile }> => repository.loadIndexFile(ref, signal)
     try {
       // Twice before it is called damaged: a bit that flips on the way is no damage.
-      const opened = await open().catch((error: unknown) => {
+      const { file } = await open().catch((error: unknown) => {
         if (!isHoldfastError(error, 'damaged')) throw error
         return open()
       })
-      files.push(opened.file)
+      opened.push(file)
     } catch (error) {
       if (!isHoldfastError(error) || error.code === 'cancelled') throw error
       const { code, message } = error
@@ -156,6 +156,7 @@ async function openIndex({ repository, read, keys, signal }: RepairOptions): Pro
       else unread.push({ object: ref.info.name, verdict: 'unknown', code, message })
     }
   })
+  const files = withoutForeignReplaces(opened, repository.keys.rootWriterKey)
   const replaced = new Set(createView(files).files.flatMap((file) => file.replaces.map((ref) => objectName('index', ref))))
   const refused: RefusedIndex[] = []
   for (const { ref, error } of bad) {

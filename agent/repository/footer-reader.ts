@@ -125,6 +125,11 @@ export function indexFilesFromFooters(footers: readonly PackInIndex[], first = 0
   return files
 }
 
+/** What a pack reader asks where index files lead nowhere. */
+export function footersOf(repository: Repository): (signal?: AbortSignal) => Promise<View> {
+  return async (signal) => (await viewFromFooters(repository, signal)).view
+}
+
 /** A view made of the footers of all listed packs. A pack whose footer does not open is in `refused` and the view lacks what it holds. */
 export async function viewFromFooters(
   repository: Repository,

@@ -90,6 +90,8 @@ export function createPackReader(options: {
   structure: StructureKeys
   view: View
   keys?: ReadKeys | undefined
+  /** Where blobs stand by the footers of all packs: asked for once, when the view leads to no copy of a blob. Index files can be lost, and can lie. */
+  footers?: ((signal?: AbortSignal) => Promise<View>) | undefined
   cacheBytes?: number
 }): PackReader {
   const { store, structure, view, keys } = options
@@ -190,20 +192,38 @@ export function createPackReader(options: {
     return work
   }
 
+  let truth: Promise<View> | undefined
+  /** Places by footers, where every place that the view has was looked at and none is the blob. A missing key is no such thing. */
+  const placesByFooters = async (
+    id: string,
+    part: BlobPart,
+    errors: readonly HoldfastError[],
+    signal?: AbortSignal,
+  ): Promise<BlobLocation[]> => {
+    if (options.footers === undefined || errors.some((error) => !isVerdict(error) || error.code === 'grant-required')) return []
+    truth ??= options.footers(signal)
+    return (await truth).locate(id, part)
+  }
+
   /** The first copy that `check` accepts; `check` throws `damaged` for one that is not what the id says. */
   const readBlob = async <T>(id: string, part: BlobPart, check: (bytes: Buffer) => T, signal?: AbortSignal): Promise<T> => {
     const errors: HoldfastError[] = []
-    for (const place of view.locate(id, part)) {
-      try {
-        const plain = await openPlace(place, signal)
-        if (place.offset + place.bytes > plain.length)
-          throw new HoldfastError('damaged', `pack ${place.pack.random} is damaged: an index file points outside of a segment`)
-        return check(plain.subarray(place.offset, place.offset + place.bytes))
-      } catch (error) {
-        if (!isHoldfastError(error) || error.code === 'cancelled') throw error
-        errors.push(error)
+    const firstOf = async (places: readonly BlobLocation[]): Promise<{ value: T } | undefined> => {
+      for (const place of places) {
+        try {
+          const plain = await openPlace(place, signal)
+          if (place.offset + place.bytes > plain.length)
+            throw new HoldfastError('damaged', `pack ${place.pack.random} is damaged: an index file points outside of a segment`)
+          return { value: check(plain.subarray(place.offset, place.offset + place.bytes)) }
+        } catch (error) {
+          if (!isHoldfastError(error) || error.code === 'cancelled') throw error
+          errors.push(error)
+        }
       }
+      return undefined
     }
+    const found = (await firstOf(view.locate(id, part))) ?? (await firstOf(await placesByFooters(id, part, errors, signal)))
+    if (found !== undefined) return found.value
     throw worst(errors, part === 'chunk' ? `chunk ${id.slice(0, 16)}` : `tree node ${id.slice(0, 16)}`)
   }
 

@@ -25,7 +25,7 @@ import { decodeForgetRecord } from './forget-record.ts'
 import { decodeSnapshot, type OpenedSnapshot } from './snapshot.ts'
 import { openBox } from './structure-box.ts'
 import type { ObjectCache } from './object-cache.ts'
-import { createView, type View } from './view.ts'
+import { createView, type View, withoutForeignReplaces } from './view.ts'
 
 export const REPOSITORY_OBJECT = 'repository'
 const DESCRIPTION_BYTES = 32 + 8 + 1 + 12 + 1 + 32 + 64
@@ -277,7 +277,8 @@ export async function openRepository(options: {
           return undefined
         }
       })
-      const view = createView(files.filter((file) => file !== undefined))
+      const opened = files.filter((file) => file !== undefined)
+      const view = createView(withoutForeignReplaces(opened, keys.rootWriterKey))
       // One that a repair replaced has been told of, and nothing rests on it any more.
       const replaced = new Set(view.files.flatMap((file) => file.replaces.map((ref) => objectName('index', ref))))
       return { view, refused: refused.filter(({ name }) => !replaced.has(name)) }

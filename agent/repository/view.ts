@@ -39,6 +39,18 @@ export type View = {
   readonly replaced: readonly { readonly ref: ObjectRef; readonly by: ObjectRef }[]
 }
 
+/**
+ * Who signed an index file may say what replaces it, and so may the root: nobody else. A thief of one appliance could hide what the others stored, and
+ * a collection would take their index files away. Files that are not among these are left to what is said of them.
+ */
+export function withoutForeignReplaces(files: readonly IndexFile[], rootWriterKey: Buffer): IndexFile[] {
+  const writers = new Map(files.map((file) => [refKey(file.ref), file.writerKey]))
+  return files.map((file) => {
+    if (file.replaces.length === 0 || file.writerKey.equals(rootWriterKey)) return file
+    return { ...file, replaces: file.replaces.filter((ref) => writers.get(refKey(ref))?.equals(file.writerKey) !== false) }
+  })
+}
+
 /** Leaves out the files that a listed one replaces. A replaced file that still exists says nothing wrong, it is only superfluous. */
 export function liveIndexFiles(files: readonly IndexFile[]): IndexFile[] {
   const replaced = new Set(files.flatMap((file) => file.replaces.map(refKey)))

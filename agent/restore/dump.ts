@@ -1,6 +1,7 @@
 // One file's content out of a snapshot, in order, to whoever takes it: every chunk is checked before a byte of it is handed on.
 import { HoldfastError, printable } from '@holdfast/shared/errors.ts'
 import type { ReadKeys } from '../keys/keys.ts'
+import { footersOf } from '../repository/footer-reader.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
@@ -30,7 +31,7 @@ const ZEROS = Buffer.alloc(64 * 1024)
  */
 export async function dumpFile(options: DumpOptions): Promise<number> {
   const { repository, view, keys, path, write, signal } = options
-  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys })
+  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys, footers: footersOf(repository) })
   const entry = await findEntry(options, reader)
   if (entry.kind !== 'file')
     throw new HoldfastError('usage', `'${printable(path.toString())}' is a ${entry.kind}, not a file: use 'holdfast restore'`)

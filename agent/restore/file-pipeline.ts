@@ -1,6 +1,6 @@
 // The files of a restore: small ones are collected into batches, large ones cut into parts; what they need is fetched beside the walk and
 // written by whoever executes batches. What a batch cannot bring (a damaged copy, a segment that could not be had) is read again copy by copy.
-import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { type Descriptor, FileError, type FileSystem } from '../file-system/file-system.ts'
 import type { PackReader } from '../repository/pack-reader.ts'
 import type { Entry } from '../repository/tree.ts'
@@ -39,6 +39,12 @@ export type Item = {
   readonly ids: readonly string[]
 }
 type Located = { readonly item: Item; readonly pieces: readonly Piece[] }
+
+class WrongLength extends HoldfastError {
+  constructor() {
+    super('damaged', 'its chunks do not have the length of the file')
+  }
+}
 
 class OpenBatch {
   readonly files: Located[] = []
@@ -119,7 +125,7 @@ export class FilePipeline {
     if (entry.content?.kind === 'list') return this.#writeListed(item)
     const ids = entry.content?.kind === 'chunks' ? entry.content.ids : []
     if (ids.length > contentBytes(entry)) {
-      this.#options.onRefused(item, wrongLength())
+      this.#options.onRefused(item, new WrongLength())
       return undefined
     }
     return this.#enqueue(ids.length === 0 ? item : { ...item, ids })
@@ -179,7 +185,8 @@ export class FilePipeline {
       const bytes = sealed[i]!
       if (bytes instanceof HoldfastError) continue
       const { kind, codec, epoch, segmentId, sealedBytes, plainBytes } = place.segment
-      const key = new Uint8Array(reader.keyOf(place))
+      const key = keyOf(reader, place)
+      if (key === undefined) continue
       ordinals.set(
         i,
         segments.push({
@@ -233,7 +240,7 @@ export class FilePipeline {
       const pieces: Buffer[] = []
       for (const id of item.ids) pieces.push(await reader.readChunk(id, signal))
       if (entry.content?.kind === 'inline') pieces.push(entry.content.bytes)
-      if (pieces.reduce((total, piece) => total + piece.length, 0) !== contentBytes(entry)) throw wrongLength()
+      if (pieces.reduce((total, piece) => total + piece.length, 0) !== contentBytes(entry)) throw new WrongLength()
       this.#options.onSettled(item, writeFile(this.#fs, placeOf(item, directory.fd!), entry, pieces))
     } catch (error) {
       this.#options.onRefused(item, error)
@@ -243,48 +250,21 @@ export class FilePipeline {
   /** A large file: parts of it are fetched and written side by side into one temporary file. */
   async #writeLarge(item: Item): Promise<void> {
     const { entry, directory } = item
-    const { reader, signal } = this.#options
     const at = this.#tree.hold(directory)
     const place = placeOf(item, at)
     let fd: Descriptor | undefined
-    const parts: Promise<void>[] = []
-    const failures: unknown[] = []
     try {
       fd = createTemporary(this.#fs, place, entry)
-      let position = 0
-      let run: { id: string; bytes: number }[] = []
-      let runBytes = 0
-      const send = async (): Promise<void> => {
-        if (run.length === 0) return
-        const [ids, from] = [run.map(({ id }) => id), position - runBytes]
-        run = []
-        runBytes = 0
-        await this.#tasks.begin(() => {
-          const part = this.#writePart(fd!, entry, ids, from).catch((error: unknown) => void failures.push(error))
-          parts.push(part)
-          return part
-        })
+      try {
+        await this.#writeParts(fd, entry)
+      } catch (error) {
+        if (!(error instanceof WrongLength)) throw error
+        await this.#writeAgain(fd, entry)
       }
-      for await (const page of readChunkIds(reader, entry, signal))
-        for (const id of page) {
-          if (failures.length > 0) throw failures[0]
-          const bytes = reader.locate(id, 'chunk')[0]?.bytes
-          if (bytes === undefined) await reader.readChunk(id, signal)
-          run.push({ id, bytes: bytes ?? 0 })
-          position += bytes ?? 0
-          runBytes += bytes ?? 0
-          if (position > contentBytes(entry)) throw wrongLength()
-          if (runBytes >= LARGE_BYTES / 2) await send()
-        }
-      await send()
-      await Promise.all(parts)
-      if (failures.length > 0) throw failures[0]
-      if (position !== contentBytes(entry)) throw wrongLength()
       const whole = fd
       fd = undefined
       this.#options.onSettled(item, finishFile(this.#fs, whole, place, entry))
     } catch (error) {
-      await Promise.all(parts)
       if (fd !== undefined) {
         this.#fs.close(fd)
         removeTemporary(this.#fs, at, temporaryName(item.name))
@@ -296,10 +276,64 @@ export class FilePipeline {
     this.#options.onProgress()
   }
 
-  async #writePart(fd: Descriptor, entry: Entry, ids: readonly string[], position: number): Promise<void> {
+  /** When it resolves or rejects nothing is being written any more. Throws `WrongLength` where the lengths that index files say do not fit. */
+  async #writeParts(fd: Descriptor, entry: Entry): Promise<void> {
+    const { reader, signal } = this.#options
+    const parts: Promise<void>[] = []
+    const failures: unknown[] = []
+    let position = 0
+    let run: { id: string; bytes: number }[] = []
+    let runBytes = 0
+    const send = async (): Promise<void> => {
+      if (run.length === 0) return
+      const [chunks, from] = [run, position - runBytes]
+      run = []
+      runBytes = 0
+      await this.#tasks.begin(() => {
+        const part = this.#writePart(fd, entry, chunks, from).catch((error: unknown) => void failures.push(error))
+        parts.push(part)
+        return part
+      })
+    }
+    try {
+      for await (const page of readChunkIds(reader, entry, signal))
+        for (const id of page) {
+          if (failures.length > 0) throw failures[0]
+          const bytes = reader.locate(id, 'chunk')[0]?.bytes ?? (await reader.readChunk(id, signal)).length
+          run.push({ id, bytes })
+          position += bytes
+          runBytes += bytes
+          if (position > contentBytes(entry)) throw new WrongLength()
+          if (runBytes >= LARGE_BYTES / 2) await send()
+        }
+      await send()
+    } finally {
+      await Promise.all(parts)
+    }
+    if (failures.length > 0) throw failures[0]
+    if (position !== contentBytes(entry)) throw new WrongLength()
+  }
+
+  /** Writes the whole file once more, from the beginning, by the lengths that its chunks have and not by those that an index file says. */
+  async #writeAgain(fd: Descriptor, entry: Entry): Promise<void> {
+    const { reader, signal } = this.#options
+    this.#fs.truncate(fd, 0)
+    if (entry.extents !== undefined) this.#fs.truncate(fd, entry.size ?? 0)
+    let position = 0
+    for await (const page of readChunkIds(reader, entry, signal))
+      for (const id of page) {
+        const bytes = await reader.readChunk(id, signal)
+        if (position + bytes.length > contentBytes(entry)) throw new WrongLength()
+        writeContent(this.#fs, fd, bytes, position, entry.extents)
+        position += bytes.length
+      }
+    if (position !== contentBytes(entry)) throw new WrongLength()
+  }
+
+  async #writePart(fd: Descriptor, entry: Entry, chunks: readonly { id: string; bytes: number }[], position: number): Promise<void> {
     const { reader, signal, executor } = this.#options
     const batch = new OpenBatch()
-    const found = ids.map((id) => batch.piece(reader, id))
+    const found = chunks.map(({ id }) => batch.piece(reader, id))
     const { segments, ordinals } = await this.#fetch(batch.places)
     const pieces = found.map((piece) => (piece === undefined ? undefined : { ...piece, segment: ordinals.get(piece.segment) ?? -1 }))
     if (pieces.every((piece) => piece !== undefined && piece.segment >= 0)) {
@@ -309,11 +343,23 @@ export class FilePipeline {
       if (outcome.result === 'written') return
       if (outcome.result !== 'damaged') throw errorOf(outcome)
     }
-    for (const id of ids) {
+    for (const { id, bytes: said } of chunks) {
       const bytes = await reader.readChunk(id, signal)
+      // Where the next one goes was reckoned from what an index file says.
+      if (bytes.length !== said) throw new WrongLength()
       writeContent(this.#fs, fd, bytes, position, entry.extents)
       position += bytes.length
     }
+  }
+}
+
+/** The key of a place; undefined where the session that an index file names for it is none, so that another place has to serve. */
+function keyOf(reader: PackReader, place: BlobLocation): Uint8Array<ArrayBuffer> | undefined {
+  try {
+    return new Uint8Array(reader.keyOf(place))
+  } catch (error) {
+    if (isHoldfastError(error, 'damaged', 'wrong-key')) return undefined
+    throw error
   }
 }
 
@@ -332,8 +378,4 @@ function sum(pieces: readonly Piece[]): number {
 
 function inlineBytes(entry: Entry): number {
   return entry.content?.kind === 'inline' ? entry.content.bytes.length : 0
-}
-
-function wrongLength(): HoldfastError {
-  return new HoldfastError('damaged', 'its chunks do not have the length of the file')
 }

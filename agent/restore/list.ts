@@ -1,6 +1,7 @@
 // What a snapshot holds, as `holdfast ls` shows it: entries in order, one at a time, in bounded memory.
 import type { ReadKeys } from '../keys/keys.ts'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { footersOf } from '../repository/footer-reader.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
@@ -36,7 +37,7 @@ export type ListedEntry = {
  */
 export async function* listEntries(options: ListOptions): AsyncGenerator<ListedEntry> {
   const { repository, view, keys, snapshot, signal } = options
-  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys })
+  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys, footers: footersOf(repository) })
   const selector = createSelector(
     options.path === undefined ? { kind: 'whole' } : { kind: 'paths', paths: [options.path] },
     repository.keys.recordKey,

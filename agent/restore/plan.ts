@@ -2,6 +2,7 @@
 // Gathering (walk and stat) and deciding (decide.ts) are apart; contents are not compared, so a file of the same size and time counts as kept.
 import { CWD, type Descriptor, FileError, type FileStat, type FileSystem } from '../file-system/file-system.ts'
 import { posixFileSystem } from '../file-system/posix-file-system.ts'
+import { footersOf } from '../repository/footer-reader.ts'
 import { isVerdict, createPackReader, type PackReader } from '../repository/pack-reader.ts'
 import type { Entry } from '../repository/tree.ts'
 import { contentBytes, decide, decideCompared, type Overwrite } from './decide.ts'
@@ -50,7 +51,7 @@ export async function planRestore(
 ): Promise<RestorePlan> {
   const { repository, view, keys, snapshot, signal, overwrite = 'beside', fs = posixFileSystem } = options
   const selector = createSelector(options.selection ?? { kind: 'whole' }, repository.keys.recordKey)
-  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys })
+  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys, footers: footersOf(repository) })
   const existing = new ExistingTree(fs, options.target)
   const totals = { files: 0, directories: 0, bytes: 0, kept: 0, beside: 0, replaced: 0 }
   const conflicts: { path: Buffer; action: 'beside' | 'replace' }[] = []

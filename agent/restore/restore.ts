@@ -6,6 +6,7 @@ import { HoldfastError, printable } from '@holdfast/shared/errors.ts'
 import { CWD, type Descriptor, FileError, type FileSystem } from '../file-system/file-system.ts'
 import { posixFileSystem } from '../file-system/posix-file-system.ts'
 import type { ReadKeys } from '../keys/keys.ts'
+import { footersOf } from '../repository/footer-reader.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
@@ -55,7 +56,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
   const selection = options.selection ?? { kind: 'whole' }
   const { structure } = snapshot
   const selector = createSelector(selection, repository.keys.recordKey)
-  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys })
+  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys, footers: footersOf(repository) })
   const whole = selection.kind === 'whole'
   const report = new ReportBuilder({
     onEntry: options.onEntry,
