@@ -38,6 +38,8 @@ type ReadBackOptions = {
   readonly packs: readonly StoredPack[]
   /** The spool. */
   readonly directory: Descriptor
+  /** Whether a collection took what the run relies on while it slept: then a pack that is gone is no damage of the store. */
+  readonly isOvertaken: () => Promise<boolean>
   /** Does what may fail on the local disk without hiding the damage. */
   readonly attempt: (step: () => void) => void
 }
@@ -45,9 +47,9 @@ type ReadBackOptions = {
 /**
  * Reads back at most eight packs, the newest among them: small ones whole, of others the end of the newest and at most two segments each, eight in all
  * and about 8 MiB. Compares what comes with what was sealed: by the hashes of the sealed bytes; what this run sealed is also opened and its blobs held
- * against their ids. Throws `damaged` naming the pack, or what the store says.
+ * against their ids. Throws `damaged` naming the pack, or what the store says; undefined where a collection overtook the run.
  */
-export async function readBackPacks(options: ReadBackOptions): Promise<ReadBack> {
+export async function readBackPacks(options: ReadBackOptions): Promise<ReadBack | undefined> {
   const { packs } = options
   const { random, keys } = options.backup
   const done = { segments: 0, bytes: 0 }
@@ -64,6 +66,7 @@ export async function readBackPacks(options: ReadBackOptions): Promise<ReadBack>
       }
     } catch (error) {
       if (!isHoldfastError(error, 'damaged', 'not-found', 'newer-format', 'wrong-key')) throw error
+      if (isHoldfastError(error, 'not-found') && (await options.isOvertaken())) return undefined
       options.attempt(() => markSpoilt(options, pack.ref))
       throw new HoldfastError(
         'damaged',

@@ -275,18 +275,21 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   progress('finishing', read.counts, read.problems.length)
   await uploader.drained()
   if (!options.dryRun) requireDurable([...handed, ...known.claimedSegments()], durableSegments)
-  const readBack = await readBackPacks({ backup: options, session, packs: newPacks, directory: spool, attempt: atEnd.attempt })
+  const startOver = { store, keys, session, clock, random, signal }
+  const isOvertaken = (): Promise<boolean> => lists.isHit(read.rootNode, newPacks)
+  const back = await readBackPacks({ backup: options, session, packs: newPacks, directory: spool, isOvertaken, attempt: atEnd.attempt })
+  if (back === undefined) return endWithoutSnapshot(startOver)
+  const readBack = back
 
   const summary = summarise()
   if (options.dryRun)
     return { outcome: read.problems.length > 0 ? 'incomplete' : 'done', snapshot: undefined, summary, problems: read.problems }
   const indexFiles = await storeIndexFiles(options, session, newPacks, view)
-  const startOver = { store, keys, session, clock, random, signal }
-  if (await lists.isHit(read.rootNode, newPacks)) return endWithoutSnapshot(startOver)
+  if (await isOvertaken()) return endWithoutSnapshot(startOver)
   const stored = await storeSnapshot({ read, indexFiles: indexFiles.written, summary })
   const { structure } = stored
   // A list that came while the snapshot went up: the collector may have looked before it was there.
-  if (await lists.isHit(read.rootNode, newPacks)) return endWithoutSnapshot({ ...startOver, snapshot: stored })
+  if (await isOvertaken()) return endWithoutSnapshot({ ...startOver, snapshot: stored })
   // The snapshot stands: what the local disk refuses from here on costs the next run some work, and makes no failure of this one.
   for (const { ref } of newPacks) atEnd.attempt(() => removeIfThere(options, spool, footerName(ref)))
   const { rootPlace } = read

@@ -36,10 +36,12 @@ export type PrunePlan = {
   readonly heldBySessions: { readonly packs: number; readonly bytes: number; readonly sessions: number }
 }
 
-export function planPrune(survey: Survey, mark: Mark, keys: Pick<WriteKeys, 'writer'>, windowMs: number): PrunePlan {
+/** `undeletable` marks what forgotten snapshots need whose window is not over. */
+export function planPrune(survey: Survey, mark: Mark, undeletable: Mark, keys: Pick<WriteKeys, 'writer'>, windowMs: number): PrunePlan {
   const { now, state, packs, sessions, whole } = survey
   const hold = Math.max(WAIT_MS, windowMs)
   const uses = mark.uses()
+  const undeletableUses = undeletable.uses()
   const revive = new Map<string, { list: ObjectRef; packs: ObjectRef[] }>()
   const deletions: DeletableName[] = []
   const lists = new Map<string, ObjectRef>()
@@ -61,7 +63,8 @@ export function planPrune(survey: Survey, mark: Mark, keys: Pick<WriteKeys, 'wri
     }
     const due = since + hold
     // A session that began before the list may rely on what it condemns without having seen it; one without a time counts as older.
-    if (due <= now && !(liveSince <= since)) {
+    const canComeBack = (undeletableUses.get(random)?.liveBytes ?? 0) > 0
+    if (due <= now && !(liveSince <= since) && !canComeBack) {
       // A pack in no index file whose footer does not open is not known to hold nothing; it is left to repair.
       if (use === undefined) continue
       deletions.push({ kind: 'pack', ...pack })

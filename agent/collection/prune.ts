@@ -13,8 +13,8 @@ import type { Repository } from '../repository/repository.ts'
 import { carryOut, type DeletionReport } from './deletion.ts'
 import type { Mark } from './mark.ts'
 import { inGroups, moveSegments, type MovedSegments } from './move-segments.ts'
-import { planPrune, type PrunePlan } from './prune-plan.ts'
-import { hasChanged, markSurvey, requireSound, type Survey, surveyRepository } from './survey.ts'
+import { planPrune, type PrunePlan, WAIT_MS } from './prune-plan.ts'
+import { hasChanged, markForgotten, markSurvey, requireSound, type Survey, surveyRepository } from './survey.ts'
 
 /** Bytes go only so long after they were condemned, unless less is asked for. */
 export const UNDELETE_WINDOW_MS = 14 * 86_400_000
@@ -75,7 +75,8 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
     const survey = await surveyRepository(repository, () => clock.now(), signal)
     const mark = await markSurvey(repository, survey, (done, total) => options.onProgress?.({ phase: 'marking', done, total }), signal)
     requireSound(survey, mark, acceptDamage)
-    return { survey, mark, plan: planPrune(survey, mark, keys, windowMs) }
+    const undeletable = await markForgotten(repository, survey, Math.max(WAIT_MS, windowMs), signal)
+    return { survey, mark, plan: planPrune(survey, mark, undeletable, keys, windowMs) }
   }
 
   let seen = await look()

@@ -1,5 +1,6 @@
-// Everything that a collection looks at, read once and in one order: lists and records, snapshots twice over, sessions, packs, the view. A listing is a
-// hint (reference bug B14): what two listings of snapshots show is joined, and what is missing stops the collection.
+// Everything that a collection looks at, read once and in one order: lists and records, the names of snapshots twice over, the view, packs, the snapshots,
+// sessions. A listing is a hint (reference bug B14): what two listings of snapshots show is joined, and what is missing stops the collection. Snapshots
+// that were stored after these listings are for the next look: the view may be older than they are, and would make them look damaged.
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
@@ -23,7 +24,7 @@ export type Survey = {
   readonly forgotten: readonly OpenedSnapshot[]
   /** Snapshots that do not open and that nobody has forgotten. */
   readonly refused: readonly { readonly name: string; readonly error: HoldfastError }[]
-  /** Names of all snapshot objects by `refKey`, and when the store received them. */
+  /** Names of all snapshot objects that were there when the survey began, by `refKey`, and when the store received them. */
   readonly listed: ReadonlyMap<string, Listed>
   /** By the random part of the name. */
   readonly packs: ReadonlyMap<string, Listed>
@@ -41,11 +42,13 @@ export async function surveyRepository(repository: Repository, clockNow: () => n
   const now = await storeTime(repository, clockNow, signal)
   const state = await repository.loadCollection(signal)
   const early = await listRefs(store, 'snapshots/', signal)
+  const listed = new Map([...early, ...(await listRefs(store, 'snapshots/', signal))].map((ref): [string, Listed] => [refKey(ref), ref]))
   const whole = await loadWholeView(repository, signal)
   const packs = new Map((await listRefs(store, 'packs/', signal)).map((ref): [string, Listed] => [ref.random, ref]))
   const indexFiles = await listRefs(store, 'index/', signal)
-  const { snapshots, forgotten, refused } = await repository.listSnapshots(signal, state)
-  const listed = new Map([...early, ...(await listRefs(store, 'snapshots/', signal))].map((ref): [string, Listed] => [refKey(ref), ref]))
+  const all = await repository.listSnapshots(signal, state)
+  const isListed = ({ structure }: OpenedSnapshot): boolean => listed.has(refKey(structure.ref))
+  const [snapshots, forgotten, refused] = [all.snapshots.filter(isListed), all.forgotten.filter(isListed), all.refused]
   const opened = new Set([...snapshots, ...forgotten].map(({ structure }) => refKey(structure.ref)))
   const unseen = [...listed.keys()].filter((name) => !opened.has(name) && !refused.some((one) => one.name.endsWith(name)))
   for (const name of unseen)
@@ -69,18 +72,35 @@ export async function markSurvey(
   onSnapshot: (done: number, total: number) => void,
   signal?: AbortSignal,
 ): Promise<Mark> {
-  const { whole, state, packs, snapshots } = survey
-  const mark = createMark({
+  const mark = emptyMark(repository, survey)
+  for (const [i, snapshot] of survey.snapshots.entries()) {
+    await mark.add(snapshot, signal)
+    onSnapshot(i + 1, survey.snapshots.length)
+  }
+  return mark
+}
+
+/**
+ * Marks what forgotten snapshots need that can still be taken back: a pack condemned for reuse was needed until the last of them was forgotten, which may
+ * be long after it was condemned. What they lack stops nothing.
+ */
+export async function markForgotten(repository: Repository, survey: Survey, windowMs: number, signal?: AbortSignal): Promise<Mark> {
+  const mark = emptyMark(repository, survey)
+  for (const snapshot of survey.forgotten) {
+    const entries = survey.state.forgotten.get(refKey(snapshot.structure.ref)) ?? []
+    const since = Math.min(...entries.map((entry) => entry.since))
+    if (since + windowMs > survey.now && !entries.some(({ why }) => why === 'replaced')) await mark.add(snapshot, signal)
+  }
+  return mark
+}
+
+function emptyMark(repository: Repository, { whole, state, packs }: Survey): Mark {
+  return createMark({
     repository,
     view: whole.view,
     isGone: (random) => whole.gone.has(random) || !packs.has(random),
     isCondemned: (random) => state.condemned.has(random),
   })
-  for (const [i, snapshot] of snapshots.entries()) {
-    await mark.add(snapshot, signal)
-    onSnapshot(i + 1, snapshots.length)
-  }
-  return mark
 }
 
 /** True where other snapshots count now, or others took packs back, than when the survey was made; `collector` is who asks. */

@@ -89,6 +89,13 @@ export async function makeEngine(
     fileSystem?: FileSystem
     /** A bucket that has a repository of this fixture's domain already. */
     bucket?: SimulatedBucket
+    /** What the store's trace calls it; made from the seed unless given. */
+    actor?: string
+    /** The machine's clock, and the store's where it makes one. */
+    clock?: SimulatedClock
+    storeClock?: SimulatedClock
+    /** Between the process and the store: a scheduler that lets calls wait. */
+    seam?: (store: Store) => Store
     /** Shares bucket, clock and keys: another machine of the same domain. */
     beside?: Engine
   } = {},
@@ -96,8 +103,10 @@ export async function makeEngine(
   const { seed = 'engine', beside } = options
   const random = fixtureRandom(seed)
   const clock =
-    beside?.clock ?? simulatedClock({ autoMs: Infinity, ...(options.startMs === undefined ? {} : { startMs: options.startMs }) })
-  const bucket = beside?.bucket ?? options.bucket?.clone({ clock }) ?? new SimulatedBucket({ clock })
+    options.clock ??
+    beside?.clock ??
+    simulatedClock({ autoMs: Infinity, ...(options.startMs === undefined ? {} : { startMs: options.startMs }) })
+  const bucket = beside?.bucket ?? options.bucket?.clone({ clock }) ?? new SimulatedBucket({ clock: options.storeClock ?? clock })
   const fs = simulatedFileSystem({ clock })
   const domain = fixtureRandom('domain')
   const keys = beside?.keys ?? rootKeys({ root: domain.bytes(32), domainId: domain.bytes(16) })
@@ -118,12 +127,13 @@ export async function makeEngine(
   let process = 0
   const storeOf = (on: SimulatedBucket = bucket): Store => {
     const mine = process
-    const inner = on.store(`agent ${seed}`)
+    const inner = on.store(options.actor ?? `agent ${seed}`)
     const alive = (): void => {
       if (mine !== process || fs.crashed()) throw new SimulatedCrash('the machine is off')
     }
-    return {
+    const store: Store = {
       location: inner.location,
+      ...(inner.diagnostics === undefined ? {} : { diagnostics: inner.diagnostics }),
       put: async (name, body, more) => {
         alive()
         return inner.put(name, options.fileSystem === undefined ? inMemory(fs, body) : body, more)
@@ -131,10 +141,17 @@ export async function makeEngine(
       get: async (name, more) => (alive(), inner.get(name, more)),
       getRange: async (name, range, more) => (alive(), inner.getRange(name, range, more)),
       head: async (name, more) => (alive(), inner.head(name, more)),
-      list: (prefix, more) => (alive(), inner.list(prefix, more)),
+      async *list(prefix, more) {
+        alive()
+        for await (const page of inner.list(prefix, more)) {
+          alive()
+          yield page
+        }
+      },
       remove: async (name, more) => (alive(), inner.remove(name, more)),
       close: () => inner.close(),
     }
+    return options.seam?.(store) ?? store
   }
   const fileSystemOf = (given: FileSystem): FileSystem => {
     const mine = process

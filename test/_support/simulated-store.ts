@@ -44,6 +44,8 @@ export type TraceEntry = StoreCall & {
   /** `ok`, `taken`, `absent`, `crash`, or the code of the error. */
   readonly outcome: string
   readonly faults: readonly Fault['kind'][]
+  /** When it ended, by the clock of the bucket. */
+  readonly at: number
   /** Bytes sent or received. */
   readonly bytes: number
 }
@@ -318,7 +320,7 @@ class SimulatedStore implements Store {
     throwIfAborted(signal)
     const { call, faults } = this.#bucket.begin(this.#actor, operation, name)
     const trace = (outcome: string, bytes: number): void => {
-      this.#bucket.trace.push({ ...call, outcome, bytes, faults: faults.map((f) => f.kind) })
+      this.#bucket.trace.push({ ...call, outcome, bytes, faults: faults.map((f) => f.kind), at: this.#options.clock.now() })
     }
     try {
       const latency = find(faults, 'latency')

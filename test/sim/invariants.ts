@@ -2,6 +2,7 @@
 // what is wrong.
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { parseObjectName } from '@holdfast/shared/format/layout.ts'
+import type { Store } from '@holdfast/shared/store/store.ts'
 import type { TransmittedFile } from '../../agent/backup/backup-types.ts'
 import { CWD } from '../../agent/file-system/file-system.ts'
 import { decodeIndexFile, INDEX_BLOB_BYTES } from '../../agent/repository/index-file.ts'
@@ -35,10 +36,10 @@ export function treesOf(reader: PlainReader): Map<string, Tree> {
 export type Restored = { readonly tree: Tree } | { readonly told: string }
 
 /** Restores a snapshot, or the newest, with the product into an empty machine. An error that is not of the family is thrown. */
-export async function restored(engine: Engine, id?: string): Promise<Restored> {
+export async function restored(engine: Engine, id?: string, store: Store = engine.bucket.store('restore')): Promise<Restored> {
   const fs = simulatedFileSystem({ clock: engine.clock })
   try {
-    const repository = await openRepository({ store: engine.bucket.store('restore'), keys: engine.keys.write.structure })
+    const repository = await openRepository({ store, keys: engine.keys.write.structure })
     const { snapshots } = await repository.listSnapshots()
     const snapshot: OpenedSnapshot | undefined =
       id === undefined ? snapshots.at(-1) : snapshots.find((one) => one.structure.ref.random === id)
@@ -88,8 +89,8 @@ export async function restoredTrees(engine: Engine): Promise<Map<string, Tree>> 
 }
 
 /** A restore with the product gives exactly this tree (I1, I2). */
-export async function restoresTo(engine: Engine, wanted: Tree, what: string, id?: string): Promise<void> {
-  const result = await restored(engine, id)
+export async function restoresTo(engine: Engine, wanted: Tree, what: string, id?: string, given?: Restored): Promise<void> {
+  const result = given ?? (await restored(engine, id))
   if ('told' in result) throw new Error(`${what} does not restore: ${result.told}`)
   same(onlyWanted(result.tree, wanted), wanted, `the restore of ${what}`)
 }
