@@ -161,7 +161,7 @@ describe('a repair', () => {
     await demandAll(built, JSON.stringify(damages))
   })
 
-  test('keeps its promises over any damage', { timeout: 600_000 }, async () => {
+  test('keeps its promises over any damage', { timeout: soak ? 3_600_000 : 600_000 }, async () => {
     const seed = Number.parseInt(seededRandom(rotatingSeed()).bytes(4).toString('hex'), 16) | 0
     const runs = Number(process.env['HOLDFAST_REPAIR_RUNS'] ?? (soak ? 2000 : 25))
     const started = performance.now()

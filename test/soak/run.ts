@@ -1,0 +1,100 @@
+// `npm run test:soak`: every figure of the reliability table in full, one suite after the other, and the result kept with date, seed and commit.
+// Words after it choose suites (`npm run test:soak -- fuzz planted`); the result is kept only where all ran. Ends with the table, and with 1 where a
+// figure is below what is asked, a violation was found, or a suite failed.
+import { spawn, spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { env, execPath } from 'node:process'
+import { z } from 'zod'
+import { SUITES } from './suites.ts'
+
+const ROOT = join(import.meta.dirname, '../..')
+const RESULT = join(import.meta.dirname, 'result.json')
+const figure = z.strictObject({
+  suite: z.string(),
+  figure: z.string(),
+  asked: z.number(),
+  value: z.number(),
+  violations: z.number(),
+  seed: z.string(),
+  seconds: z.number(),
+})
+type Figure = z.infer<typeof figure>
+type Ran = { readonly name: string; readonly code: number; readonly seconds: number; readonly figures: readonly Figure[] }
+
+const wanted = process.argv.slice(2)
+const unknown = wanted.filter((name) => !SUITES.some((suite) => suite.name === name))
+if (unknown.length > 0) {
+  console.log(`no suite is called ${unknown.join(', ')}; there are ${SUITES.map(({ name }) => name).join(', ')}`)
+  process.exit(2)
+}
+const seed = env['HOLDFAST_SEED'] ?? `soak-${new Date().toISOString().slice(0, 10)}`
+const startedAt = new Date()
+const git = (...args: string[]): string => spawnSync('git', args, { cwd: ROOT, encoding: 'utf8' }).stdout.trim()
+const commit = git('rev-parse', 'HEAD')
+const isClean = git('status', '--porcelain') === ''
+
+const runs: Ran[] = []
+for (const suite of SUITES.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) {
+  console.log(`== ${suite.name}: ${suite.says} (about ${suite.minutes} minutes)`)
+  const ran = await runSuite(suite.name, suite.files, suite.env ?? {})
+  runs.push(ran)
+  for (const one of ran.figures) console.log(`   ${line(one)}`)
+  console.log(`   ${ran.code === 0 ? 'ok' : `FAILED (${ran.code})`} after ${ran.seconds} s`)
+}
+
+const figures = runs.flatMap((ran) => ran.figures)
+const failed = runs.filter(({ code }) => code !== 0).map(({ name }) => name)
+const below = figures.filter(isBelow)
+console.log(`\n${table(figures)}`)
+if (wanted.length === 0) {
+  const result = { date: startedAt.toISOString(), commit, uncommittedChanges: !isClean, seed, node: process.version, failed, figures }
+  writeFileSync(RESULT, `${JSON.stringify(result, null, 2)}\n`)
+  console.log('The result is kept in test/soak/result.json')
+}
+console.log(
+  `seed ${seed}, commit ${commit}${isClean ? '' : ' and uncommitted changes'}; ${failed.length} suites failed, ${below.length} figures below what is asked`,
+)
+process.exit(failed.length === 0 && below.length === 0 ? 0 : 1)
+
+async function runSuite(name: string, files: readonly string[], more: Readonly<Record<string, string>>): Promise<Ran> {
+  const folder = mkdtempSync(join(tmpdir(), 'holdfast-soak-'))
+  const results = join(folder, 'figures')
+  writeFileSync(results, '')
+  const began = performance.now()
+  try {
+    const code = await new Promise<number>((resolve, reject) => {
+      // The timeouts of tests are for their default shares.
+      const args = [join(ROOT, 'node_modules/vitest/vitest.mjs'), 'run', '--testTimeout=7200000', '--hookTimeout=600000', ...files]
+      const child = spawn(execPath, ['--disable-warning=ExperimentalWarning', ...args], {
+        cwd: ROOT,
+        stdio: ['ignore', 'inherit', 'inherit'],
+        env: { ...env, HOLDFAST_SEED: seed, ...more, HOLDFAST_SOAK: '1', HOLDFAST_SOAK_RESULTS: results },
+      })
+      child.once('error', reject)
+      child.once('exit', (status) => resolve(status ?? 1))
+    })
+    const lines = readFileSync(results, 'utf8')
+      .split('\n')
+      .filter((text) => text !== '')
+    const seconds = Math.round((performance.now() - began) / 1000)
+    return { name, code, seconds, figures: lines.map((text) => figure.parse(JSON.parse(text))) }
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+/** Shares of something are asked to be at most, everything else at least. */
+function isBelow({ figure: what, asked, value, violations }: Figure): boolean {
+  return violations > 0 || (what.includes('percent of live data') ? value > asked : value < asked)
+}
+
+function line(one: Figure): string {
+  return `${one.figure}: ${one.value} (asked ${one.asked}), ${one.violations} violations, ${one.seconds} s`
+}
+
+function table(all: readonly Figure[]): string {
+  const rows = all.map((one) => `| ${one.figure} | ${one.asked} | ${one.value} | ${one.violations} |`)
+  return ['| figure | asked | measured | violations |', '|---|---|---|---|', ...rows].join('\n')
+}

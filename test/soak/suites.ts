@@ -1,0 +1,32 @@
+// The suites of the soak, and what each shows. They are tests like all others: the soak asks them for the full figures.
+
+export type SoakSuite = {
+  readonly name: string
+  readonly says: string
+  readonly files: readonly string[]
+  /** On two cores. */
+  readonly minutes: number
+  readonly env?: Readonly<Record<string, string>>
+}
+
+export const SUITES: readonly SoakSuite[] = [
+  {
+    name: 'points',
+    says: 'every operation crashed, failed, torn and cancelled at every call',
+    files: ['test/sim/crash-points.test.ts', 'test/sim/repair-crash.test.ts', 'test/sim/restore-crash.test.ts'],
+    minutes: 10,
+  },
+  { name: 'seeds', says: 'many machines on one store, from a seed each', files: ['test/sim/worlds.test.ts'], minutes: 10 },
+  {
+    name: 'years',
+    says: 'three years of churn; collections beside backups',
+    files: ['test/sim/years.test.ts', 'test/sim/beside.test.ts'],
+    minutes: 15,
+  },
+  { name: 'planted', says: 'known bugs of others, planted and caught', files: ['test/planted'], minutes: 3 },
+  { name: 'hostile', says: 'bit rot, hostile repositories, hostile servers', files: ['test/hostile'], minutes: 10 },
+  { name: 'repair', says: 'random damage and repair', files: ['test/agent/repair/repair.test.ts'], minutes: 5 },
+  { name: 'fuzz', says: 'every parser, guided by coverage', files: ['test/fuzz/fuzz.test.ts'], minutes: 6 },
+  { name: 'fidelity', says: 'restore fidelity beside GNU tar, restic and borg', files: ['test/e2e/fidelity-cases.test.ts'], minutes: 3 },
+  { name: 'kills', says: 'real processes killed', files: ['test/machine'], minutes: 15 },
+]
