@@ -1,11 +1,12 @@
 // What has to hold after every step, whatever happened (invariants I1 to I12 of the reference, as far as one repository shows them). Each throws with
 // what is wrong.
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
+import { decodeCollectionList } from '@holdfast/shared/format/collection-list.ts'
 import { parseObjectName } from '@holdfast/shared/format/layout.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 import type { TransmittedFile } from '../../agent/backup/backup-types.ts'
 import { CWD } from '../../agent/file-system/file-system.ts'
-import { decodeIndexFile, INDEX_BLOB_BYTES } from '../../agent/repository/index-file.ts'
+import { decodeIndexFile, INDEX_BLOB_BYTES, type IndexFile } from '../../agent/repository/index-file.ts'
 import { openRepository } from '../../agent/repository/repository.ts'
 import { SEGMENT_KIND } from '../../agent/repository/segment.ts'
 import type { OpenedSnapshot } from '../../agent/repository/snapshot.ts'
@@ -28,8 +29,9 @@ export function same(a: Tree, b: Tree, what: string): void {
 }
 
 /** The tree of every snapshot, by its id, read without the product's reader (I1). */
-export function treesOf(reader: PlainReader): Map<string, Tree> {
-  return new Map(reader.snapshots.map((snapshot) => [snapshot.structure.ref.random, reader.tree(snapshot)]))
+export function treesOf(reader: PlainReader, wanted: (id: string) => boolean = () => true): Map<string, Tree> {
+  const snapshots = reader.snapshots.filter(({ structure }) => wanted(structure.ref.random))
+  return new Map(snapshots.map((snapshot) => [snapshot.structure.ref.random, reader.tree(snapshot)]))
 }
 
 /** What a restore with the product came to: the tree, or why there is none that it called good. */
@@ -76,6 +78,13 @@ function onlyWanted(tree: Tree, wanted: Tree): Tree {
   return new Map([...tree].filter(([path]) => wanted.has(path) || !paths.some((one) => one.startsWith(`${path}/`))))
 }
 
+/** Ids of the snapshots that are there and count: those that nobody has forgotten. */
+export async function countingIds(engine: Engine): Promise<ReadonlySet<string>> {
+  const repository = await openRepository({ store: engine.bucket.store('look'), keys: engine.keys.write.structure })
+  const { snapshots } = await repository.listSnapshots()
+  return new Set(snapshots.map(({ structure }) => structure.ref.random))
+}
+
 /** The trees of all snapshots as the product restores them, where only what was backed up counts. */
 export async function restoredTrees(engine: Engine): Promise<Map<string, Tree>> {
   const trees = new Map<string, Tree>()
@@ -104,9 +113,13 @@ export async function restoresOrTells(engine: Engine, wanted: Tree, what: string
 /** An index file names nothing that is not in the store (I4); every snapshot's and pack's session is there. */
 export function checkNames(engine: Engine, reader: PlainReader): void {
   const packs = new Set(engine.bucket.names('packs/').map((name) => name.slice(name.lastIndexOf('/') + 1)))
+  const condemned = condemnedPacks(engine)
   for (const file of reader.indexFiles)
     for (const pack of file.packs)
-      demand(packs.has(`${pack.session}-${pack.random}`), `an index file names pack ${pack.random}, which is not there`)
+      demand(
+        packs.has(`${pack.session}-${pack.random}`) || condemned.has(pack.random),
+        `an index file names pack ${pack.random}, which is not there and was never condemned`,
+      )
   const sessions = new Set(engine.bucket.names('sessions/').map((name) => name.slice('sessions/'.length)))
   for (const name of [...engine.bucket.names('packs/'), ...engine.bucket.names('snapshots/')]) {
     const session = name.slice(name.lastIndexOf('/') + 1).split('-')[0]!
@@ -114,20 +127,32 @@ export function checkNames(engine: Engine, reader: PlainReader): void {
   }
 }
 
-/** An index file that takes the place of others names every pack that they name (B3): pieces of a merge are no merge. */
+/** Packs that any list ever condemned: what index files say of them is not believed. */
+function condemnedPacks(engine: Engine): Set<string> {
+  const { domainId } = engine.keys.write.structure
+  const found = new Set<string>()
+  for (const name of engine.bucket.names('lists/')) {
+    if (name.startsWith('lists/forgets/')) continue
+    const { list } = decodeCollectionList(engine.bucket.content(name)!, parseObjectName(name)!, domainId)
+    if (list.kind === 'condemned') for (const { random } of list.packs) found.add(random)
+  }
+  return found
+}
+
+/** Index files that are replaced name no pack that is there and in no other one (B3): pieces of a merge are no merge. */
 export function checkMerges(engine: Engine): void {
   const { structure } = engine.keys.write
-  const files = engine.bucket
-    .names('index/')
-    .map((name) => decodeIndexFile(engine.bucket.content(name)!, parseObjectName(name)!, structure).file)
-  const named = new Map(files.map((file) => [file.ref.random, new Set(file.packs.map((pack) => pack.random))]))
+  const open = (name: string): IndexFile => decodeIndexFile(engine.bucket.content(name)!, parseObjectName(name)!, structure).file
+  const files = engine.bucket.names('index/').map(open)
+  const replaced = new Set(files.flatMap((file) => file.replaces.map(({ random }) => random)))
+  const told = new Set(files.filter(({ ref }) => !replaced.has(ref.random)).flatMap(({ packs }) => packs.map(({ random }) => random)))
+  const there = new Set(engine.bucket.names('packs/').map((name) => parseObjectName(name)!.random))
   for (const file of files)
-    for (const { random } of file.replaces)
-      for (const pack of named.get(random) ?? [])
-        demand(
-          named.get(file.ref.random)!.has(pack),
-          `index file ${file.ref.random} replaces one that names pack ${pack}, and does not name it`,
-        )
+    for (const { random } of file.packs)
+      demand(
+        told.has(random) || !there.has(random),
+        `pack ${random} stands only in index file ${file.ref.random}, which another one replaces`,
+      )
 }
 
 /** No pack goes up twice; and where the disk lost nothing, no chunk is stored twice. */

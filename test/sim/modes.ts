@@ -35,6 +35,7 @@ const STORE_CODES: readonly ErrorCode[] = ['store-unreachable', 'store-full']
 const FILE_CODES: readonly ErrorCode[] = ['local-disk', 'source-missing', 'source-unreadable']
 /** What a lie of the store may be noticed as. */
 const LIE_CODES: readonly ErrorCode[] = [
+  'store-unreachable',
   'damaged',
   'not-found',
   'no-repository',

@@ -178,7 +178,7 @@ export const CHECK: Operation = {
 /** A run that merges index files: the seventeenth of its size and more, with its state lost. */
 export const MERGING: Operation = {
   name: 'merging',
-  share: 40,
+  share: 12,
   limits: LIMITS,
   run: backup,
   history: () => (history ??= seventeenRuns()),
