@@ -11,6 +11,7 @@ import { listForgotten, undelete, type UndeleteReport } from '../../agent/collec
 import { CWD, FileError, type FileSystem } from '../../agent/file-system/file-system.ts'
 import { rootKeys, type RootKeys } from '../../agent/keys/domain.ts'
 import type { WriteKeys } from '../../agent/keys/keys.ts'
+import type { ObjectCache } from '../../agent/repository/object-cache.ts'
 import { type Chunking, createRepository, openRepository } from '../../agent/repository/repository.ts'
 import type { PutBody, Store } from '@holdfast/shared/store/store.ts'
 import { describe, plainReader, type PlainReader, type Tree } from './plain-reader.ts'
@@ -96,11 +97,13 @@ export async function makeEngine(
     storeClock?: SimulatedClock
     /** Between the process and the store: a scheduler that lets calls wait. */
     seam?: (store: Store) => Store
+    /** Keeps small objects, as every command and the daemon do; none by default, so that each call reads the store. */
+    cache?: ObjectCache
     /** Shares bucket, clock and keys: another machine of the same domain. */
     beside?: Engine
   } = {},
 ): Promise<Engine> {
-  const { seed = 'engine', beside } = options
+  const { seed = 'engine', beside, cache } = options
   const random = fixtureRandom(seed)
   const clock =
     options.clock ??
@@ -188,7 +191,7 @@ export async function makeEngine(
       const { paths = ['/src'], label = 'source', excludes, source, state = '/state', bucket: on, transmitted = [], ...rest } = run
       const notices: string[] = []
       const store = storeOf(on)
-      const repository = await openRepository({ store, keys: writeKeys.structure })
+      const repository = await openRepository({ store, keys: writeKeys.structure, cache })
       const result = await runBackup({
         repository,
         keys: writeKeys,
@@ -217,17 +220,17 @@ export async function makeEngine(
     },
     prune: async (more = {}) => {
       const store = storeOf()
-      const repository = await openRepository({ store, keys: writeKeys.structure })
+      const repository = await openRepository({ store, keys: writeKeys.structure, cache })
       return prune({ repository, keys: writeKeys, clock, random, mayDelete: true, dryRun: false, ...more })
     },
     forget: async (...ids) => {
-      const repository = await openRepository({ store: storeOf(), keys: writeKeys.structure })
+      const repository = await openRepository({ store: storeOf(), keys: writeKeys.structure, cache })
       const { snapshots } = await repository.listSnapshots()
       const chosen = snapshots.filter(({ structure }) => ids.includes(structure.ref.random))
       await forgetSnapshots({ repository, keys: writeKeys, clock, random }, chosen, 'asked')
     },
     undelete: async (...ids) => {
-      const repository = await openRepository({ store: storeOf(), keys: writeKeys.structure })
+      const repository = await openRepository({ store: storeOf(), keys: writeKeys.structure, cache })
       const options = { repository, keys: writeKeys, clock, random }
       const { survey, snapshots } = await listForgotten(options)
       const chosen = snapshots.filter(({ structure }) => ids.length === 0 || ids.includes(structure.ref.random))

@@ -2,7 +2,8 @@
 // hold is remembered beside it. All from one seed.
 import type { Random } from '@holdfast/shared/random.ts'
 import { randomBelow } from '@holdfast/shared/random.ts'
-import { type Engine, fixtureRandom, treeOf, writeFile } from '../_support/engine-fixture.ts'
+import { CWD } from '../../agent/file-system/file-system.ts'
+import { change, type Engine, fixtureRandom, treeOf, writeFile } from '../_support/engine-fixture.ts'
 import type { Tree } from '../_support/plain-reader.ts'
 
 export type ChurningSource = {
@@ -14,20 +15,19 @@ export type ChurningSource = {
   readonly tree: () => Tree
 }
 
-/** Puts `files` files of 2 to 40 KiB under /src. `share` of the bytes changes a day, `hotShare` of that in every tenth file. */
+/** Puts `files` files of 2 to 40 KiB under /src. `share` of the bytes changes a day, `hotShare` of that in the files of every tenth directory. */
 export function churningSource(engine: Engine, options: { seed: string; files: number; share: number; hotShare: number }): ChurningSource {
   const random: Random = fixtureRandom(`churn ${options.seed}`)
   const files = Array.from({ length: options.files }, (_, i) => ({
-    path: `/src/${String(i % 30).padStart(2, '0')}/file-${i}`,
+    path: `/src/${String(Math.floor(i / 10)).padStart(3, '0')}/file-${i}`,
     bytes: 2048 + randomBelow(random, 38 * 1024),
     version: 0,
-    isHot: i % 10 === 0,
+    isHot: i % 100 < 10,
   }))
   type File = (typeof files)[number]
   const [hot, cold] = [files.filter(({ isHot }) => isHot), files.filter(({ isHot }) => !isHot)]
-  const write = (file: File): void =>
-    writeFile(engine, file.path, fixtureRandom(`${options.seed} ${file.path} ${file.version}`).bytes(file.bytes))
-  for (const file of files) write(file)
+  const contentOf = (file: File): Buffer => fixtureRandom(`${options.seed} ${file.path} ${file.version}`).bytes(file.bytes)
+  for (const file of files) writeFile(engine, file.path, contentOf(file))
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
   const tree = engine.source()
   let owed = { hot: 0, cold: 0 }
@@ -42,11 +42,15 @@ export function churningSource(engine: Engine, options: { seed: string; files: n
       chosen.add(file)
       changed += file.bytes
     }
-    for (const file of chosen) {
-      file.version += 1
-      write(file)
-      for (const [path, text] of engine.fs.quietly(() => treeOf(engine.fs, [file.path]))) tree.set(path, text)
-    }
+    change(engine, (fs) => {
+      for (const file of chosen) {
+        file.version += 1
+        const fd = fs.open(CWD, Buffer.from(file.path), 'update')
+        fs.write(fd, contentOf(file), 0)
+        fs.close(fd)
+        tree.set(file.path, treeOf(fs, [file.path]).get(file.path)!)
+      }
+    })
     return changed
   }
   return {
