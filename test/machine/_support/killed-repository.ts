@@ -1,6 +1,6 @@
 // One repository whose commands are killed again and again, and what must hold meanwhile: every snapshot that came into the store holds exactly
 // what its source held, as find and sha256sum see it; one that was reported stays until a schedule lets it go; the next backup succeeds.
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { systemClock } from '@holdfast/shared/clock.ts'
@@ -26,8 +26,8 @@ export type Victim = {
   readonly codes?: readonly number[]
   /** Where it works, beside the repository and the state directory. */
   readonly target?: (at: KilledRepository) => string
-  /** Snapshots that it may let go; none where none are given. */
-  readonly mayLetGo?: (series: readonly string[]) => readonly string[]
+  /** What to do before it is started. */
+  readonly before?: (at: KilledRepository) => void
   /** What to do once it was killed. */
   readonly after?: (at: KilledRepository) => Promise<void>
 }
@@ -41,6 +41,13 @@ export const VICTIMS: readonly Victim[] = [
     target: (at) => at.target,
     after: (at) => at.finishRestore(),
   },
+  { name: 'forget', weight: 2, args: (at) => ['forget', ...at.chooseToForget()] },
+  // A window of one day, which passes in each rest: what it condemns is deleted by a later one.
+  { name: 'prune', weight: 4, args: () => ['prune', '--window', '1'] },
+  // What is gone already cannot be taken back, and that is said.
+  { name: 'undelete', weight: 1, args: () => ['undelete', '--all'], codes: [0, 1, 4] },
+  { name: 'repair', weight: 2, args: () => ['repair'], before: (at) => at.loseIndexFile(), after: (at) => at.finishRepair() },
+  { name: 'drill', weight: 1, args: () => ['drill'] },
   { name: 'check', weight: 1, args: () => ['check', '--read-data'] },
   {
     name: 'init',
@@ -64,6 +71,8 @@ export class KilledRepository {
   /** What every snapshot must hold, by its id, in the order in which they came. */
   readonly #holds = new Map<string, Manifest>()
   readonly #reported = new Set<string>()
+  /** Snapshots that somebody asked to forget: they may be there or not. */
+  readonly #askedToGo = new Set<string>()
   readonly next: () => number
   readonly #isLocal: boolean
   #recoveryCode = ''
@@ -119,9 +128,47 @@ export class KilledRepository {
   }
 
   someSnapshot(): string {
-    const ids = [...this.#holds.keys()]
+    const ids = this.#kept()
     this.#restoring ??= ids[this.next() % ids.length]!
     return this.#restoring
+  }
+
+  /** Snapshots that must be there, oldest first. */
+  #kept(): string[] {
+    return [...this.#reported].filter((id) => !this.#askedToGo.has(id))
+  }
+
+  /** The oldest snapshots but for a few, by their ids; or a rule that lets none go where there are but few. */
+  chooseToForget(): string[] {
+    const old = this.#kept()
+      .filter((id) => id !== this.#restoring)
+      .slice(0, -3)
+    const chosen = old.slice(0, 1 + (this.next() % 3))
+    for (const id of chosen) this.#askedToGo.add(id)
+    return chosen.length > 0 ? chosen : ['--keep-last', '1000']
+  }
+
+  /** Takes an index file away, which packs' footers can replace. */
+  loseIndexFile(): void {
+    if (!this.#isLocal) return
+    const names = readdirSync(join(this.work.repo, 'index'))
+    if (names.length > 0) rmSync(join(this.work.repo, 'index', names[this.next() % names.length]!))
+  }
+
+  async finishRepair(): Promise<void> {
+    const { summary, events } = await this.work.json(['repair'])
+    expect(summary, `a repair after kills, seed ${this.seed}: ${JSON.stringify(events)}`).toMatchObject({ exitCode: 0 })
+  }
+
+  /** Lets nine days pass in the store: longer than a window and than a session may be silent. A directory's clock are the times of its files. */
+  #age(): void {
+    if (!this.#isLocal) return
+    for (const entry of readdirSync(this.work.repo, { recursive: true, withFileTypes: true })) {
+      if (!entry.isFile()) continue
+      const path = join(entry.parentPath, entry.name)
+      const seconds = statSync(path).mtimeMs / 1000 - 9 * 86_400
+      utimesSync(path, seconds, seconds)
+    }
   }
 
   async close(): Promise<void> {
@@ -162,6 +209,7 @@ export class KilledRepository {
   async kill(victims: readonly Victim[]): Promise<boolean> {
     const victim = this.#choose(victims)
     if (this.next() % 2 === 0) await this.change()
+    victim.before?.(this)
     const pace = this.#paces.get(victim.name) ?? { changes: 8, untilFirstMs: 500, afterFirstMs: 400 }
     this.#paces.set(victim.name, pace)
     const child = this.work.start([...victim.args(this), '--json'])
@@ -181,7 +229,9 @@ export class KilledRepository {
   #watched(victim: Victim): string[] {
     const target = victim.target?.(this)
     if (target !== undefined) mkdirSync(target, { recursive: true })
-    const repository = this.#isLocal ? ['tmp', 'packs', 'index', 'snapshots', 'sessions'].map((name) => join(this.work.repo, name)) : []
+    const repository = this.#isLocal
+      ? ['tmp', 'packs', 'index', 'snapshots', 'sessions', 'lists', 'lists/forgets'].map((name) => join(this.work.repo, name))
+      : []
     return target === undefined ? [this.state, join(this.state, 'spool'), ...repository] : [target]
   }
 
@@ -194,14 +244,11 @@ export class KilledRepository {
     const whole = stdout.slice(0, stdout.lastIndexOf('\n') + 1)
     for (const { snapshotId, exitCode } of only(eventsOf(whole), 'summary'))
       if (snapshotId !== undefined && exitCode === 0) this.#reported.add(snapshotId)
-    const mayGo = new Set(victim.mayLetGo?.([...this.#holds.keys()]) ?? [])
-    for (const id of this.#holds.keys()) {
+    for (const id of this.#reported) {
       if (listed.has(id)) continue
-      expect(mayGo.has(id) || !this.#reported.has(id), `${what}: snapshot ${id}, which was reported good, is gone`).toBe(true)
-      this.#holds.delete(id)
+      expect(this.#askedToGo.has(id), `${what}: snapshot ${id}, which was reported good, is gone`).toBe(true)
       this.#reported.delete(id)
     }
-    for (const id of this.#reported) expect(listed.has(id), `${what}: snapshot ${id} was reported and is not there`).toBe(true)
   }
 
   async #listed(): Promise<Set<string>> {
@@ -225,15 +272,21 @@ export class KilledRepository {
     }
     const check = await this.work.json(['check', '--read-data'])
     expect(check.summary, `the check after kills, seed ${this.seed}: ${JSON.stringify(check.events)}`).toMatchObject({ exitCode: 0 })
-    const ids = [...this.#holds.keys()]
+    const ids = this.#kept()
     await this.#compare(ids[this.next() % ids.length]!)
+    if (this.next() % 2 === 0) this.#age()
   }
 
-  /** Everything that came into the store, compared; returns how many snapshots that were. */
+  /** Every snapshot that counts, compared; returns how many those are. */
   async compareAll(): Promise<number> {
-    expect([...(await this.#listed())].sort()).toEqual([...this.#holds.keys()].sort())
-    for (const id of this.#holds.keys()) await this.#compare(id)
-    return this.#holds.size
+    const { events } = await this.work.json(['snapshots'])
+    const counted = new Set(only(events, 'snapshot').map(({ id }) => id))
+    expect(
+      this.#kept().filter((id) => !counted.has(id)),
+      `reported good and not listed, seed ${this.seed}`,
+    ).toEqual([])
+    for (const id of counted) await this.#compare(id)
+    return counted.size
   }
 
   async #compare(id: string): Promise<void> {
@@ -250,7 +303,7 @@ export class KilledRepository {
   }
 
   async #requireSame(id: string, restored: string): Promise<void> {
-    const differences = compareManifests(this.#holds.get(id)!, await treeManifest(restored))
+    const differences = compareManifests(this.#holds.get(id) ?? new Map(), await treeManifest(restored))
     expect(differences, `snapshot ${id}, ${this.#reported.has(id) ? 'reported' : 'not reported'}, seed ${this.seed}`).toEqual([])
   }
 
