@@ -7,8 +7,8 @@ import { runProgram } from './processes.ts'
 export type Mounted = { readonly unmount: () => Promise<void> }
 
 const MAKE: Readonly<Record<Exclude<FileSystemKind, 'tmpfs'>, readonly string[]>> = {
-  // Values of attributes beyond a block, and times to 2446 with nanoseconds.
-  ext4: ['mkfs.ext4', '-q', '-F', '-I', '256', '-O', 'ea_inode', '-E', 'lazy_itable_init=1,lazy_journal_init=1,nodiscard'],
+  // Values of attributes beyond a block, times to 2446 with nanoseconds, and names enough for seven copies of a large directory.
+  ext4: ['mkfs.ext4', '-q', '-F', '-I', '256', '-i', '4096', '-O', 'ea_inode', '-E', 'lazy_itable_init=1,lazy_journal_init=1,nodiscard'],
   xfs: ['mkfs.xfs', '-q', '-f', '-K'],
   btrfs: ['mkfs.btrfs', '-q', '-f', '-K'],
 }
