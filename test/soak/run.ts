@@ -1,8 +1,8 @@
 // `npm run test:soak`: every figure of the reliability table in full, one suite after the other, and the result kept with date, seed and commit.
-// Words after it choose suites (`npm run test:soak -- fuzz planted`); the result is kept only where all ran. Ends with the table, and with 1 where a
-// figure is below what is asked, a violation was found, or a suite failed.
+// Words after it choose suites (`npm run test:soak -- fuzz planted`); each suite's last result is kept by itself. Ends with the table of what ran, and
+// with 1 where a figure is below what is asked, a violation was found, or a suite failed.
 import { spawn, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { env, execPath } from 'node:process'
@@ -40,6 +40,7 @@ for (const suite of SUITES.filter(({ name }) => wanted.length === 0 || wanted.in
   console.log(`== ${suite.name}: ${suite.says} (about ${suite.minutes} minutes)`)
   const ran = await runSuite(suite.name, suite.files, suite.env ?? {})
   runs.push(ran)
+  keep(ran)
   for (const one of ran.figures) console.log(`   ${line(one)}`)
   console.log(`   ${ran.code === 0 ? 'ok' : `FAILED (${ran.code})`} after ${ran.seconds} s`)
 }
@@ -48,15 +49,20 @@ const figures = runs.flatMap((ran) => ran.figures)
 const failed = runs.filter(({ code }) => code !== 0).map(({ name }) => name)
 const below = figures.filter(isBelow)
 console.log(`\n${table(figures)}`)
-if (wanted.length === 0) {
-  const result = { date: startedAt.toISOString(), commit, uncommittedChanges: !isClean, seed, node: process.version, failed, figures }
-  writeFileSync(RESULT, `${JSON.stringify(result, null, 2)}\n`)
-  console.log('The result is kept in test/soak/result.json')
-}
+console.log('Each result is kept in test/soak/result.json')
 console.log(
   `seed ${seed}, commit ${commit}${isClean ? '' : ' and uncommitted changes'}; ${failed.length} suites failed, ${below.length} figures below what is asked`,
 )
 process.exit(failed.length === 0 && below.length === 0 ? 0 : 1)
+
+/** Puts the result of one suite in the place of its last one. */
+function keep({ name, code, seconds, figures: measured }: Ran): void {
+  const kept = existsSync(RESULT) ? z.record(z.string(), z.unknown()).parse(JSON.parse(readFileSync(RESULT, 'utf8'))) : {}
+  const date = startedAt.toISOString()
+  const result = { date, commit, uncommittedChanges: !isClean, seed, node: process.version, passed: code === 0, seconds, figures: measured }
+  const all = Object.entries({ ...kept, [name]: result }).sort(([a], [b]) => (a < b ? -1 : 1))
+  writeFileSync(RESULT, `${JSON.stringify(Object.fromEntries(all), null, 2)}\n`)
+}
 
 async function runSuite(name: string, files: readonly string[], more: Readonly<Record<string, string>>): Promise<Ran> {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-soak-'))
