@@ -236,7 +236,7 @@ async function findSnapshot(repository: Repository, body: RestoreCommandBody, si
 }
 
 async function takeGrant(
-  { agent, client, keys }: RestoreTaskParts,
+  { agent, client, keys, clock }: RestoreTaskParts,
   body: RestoreCommandBody,
   keyPair: XWingKeyPair,
   snapshot: OpenedSnapshot,
@@ -258,7 +258,8 @@ async function takeGrant(
     selectionHash: selectionHash(selection),
     restoreRoot,
     conflict,
-    now: client.serverNow(),
+    // The later of the two: a server that turns its time back must not keep a grant alive that the controller limited.
+    now: Math.max(client.serverNow(), clock.now()),
   }
   const grant = openGrant({ object, keyPair, structure: keys.structure, expect })
   if (grant.terms.root === snapshot.structure.root) return grant
