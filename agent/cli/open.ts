@@ -89,6 +89,21 @@ export async function findKeyObjects(context: Context, store: Store, description
   return places
 }
 
+/** Stores a key object beside the data and reads it back: the next step may take away the only other key. */
+export async function storeKey({ signal }: Context, store: Store, name: string, bytes: Buffer): Promise<void> {
+  const object = `keys/${name}`
+  await store.put(object, { kind: 'bytes', bytes }, { signal })
+  const stored = await store.get(object, { limitBytes: KEY_BYTES_MAX, signal }).catch((error: unknown) => {
+    if (isHoldfastError(error, 'not-found', 'too-large')) return undefined
+    throw error
+  })
+  if (stored?.equals(bytes) !== true)
+    throw new HoldfastError(
+      'store-unsuitable',
+      `the store does not give back key ${name} as it was put; no other key was taken away. 'holdfast doctor' tries the store out`,
+    )
+}
+
 export type Unlocked = { readonly keys: RootKeys; readonly root: UnlockedRoot; readonly places: readonly KeyPlace[] }
 
 /** The root of the repository's domain, opened with the passphrase or recovery code. Throws as `unlockRoot` does. */

@@ -15,12 +15,15 @@ export type Call = {
   readonly changes: boolean
 }
 
+/** What a fault is armed on: a whole machine, or what stands for one. */
+export type Armed = Pick<Engine, 'bucket' | 'setStoreFaults' | 'fs'>
+
 export type Mode = {
   readonly name: string
   readonly seam: 'store' | 'file'
   /** Whether the fault means anything at this call. */
   readonly fits: (call: Call) => boolean
-  readonly arm: (engine: Engine, call: Call, abort: AbortController) => void
+  readonly arm: (engine: Armed, call: Call, abort: AbortController) => void
   /** What the fault may become; nothing where the process dies or nobody is told. */
   readonly codes: readonly ErrorCode[]
   /** The store said what was not so: a snapshot may then be damaged, and damage must be told. */
@@ -58,7 +61,7 @@ const canFail = ({ operation, name }: Call): boolean => operation !== 'close' ||
 function storeMode(
   name: string,
   fits: Mode['fits'],
-  faultOf: (call: Call, engine: Engine) => Fault | undefined,
+  faultOf: (call: Call, engine: Armed) => Fault | undefined,
   more: Partial<Mode> = {},
 ): Mode {
   return {
@@ -80,7 +83,7 @@ function fileMode(name: string, fits: Mode['fits'], plan: (index: number) => Fil
 
 const cancelled = (): HoldfastError => new HoldfastError('cancelled', 'a person interrupted it')
 /** Another object of the same kind, as an older one that is answered under a newer name. */
-function another(engine: Engine, name: string): string | undefined {
+function another(engine: Armed, name: string): string | undefined {
   const prefix = name.slice(0, name.indexOf('/') + 1)
   return engine.bucket.names(prefix).find((one) => one !== name)
 }

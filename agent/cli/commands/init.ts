@@ -13,7 +13,7 @@ import type { Store } from '@holdfast/shared/store/store.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { domainDirectoryPath, openDomainDirectory, withKeyFiles, writeDomainFile } from '../domain-directory.ts'
 import { parseSize } from '../format.ts'
-import { openNamedStore, withStore } from '../open.ts'
+import { openNamedStore, storeKey, withStore } from '../open.ts'
 
 type InitFlags = {
   readonly domain?: boolean
@@ -102,7 +102,8 @@ async function init(context: Context, flags: InitFlags): Promise<Outcome> {
     try {
       await createRepository({ store, keys: keys.write, signer: keys.signing, chunking, enrolled, now: createdAt })
     } catch (error) {
-      await forget()
+      // Only where it is certain that the description is another's: after any other failure ours may stand, and would have no key.
+      if (isHoldfastError(error, 'already-exists')) await forget()
       throw error
     }
     if (!enrolled && place === 'directory')
@@ -142,9 +143,12 @@ async function refuseExisting(context: Context, store: Store): Promise<void> {
   throw new HoldfastError('already-exists', `there is a repository at ${store.location} already; nothing was changed`)
 }
 
-/** Objects without a description may be a repository that lost it: with a new one beside them nobody could tell whose they are. */
+/**
+ * Objects without a description may be a repository that lost it: with a new one beside them nobody could tell whose they are. Keys alone are what an
+ * init left that was interrupted: there is nothing that they open.
+ */
 async function refuseRemains(context: Context, store: Store): Promise<void> {
-  for (const prefix of ['keys/', 'snapshots/', 'sessions/', 'index/', 'packs/'])
+  for (const prefix of ['snapshots/', 'sessions/', 'index/', 'packs/'])
     for await (const page of store.list(prefix, { signal: context.signal }))
       if (page.length > 0)
         throw new HoldfastError(
@@ -163,7 +167,7 @@ async function storeKeys(
   domain: { domainId: Buffer; signPublicKey: Buffer; fingerprint: string; createdAt: number },
 ): Promise<() => Promise<void>> {
   if (place === 'store') {
-    for (const { name, bytes } of objects) await store.put(`keys/${name}`, { kind: 'bytes', bytes }, { signal: context.signal })
+    for (const { name, bytes } of objects) await storeKey(context, store, name, bytes)
     return async () => {
       for (const { name } of objects) await store.remove(`keys/${name}`)
     }

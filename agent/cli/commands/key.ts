@@ -11,7 +11,7 @@ import type { Store } from '@holdfast/shared/store/store.ts'
 import { shownText } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { domainDirectoryPath, withKeyFiles } from '../domain-directory.ts'
-import { findKeyObjects, type KeyPlace, unlock, withStore } from '../open.ts'
+import { findKeyObjects, type KeyPlace, storeKey, unlock, withStore } from '../open.ts'
 
 type AddFlags = { readonly recoveryCode?: boolean; readonly label?: string }
 
@@ -176,7 +176,7 @@ async function addKey(
   const { root, domainId, secret, label = '' } = wrap
   const given = label === '' ? `added ${isoTime(createdAt).slice(0, 10)}` : label
   const bytes = await wrapRoot({ root, domainId, secret, label: given, createdAt, random: context.random })
-  if (place.place === 'store') await store.put(`keys/${name}`, { kind: 'bytes', bytes }, { signal: context.signal })
+  if (place.place === 'store') await storeKey(context, store, name, bytes)
   else withKeyFiles(context, domainDirectoryPath(context, domainId), (keys) => keys.write(name, bytes))
   return name
 }
