@@ -147,7 +147,7 @@ async function requireRoom(fs: FileSystem, target: Descriptor, options: RestoreO
   if (bytes > free)
     throw new HoldfastError(
       'local-disk',
-      `the restore needs ${bytes} bytes and '${printable(options.target.toString())}' has ${free} free; nothing was written`,
+      `the restore needs ${bytes} bytes and '${printable(options.target.toString())}' has ${free} free; nothing was written. Make room there or name another --target`,
       {
         fields: { neededBytes: bytes, freeBytes: free },
       },

@@ -13,13 +13,13 @@ const MAKE: Readonly<Record<Exclude<FileSystemKind, 'tmpfs'>, readonly string[]>
   btrfs: ['mkfs.btrfs', '-q', '-f', '-K'],
 }
 
-/** Mounts an empty file system of up to `gib` GiB at `place`, which is made; `image` is where its image may stand. Gives the reason where it cannot. */
-export async function mountEmpty(kind: FileSystemKind, place: string, image: string, gib: number): Promise<Mounted | string> {
-  mkdirSync(place)
+/** Mounts an empty file system of up to `mib` MiB at `place`, which is made; `image` is where its image may stand. Gives the reason where it cannot. */
+export async function mountEmpty(kind: FileSystemKind, place: string, image: string, mib: number): Promise<Mounted | string> {
+  mkdirSync(place, { recursive: true })
   const mounted =
     kind === 'tmpfs'
-      ? await tried('mount', ['-t', 'tmpfs', '-o', `size=${gib}G`, 'holdfast-test', place])
-      : ((await tried('truncate', ['-s', `${gib}G`, image])) ??
+      ? await tried('mount', ['-t', 'tmpfs', '-o', `size=${mib}M`, 'holdfast-test', place])
+      : ((await tried('truncate', ['-s', `${mib}M`, image])) ??
         (await tried(MAKE[kind][0] ?? '', [...MAKE[kind].slice(1), image])) ??
         (await tried('mount', ['-t', kind, '-o', 'loop', image, place])))
   if (mounted !== undefined) return mounted

@@ -59,7 +59,7 @@ describe.skipIf(!asRoot).each(KINDS)('on %s', (kind) => {
   beforeAll(async () => {
     place = work.path(kind)
     repo = work.path(`repository of ${kind}`)
-    mounted = await mountEmpty(kind, place, work.path(`${kind}.img`), SIZE_GIB)
+    mounted = await mountEmpty(kind, place, work.path(`${kind}.img`), SIZE_GIB * 1024)
     if (typeof mounted === 'string') return
     expect((await run(['init'])).exitCode).toBe(0)
     for (const tree of TREES) {

@@ -58,6 +58,8 @@ export const VICTIMS: readonly Victim[] = [
   },
 ]
 
+export type Ended = { readonly exitCode: number | null; readonly code: string | undefined; readonly said: string }
+
 const KIB = 1024
 
 export class KilledRepository {
@@ -93,9 +95,8 @@ export class KilledRepository {
     this.#isLocal = isLocal
   }
 
-  static async inDirectory(seed: string, number: number): Promise<KilledRepository> {
-    const work = new Workplace()
-    mkdirSync(work.repo)
+  static async inDirectory(seed: string, number: number, work: Workplace = new Workplace()): Promise<KilledRepository> {
+    mkdirSync(work.repo, { recursive: true })
     const store = await openStore(work.repo, {}, { clock: systemClock, random: systemRandom, create: true })
     const at = new KilledRepository(work, store, seed, number, true)
     await at.#begin([])
@@ -120,7 +121,7 @@ export class KilledRepository {
   }
 
   get target(): string {
-    return this.work.path(`target-${this.#targets}`)
+    return this.work.path('targets', `${this.#targets}`)
   }
 
   get otherRepository(): string {
@@ -220,12 +221,29 @@ export class KilledRepository {
     return killed.killed
   }
 
+  /** Runs one command under a fault of the test's making, which is named; gives its end, once what it left was looked at. */
+  async run(victim: Victim, fault: string, codes: readonly number[]): Promise<Ended> {
+    victim.before?.(this)
+    this.#watched(victim)
+    const args = victim.args(this)
+    const { code, text, stderr } = await this.work.run([...args, '--json'])
+    await this.#look({ ...victim, codes }, { code, killed: false, stdout: text, stderr, moment: '' }, fault)
+    const events = eventsOf(text)
+    const summary = only(events, 'summary')[0]
+    return {
+      exitCode: code,
+      code: summary?.code,
+      said: JSON.stringify(events.filter(({ event }) => event === 'error' || event === 'problem')),
+    }
+  }
+
   #choose(victims: readonly Victim[]): Victim {
     let at = this.next() % victims.reduce((sum, { weight }) => sum + weight, 0)
     for (const victim of victims) if ((at -= victim.weight) < 0) return victim
     return victims[0]!
   }
 
+  /** The directories in which it works; its target is made. */
   #watched(victim: Victim): string[] {
     const target = victim.target?.(this)
     if (target !== undefined) mkdirSync(target, { recursive: true })
@@ -236,8 +254,8 @@ export class KilledRepository {
   }
 
   /** Takes note of what a command left: each new snapshot must hold what the source holds now. */
-  async #look(victim: Victim, { code, killed, stdout, stderr, moment }: Killed): Promise<void> {
-    const what = `${victim.name}, ${killed ? `killed ${moment}` : 'not killed'}, seed ${this.seed}`
+  async #look(victim: Victim, { code, killed, stdout, stderr, moment }: Killed, fault = 'not killed'): Promise<void> {
+    const what = `${victim.name}, ${killed ? `killed ${moment}` : fault}, seed ${this.seed}`
     if (!killed) expect(victim.codes ?? [0], `${what}: ${stdout}${stderr}`).toContain(code)
     const listed = await this.#listed()
     for (const id of listed) if (!this.#holds.has(id)) this.#holds.set(id, this.#manifest)
