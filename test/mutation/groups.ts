@@ -1,0 +1,40 @@
+// What is mutated, and which tests have to notice: the fast ones of each part. Words of messages are not mutated: no promise rests on them.
+
+export type MutationGroup = { readonly name: string; readonly sources: readonly string[]; readonly tests: readonly string[] }
+
+export const GROUPS: readonly MutationGroup[] = [
+  {
+    name: 'chunker',
+    sources: ['shared/chunking-stream/{chunker,cuts,kernel,options,streams,table}.ts'],
+    tests: ['test/shared/chunking-stream/{chunker,golden,streams}.test.ts'],
+  },
+  {
+    name: 'format',
+    sources: ['shared/format/*.ts', 'agent/repository/{tree,segment,pack,snapshot,structure-box,forget-record}.ts'],
+    tests: ['test/shared/format/*.test.ts', 'test/agent/repository/*.test.ts', 'test/reader/*.test.ts', 'test/agent/check/check.test.ts'],
+  },
+  {
+    name: 'index',
+    sources: ['agent/repository/{index-file,index-merge,view,whole-view,footer-reader,collection-state}.ts'],
+    tests: [
+      'test/agent/repository/*.test.ts',
+      'test/agent/backup/{history,known-ids,lost-packs}.test.ts',
+      'test/agent/check/check.test.ts',
+    ],
+  },
+  {
+    name: 'collection',
+    sources: ['agent/collection/*.ts', 'shared/retention.ts', 'agent/backup/list-watch.ts'],
+    tests: ['test/agent/collection/*.test.ts', 'test/shared/retention.test.ts'],
+  },
+  {
+    name: 'path guard',
+    sources: ['agent/restore/{decide,target-tree,selection}.ts'],
+    tests: ['test/agent/restore/{hostile,restore,round-trip}.test.ts'],
+  },
+  {
+    name: 'grants',
+    sources: ['agent/keys/{grant,signed-seal,bundle}.ts'],
+    tests: ['test/agent/keys/*.test.ts', 'test/agent/restore/partial-grant.test.ts'],
+  },
+]

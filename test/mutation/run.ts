@@ -1,0 +1,129 @@
+// `npm run test:mutation [-- GROUP…]`: changes the sources of a group in every small way, one at a time, and looks whether a test notices. It works on a
+// copy of the tree. Each group's last score is kept with date and commit; ends with 1 where one is below what is asked. See README.md beside it.
+import { spawnSync } from 'node:child_process'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { execPath } from 'node:process'
+import { z } from 'zod'
+import { soakResult } from '../_support/soak.ts'
+import { GROUPS, type MutationGroup } from './groups.ts'
+
+const ROOT = join(import.meta.dirname, '../..')
+const RESULTS = join(import.meta.dirname, 'results.json')
+const ASKED = 85
+/** Two mutants at a time: each runs the tests in a process of its own. */
+const AT_ONCE = 2
+
+const mutant = z.object({
+  status: z.enum(['Killed', 'Survived', 'NoCoverage', 'Timeout', 'CompileError', 'RuntimeError', 'Ignored', 'Pending']),
+  mutatorName: z.string(),
+  replacement: z.string().optional(),
+  location: z.object({ start: z.object({ line: z.int() }) }),
+})
+const report = z.object({ files: z.record(z.string(), z.object({ mutants: z.array(mutant) })) })
+
+const wanted = process.argv.slice(2)
+const unknown = wanted.filter((name) => !GROUPS.some((group) => group.name === name))
+if (unknown.length > 0) {
+  console.log(`no group is called ${unknown.join(', ')}; there are ${GROUPS.map(({ name }) => `'${name}'`).join(', ')}`)
+  process.exit(2)
+}
+const commit = git('rev-parse', 'HEAD')
+const rows: string[] = []
+let isBelow = false
+const copy = mkdtempSync(join(tmpdir(), 'holdfast-mutation-'))
+try {
+  copyTree()
+  for (const group of GROUPS.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) measure(group)
+} finally {
+  rmSync(copy, { recursive: true, force: true })
+}
+console.log(`\n| group | mutants | killed | survived | not reached | score |\n|---|---|---|---|---|---|\n${rows.join('\n')}`)
+console.log(`Each score is kept in test/mutation/results.json; asked are ${ASKED} %`)
+process.exit(isBelow ? 1 : 0)
+
+function git(...args: string[]): string {
+  return spawnSync('git', args, { cwd: ROOT, encoding: 'utf8' }).stdout.trim()
+}
+
+/** The tree as it stands, with its packages and those of the mutation tests beside them. */
+function copyTree(): void {
+  const names = git('ls-files', '--cached', '--others', '--exclude-standard').split('\n')
+  for (const name of names) {
+    if (!existsSync(join(ROOT, name))) continue
+    mkdirSync(dirname(join(copy, name)), { recursive: true })
+    cpSync(join(ROOT, name), join(copy, name), { dereference: false })
+  }
+  run('cp', ['-a', '--reflink=auto', join(ROOT, 'node_modules'), join(copy, 'node_modules')])
+  run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--legacy-peer-deps', '--loglevel=error'], 'test/mutation')
+}
+
+function run(program: string, args: readonly string[], where = '.'): void {
+  const { status } = spawnSync(program, args, { cwd: join(copy, where), stdio: 'inherit' })
+  if (status !== 0) throw new Error(`${program} ended with ${status}`)
+}
+
+function measure(group: MutationGroup): void {
+  const began = performance.now()
+  console.log(`== ${group.name}: ${group.sources.join(', ')}`)
+  const tests = JSON.stringify(group.tests)
+  writeFileSync(
+    join(copy, 'mutation.vitest.config.ts'),
+    `import { defineConfig } from 'vitest/config'\nexport default defineConfig({ test: { include: ${tests}, pool: 'threads', maxWorkers: 1, testTimeout: 60000 } })\n`,
+  )
+  const configuration = {
+    testRunner: 'vitest',
+    plugins: [join(copy, 'test/mutation/node_modules/@stryker-mutator/vitest-runner')],
+    vitest: { configFile: 'mutation.vitest.config.ts' },
+    mutate: group.sources,
+    mutator: { excludedMutations: ['StringLiteral'] },
+    coverageAnalysis: 'perTest',
+    ignoreStatic: true,
+    concurrency: AT_ONCE,
+    inPlace: true,
+    // TypeScript 7 has no interface to rewrite a configuration with, and none has to be rewritten.
+    tsconfigFile: 'none.json',
+    disableTypeChecks: false,
+    reporters: ['json'],
+    jsonReporter: { fileName: 'mutation.json' },
+    timeoutMS: 10_000,
+    allowConsoleColors: false,
+  }
+  writeFileSync(join(copy, 'stryker.config.json'), JSON.stringify(configuration))
+  run(execPath, [join(copy, 'test/mutation/node_modules/@stryker-mutator/core/bin/stryker.js'), 'run', 'stryker.config.json'])
+  const { files } = report.parse(JSON.parse(readFileSync(join(copy, 'mutation.json'), 'utf8')))
+  const mutants = Object.entries(files).flatMap(([file, { mutants: all }]) => all.map((one) => ({ ...one, file })))
+  const count = (...statuses: string[]): number => mutants.filter(({ status }) => statuses.includes(status)).length
+  const [killed, survived, unreached] = [count('Killed', 'Timeout'), count('Survived'), count('NoCoverage')]
+  const score = Math.round((1000 * killed) / Math.max(1, killed + survived + unreached)) / 10
+  for (const { file, location, mutatorName, replacement, status } of mutants)
+    if (status === 'Survived' || status === 'NoCoverage')
+      console.log(
+        `   ${status === 'Survived' ? 'survived   ' : 'not reached'} ${file}:${location.start.line} ${mutatorName} → ${(replacement ?? '').replace(/\s+/g, ' ').slice(0, 80)}`,
+      )
+  const seconds = Math.round((performance.now() - began) / 1000)
+  rows.push(`| ${group.name} | ${killed + survived + unreached} | ${killed} | ${survived} | ${unreached} | ${score} % |`)
+  if (score < ASKED) isBelow = true
+  const kept = existsSync(RESULTS) ? z.record(z.string(), z.unknown()).parse(JSON.parse(readFileSync(RESULTS, 'utf8'))) : {}
+  const result = {
+    date: new Date().toISOString(),
+    commit,
+    mutants: killed + survived + unreached,
+    killed,
+    survived,
+    unreached,
+    score,
+    seconds,
+  }
+  writeFileSync(RESULTS, `${JSON.stringify({ ...kept, [group.name]: result }, null, 2)}\n`)
+  soakResult({
+    suite: 'mutation',
+    figure: `mutation score: ${group.name}, percent`,
+    asked: ASKED,
+    value: score,
+    violations: 0,
+    seed: '',
+    seconds,
+  })
+}
