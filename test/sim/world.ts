@@ -7,6 +7,7 @@ import { type Random, randomBelow } from '@holdfast/shared/random.ts'
 import { listForgotten, undelete } from '../../agent/collection/undelete.ts'
 import { CWD } from '../../agent/file-system/file-system.ts'
 import { agentWriter } from '../../agent/keys/domain.ts'
+import { repairRepository } from '../../agent/repair/repair.ts'
 import { openRepository } from '../../agent/repository/repository.ts'
 import { encodeRoster } from '../agent/backup/roster-object.ts'
 import { change, type Engine, fixtureRandom, makeEngine, writeFile } from '../_support/engine-fixture.ts'
@@ -170,7 +171,7 @@ function localClock(world: SimulatedClock): SimulatedClock {
 }
 
 async function livesAsAgent(world: World, name: string, engine: Engine, runs: number, again: () => void): Promise<void> {
-  const { below, scheduler, promised } = world
+  const { below, scheduler, promised, windowMs } = world
   const random = fixtureRandom(`source of ${name} ${world.random.bytes(4).toString('hex')}`)
   alter(engine, random, below, 6)
   for (let run = 0; run < runs; run++) {
@@ -187,6 +188,14 @@ async function livesAsAgent(world: World, name: string, engine: Engine, runs: nu
       if (!tolerated(engine, error)) throw error
       // So that every agent comes to a good run, however unlucky the seed.
       if (below(3) > 0) run -= 1
+    }
+    await revive(engine, again, below)
+    // Appliances collect too, beside each other and the collector; whether one may delete depends on the store.
+    if (below(3) > 0) continue
+    try {
+      await engine.prune({ windowMs, mayDelete: below(2) === 0 })
+    } catch (error) {
+      if (!tolerated(engine, error)) throw error
     }
     await revive(engine, again, below)
   }
@@ -242,7 +251,7 @@ async function livesAsCollector(world: World, engine: Engine, again: () => void)
   }
 }
 
-/** Forgets by count or by name, and takes some of it back. */
+/** Forgets by name, takes some of it back, and repairs what needs none. */
 async function livesAsKeeper(world: World, engine: Engine, again: () => void): Promise<void> {
   const { below, scheduler, promised, clock } = world
   while (!world.isOver()) {
@@ -250,7 +259,8 @@ async function livesAsKeeper(world: World, engine: Engine, again: () => void): P
     const known = [...promised].filter(([, one]) => one.forgottenAt === undefined)
     const forgotten = [...promised].filter(([, one]) => one.forgottenAt !== undefined)
     try {
-      if (below(3) > 0 && known.length > 1) {
+      if (below(6) === 0) await repair(engine)
+      else if (below(3) > 0 && known.length > 1) {
         const [id, one] = known[below(known.length)]!
         // Before it is asked for: a store that fails after its effect has done it all the same.
         one.forgottenAt = clock.now()
@@ -265,6 +275,15 @@ async function livesAsKeeper(world: World, engine: Engine, again: () => void): P
     }
     await revive(engine, again, below)
   }
+}
+
+/** Makes index files true, while others write theirs. */
+async function repair(engine: Engine): Promise<void> {
+  const { keys, random, clock } = engine
+  const repository = await openRepository({ store: engine.store(), keys: keys.write.structure })
+  const signal = new AbortController().signal
+  const options = { repository, keys: keys.write, read: keys.read, dryRun: false, random, now: clock.now(), signal }
+  await repairRepository({ ...options, readData: 'all' })
 }
 
 /** Takes one snapshot back. It counts again only once this has said so. */

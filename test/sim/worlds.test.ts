@@ -13,7 +13,7 @@ vi.mock('@holdfast/shared/signing.ts', async (original) => {
 
 const replayed = process.env['HOLDFAST_SIM_WORLD']
 const minutes = Number(process.env['HOLDFAST_SIM_MINUTES'] ?? (soak ? 60 : 0))
-const SEEDS = soak ? 5000 : 40
+const SEEDS = soak ? 5000 : 20
 /** Seeds that once showed a mistake. What a seed does changes with the simulation, so each is one history more and no proof by itself. */
 const ONCE_FAILED = ['seed-108', 'seed-147', 'seed-190', 'seed-243', 'seed-256', 'seed-281']
 
