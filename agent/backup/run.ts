@@ -285,7 +285,8 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   if (options.dryRun)
     return { outcome: read.problems.length > 0 ? 'incomplete' : 'done', snapshot: undefined, summary, problems: read.problems }
   const indexFiles = await storeIndexFiles(options, session, newPacks, view)
-  if (await isOvertaken()) return endWithoutSnapshot(startOver)
+  // Safety rests on the look after the snapshot; a run that stored nothing spares itself this one.
+  if (newPacks.length > 0 && (await isOvertaken())) return endWithoutSnapshot(startOver)
   const stored = await storeSnapshot({ read, indexFiles: indexFiles.written, summary })
   const { structure } = stored
   // A list that came while the snapshot went up: the collector may have looked before it was there.
