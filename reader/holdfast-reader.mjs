@@ -303,7 +303,7 @@ function readSnapshot(path) {
   must(r.end() && outer.end() && isRight, 'its private part is not the one that was signed, or over its limits')
   const about = JSON.parse(openSegment(part, sealed).toString())
   must(about.v === 1, 'its private part is of another version')
-  return { ...s, id: hex(id), about }
+  return { ...s, id: hex(id), of: hex(cat(s.writer, s.series)), about }
 }
 // ---- The archive (tar, pax) ----
 const withLength = (rest) => cat(String(rest.length + String(rest.length + String(rest.length).length).length), rest) // counts itself
@@ -369,8 +369,7 @@ const USAGE = fs.readFileSync(import.meta.filename, 'utf8').split('\nimport')[0]
 async function main() {
   const { values, positionals } = parseArgs({ options: { keys: { type: 'string' }, help: { type: 'boolean' } }, allowPositionals: true })
   if (values.help) return console.log(USAGE)
-  ;[directory, wanted] = positionals
-  must(directory && positionals.length <= 2, USAGE, 2)
+  must(([directory, wanted] = positionals)[0] && positionals.length <= 2, USAGE, 2)
   must(code || password, 'set HOLDFAST_RECOVERY_CODE (36 characters, the last four check the others) or HOLDFAST_PASSWORD', text ? 12 : 2)
   const keys = [`${directory}/keys`, values.keys ?? ''].flatMap((folder) => readAll(folder, KEY_NAME, openKey))
   must(keys.length + told.size > 0, 'there is no key object; name the folder that holds it with --keys', 1)
@@ -379,7 +378,8 @@ async function main() {
   for (const agent of roster?.agents ?? []) agents.set(hex(agent.key), agent)
   const shape = !wanted || wanted === 'latest' ? NAME : new RegExp(`^[0-9a-f]{32}-(?=[0-9a-f]{32}$)${RegExp.escape(wanted)}`)
   const snapshots = readAll(`${directory}/snapshots`, shape, readSnapshot)
-  snapshots.sort((a, b) => a.started - b.started || (a.id < b.id ? -1 : 1))
+  for (const a of snapshots) a.at = Math.min(...snapshots.filter((b) => b.of === a.of && b.sequence >= a.sequence).map((b) => b.started))
+  for (const key of ['id', 'started', 'sequence', 'of', 'at']) snapshots.sort((a, b) => (a[key] < b[key] ? -1 : a[key] > b[key] ? 1 : 0))
   if (wanted) {
     must(snapshots.length === 1 || (shape === NAME && snapshots[0]), `no snapshot, or several: ${show(wanted)}`, told.size > 0 ? 4 : 1)
     readAll(`${directory}/packs`, PACK_NAME, readPack)

@@ -14,7 +14,7 @@ import { LIMITS, objectName, packName, type ObjectRef, refKey } from '@holdfast/
 import { SESSION_ENTRY_BYTES } from '../repository/pack.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
 import { listRefs, mapBounded, type Repository } from '../repository/repository.ts'
-import { decodeSnapshot, type OpenedSnapshot } from '../repository/snapshot.ts'
+import { decodeSnapshot, inOrder, type OpenedSnapshot } from '../repository/snapshot.ts'
 import { openBox } from '../repository/structure-box.ts'
 import { createView, type View, withoutForeignReplaces } from '../repository/view.ts'
 import { isUnfinished } from '../collection/unfinished.ts'
@@ -272,9 +272,7 @@ class Check {
       .filter(({ structure }) => forgottenEntry(this.#collection, structure.ref, structure.writerId) === undefined)
     this.#counts.forgotten = all.length - refs.length + opened.filter((one) => one !== undefined).length - counting.length
     this.#counts.snapshots = all.length - this.#counts.forgotten
-    return counting.sort(
-      (a, b) => a.structure.startedAt - b.structure.startedAt || (a.structure.ref.random < b.structure.ref.random ? -1 : 1),
-    )
+    return inOrder(counting)
   }
 
   /** Reads one pack whole and keeps what is wrong with it. */

@@ -22,7 +22,7 @@ import {
 import { decodeCollectionList } from '@holdfast/shared/format/collection-list.ts'
 import { type CollectionState, collectionState, forgottenEntry, type LoadedForget, type LoadedList } from './collection-state.ts'
 import { decodeForgetRecord } from './forget-record.ts'
-import { decodeSnapshot, type OpenedSnapshot } from './snapshot.ts'
+import { decodeSnapshot, inOrder, type OpenedSnapshot } from './snapshot.ts'
 import { openBox } from './structure-box.ts'
 import type { ObjectCache } from './object-cache.ts'
 import { createView, type View, withoutForeignReplaces } from './view.ts'
@@ -302,8 +302,7 @@ export async function openRepository(options: {
           return undefined
         }
       })
-      const opened = snapshots.filter((snapshot) => snapshot !== undefined)
-      opened.sort((a, b) => a.structure.startedAt - b.structure.startedAt || a.structure.ref.random.localeCompare(b.structure.ref.random))
+      const opened = inOrder(snapshots.filter((snapshot) => snapshot !== undefined))
       const isForgotten = ({ structure }: OpenedSnapshot): boolean => forgottenEntry(state, structure.ref, structure.writerId) !== undefined
       // One that does not open and was forgotten for that is no news.
       const news = refused.filter(({ name }) => !state.forgotten.has(name.slice('snapshots/'.length)))

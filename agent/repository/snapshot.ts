@@ -209,3 +209,32 @@ export function createTokens(recordKey: Buffer): {
     path: (absolutePath) => hasher.hexOf([path, absolutePath]),
   }
 }
+
+/**
+ * Snapshots as they follow each other, the latest last: by when they began, and those of one writer and series by their sequence. A clock can go
+ * back, so none counts as begun later than one that follows it in its series.
+ */
+export function inOrder<T extends { readonly structure: SnapshotStructure }>(snapshots: readonly T[]): T[] {
+  const placed = snapshots.map((snapshot) => {
+    const { writerId, series, sequence, startedAt, ref } = snapshot.structure
+    return { snapshot, series: writerId.toString('hex') + series.toString('hex'), sequence, startedAt, id: ref.random }
+  })
+  const beganAt = new Map<(typeof placed)[number], number>()
+  const earliest = new Map<string, number>()
+  for (const one of placed.toSorted((a, b) => b.sequence - a.sequence || a.startedAt - b.startedAt)) {
+    const at = Math.min(one.startedAt, earliest.get(one.series) ?? Infinity)
+    earliest.set(one.series, at)
+    beganAt.set(one, at)
+  }
+  const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
+  return placed
+    .sort(
+      (a, b) =>
+        beganAt.get(a)! - beganAt.get(b)! ||
+        compare(a.series, b.series) ||
+        a.sequence - b.sequence ||
+        a.startedAt - b.startedAt ||
+        compare(a.id, b.id),
+    )
+    .map(({ snapshot }) => snapshot)
+}
