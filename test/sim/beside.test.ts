@@ -15,17 +15,28 @@ vi.mock('@holdfast/shared/signing.ts', async (original) => {
   return rememberSignatures(await original())
 })
 
-const minutes = Number(process.env['HOLDFAST_SIM_MINUTES'] ?? (soak ? 10 : 0.2))
+const minutes = Number(process.env['HOLDFAST_SIM_MINUTES'] ?? (soak ? 10 : 0.15))
 const replayed = process.env['HOLDFAST_SIM_BESIDE']
 /** Of one history. */
-const DAYS = soak ? 180 : 30
+const DAYS = soak ? 60 : 30
 const MONTH_DAYS = 30.44
 
 describe('backups beside collections', () => {
   test('lose nothing that was reported good, whatever pauses and dies', { timeout: (minutes + 30) * 60_000 }, async () => {
     const begun = performance.now()
     const seed = rotatingSeed()
-    const sums = { days: 0, backups: 0, prunes: 0, restarts: 0, crashes: 0, pauses: 0, deletedPacks: 0, takenBack: 0 }
+    const sums = {
+      days: 0,
+      turns: 0,
+      backups: 0,
+      prunes: 0,
+      restarts: 0,
+      crashes: 0,
+      pauses: 0,
+      deletedPacks: 0,
+      takenBack: 0,
+      byFooters: 0,
+    }
     const failures: string[] = []
     for (let i = 0; i === 0 || (replayed === undefined && performance.now() - begun < minutes * 60_000); i++) {
       const name = replayed ?? `${seed} ${i}`
@@ -41,8 +52,8 @@ describe('backups beside collections', () => {
     }
     const months = Math.round(sums.days / MONTH_DAYS)
     console.log(
-      `${months} simulated months: ${sums.backups} backups, ${sums.prunes} collections, ${sums.deletedPacks} packs deleted, ` +
-        `${sums.restarts} runs made again, ${sums.pauses} pauses, ${sums.crashes} machines died, ${sums.takenBack} snapshots taken back`,
+      `${months} simulated months, ${sums.turns} calls of the store: ${sums.backups} backups, ${sums.prunes} collections, ${sums.deletedPacks} packs deleted, ` +
+        `${sums.restarts} runs made again, ${sums.pauses} pauses, ${sums.crashes} machines died, ${sums.takenBack} snapshots taken back, ${sums.byFooters} looks that needed footers`,
     )
     if (replayed === undefined)
       soakResult({

@@ -12,10 +12,11 @@ import { agentWriter } from '../../agent/keys/domain.ts'
 import { openRepository } from '../../agent/repository/repository.ts'
 import { encodeRoster } from '../agent/backup/roster-object.ts'
 import { change, type Engine, fixtureRandom, makeEngine, writeFile } from '../_support/engine-fixture.ts'
+import { memoryCache } from '../_support/memory-cache.ts'
 import type { Tree } from '../_support/plain-reader.ts'
 import { type SimulatedClock, simulatedClock } from '../_support/simulated-clock.ts'
 import { noFaults, SimulatedCrash } from '../_support/simulated-store.ts'
-import { demand, same } from './invariants.ts'
+import { demand, restored, same } from './invariants.ts'
 import { createScheduler, type Scheduler } from './scheduler.ts'
 
 const HOUR = 3_600_000
@@ -29,6 +30,8 @@ const CONTENTS_A_DAY = 3
 
 export type BesideReport = {
   readonly days: number
+  /** Calls of the store, all machines together. */
+  readonly turns: number
   readonly backups: number
   readonly prunes: number
   /** Attempts that a collection made necessary. */
@@ -37,6 +40,8 @@ export type BesideReport = {
   readonly pauses: number
   readonly deletedPacks: number
   readonly takenBack: number
+  /** Snapshots of which something stood, when it was looked, in a pack alone that no index file names yet. */
+  readonly byFooters: number
   /** Calls of the store of a backup that was not made again: most, and on average. */
   readonly callsMost: number
   readonly callsMean: number
@@ -62,6 +67,7 @@ export async function runBeside(options: { seed: string; days: number }): Promis
   const startedAt = clock.now()
   const report = {
     days: 0,
+    turns: 0,
     backups: 0,
     prunes: 0,
     restarts: 0,
@@ -69,6 +75,7 @@ export async function runBeside(options: { seed: string; days: number }): Promis
     pauses: 0,
     deletedPacks: 0,
     takenBack: 0,
+    byFooters: 0,
     callsMost: 0,
     callsMean: 0,
   }
@@ -94,6 +101,7 @@ export async function runBeside(options: { seed: string; days: number }): Promis
       actor: name,
       seam: (store) => counting(name, store),
       limits: { packBytes: 6000, uploadsAtOnce: 2 },
+      cache: memoryCache(),
       ...more,
     })
   const collector = await machine('collector', { clock, storeClock: clock })
@@ -127,6 +135,7 @@ export async function runBeside(options: { seed: string; days: number }): Promis
   scheduler.spawn('keeper', () => livesAsKeeper(world, keeper))
   await scheduler.run()
   report.days = (clock.now() - startedAt) / DAY
+  report.turns = scheduler.turns()
 
   quiet = true
   bucket.setFaults(noFaults)
@@ -135,7 +144,7 @@ export async function runBeside(options: { seed: string; days: number }): Promis
     clock.advance(20 * DAY)
     await plain.prune({ windowMs: WINDOW_MS })
   }
-  everythingReadsBack(world, plain)
+  await everythingReadsBack(world, plain)
   report.callsMean = Math.round(report.callsMean / Math.max(1, report.backups))
   return report
 }
@@ -187,7 +196,7 @@ async function livesAsWriter(world: World, name: string, engine: Engine, again: 
       again()
       continue
     }
-    everythingReadsBack(world, engine)
+    await everythingReadsBack(world, engine)
   }
 }
 
@@ -224,7 +233,7 @@ async function livesAsKeeper(world: World, engine: Engine): Promise<void> {
   const { below, scheduler, promised, clock } = world
   while (!world.isOver()) {
     await scheduler.sleep('keeper', 12 * HOUR + below(DAY))
-    const repository = await openRepository({ store: engine.store(), keys: engine.keys.write.structure })
+    const repository = await openRepository({ store: engine.store(), keys: engine.keys.write.structure, cache: memoryCache() })
     const options = { repository, keys: engine.keys.write, clock: engine.clock, random: engine.random }
     const chosen = chooseByRules(await listSeries(repository), RULES, clock.now()).flatMap(({ forgotten }) => forgotten)
     // Before the record stands: a look at the store in between must not call it lost.
@@ -255,15 +264,25 @@ async function takeOneBack(world: World, options: Parameters<typeof listForgotte
   }
 }
 
-/** Every snapshot that was reported good and not forgotten, read without the product's reader; and no object that is none of the format's. */
-function everythingReadsBack(world: World, engine: Engine): void {
+/** Every snapshot that was reported good and not forgotten, read without the product's reader where index files name all of it; and no object that is none of the format's. */
+async function everythingReadsBack(world: World, engine: Engine): Promise<void> {
   const reader = engine.reader()
   const found = new Map(reader.snapshots.map((snapshot) => [snapshot.structure.ref.random, snapshot]))
   for (const [id, { tree, forgottenAt }] of world.promised) {
     if (forgottenAt !== undefined) continue
     const snapshot = found.get(id)
     demand(snapshot !== undefined, `snapshot ${id} was reported good and is not listed`)
-    same(reader.tree(snapshot), tree, `snapshot ${id}`)
+    try {
+      same(reader.tree(snapshot), tree, `snapshot ${id}`)
+    } catch {
+      // What a run stored anew and did not come to index counts as well: its pack's footer says what is in it, and the product reads that.
+      const result = await restored(engine, id)
+      // Others go on meanwhile: it may be forgotten by now.
+      if (world.promised.get(id)!.forgottenAt !== undefined) continue
+      demand('tree' in result, `snapshot ${id} does not restore: ${'told' in result ? result.told : ''}`)
+      same(result.tree, tree, `snapshot ${id}`)
+      world.report.byFooters += 1
+    }
   }
   for (const name of engine.bucket.names())
     demand(

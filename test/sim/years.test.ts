@@ -43,7 +43,7 @@ test(
       seconds: Math.round((performance.now() - begun) / 1000),
     })
     expect(percent, `replay with HOLDFAST_SEED=${seed} HOLDFAST_SIM_DAYS=${days}`).toBeLessThanOrEqual(ASKED_PERCENT)
-    for (const [kind, most] of Object.entries({ lists: 140, forgets: 80, index: 120, sessions: 600, ends: 400, snapshots: 60 }))
+    for (const [kind, most] of Object.entries({ lists: 200, forgets: 80, index: 120, sessions: 600, ends: 400, snapshots: 60 }))
       expect(last.objects[kind], kind).toBeLessThan(most)
     expect(last.backupCalls).toBeLessThan(CALLS_MOST.backup)
     expect(last.pruneCalls).toBeLessThan(CALLS_MOST.prune)

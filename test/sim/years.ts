@@ -2,9 +2,9 @@
 // real ones and stand in the same proportions.
 import { forgetByRetention } from '../../agent/collection/forget.ts'
 import type { PruneReport } from '../../agent/collection/prune.ts'
-import type { ObjectCache } from '../../agent/repository/object-cache.ts'
 import { type Chunking, openRepository } from '../../agent/repository/repository.ts'
 import { type Engine, makeEngine } from '../_support/engine-fixture.ts'
+import { memoryCache } from '../_support/memory-cache.ts'
 import type { Tree } from '../_support/plain-reader.ts'
 import { churningSource } from './churning-source.ts'
 
@@ -139,19 +139,4 @@ export function monthLine(month: Month): string {
       .map(([kind, count]) => `${kind} ${count}`)
       .join(', ')
   )
-}
-
-/** What the commands keep in a directory. */
-function memoryCache(): ObjectCache {
-  const objects = new Map<string, Buffer>()
-  return {
-    get: (name, bytes) => {
-      const object = objects.get(name)
-      return object?.length === bytes ? Buffer.from(object) : undefined
-    },
-    put: (name, object) => objects.set(name, Buffer.from(object)),
-    keep: (prefix, names) => {
-      for (const name of objects.keys()) if (name.startsWith(prefix) && !names.has(name)) objects.delete(name)
-    },
-  }
 }
