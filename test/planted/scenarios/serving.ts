@@ -1,7 +1,7 @@
 // What the server demands of its queue: work goes on as soon as Redis is back, and what Redis lost is made again.
 import type { Clock } from '@holdfast/shared/clock.ts'
 import { systemClock } from '@holdfast/shared/clock.ts'
-import { makeLog } from '@holdfast/shared/log.ts'
+import { silentLog } from '@holdfast/shared/log.ts'
 import { createBullQueue } from 'holdfast-server/queues/bullmq-queue.ts'
 import { startRedis } from '../../_support/redis.ts'
 import { startTestServer } from '../../_support/test-server.ts'
@@ -15,14 +15,6 @@ const TURN_MS = 60_000
 export async function redisComesBack(): Promise<void> {
   const redis = await startRedis()
   const server = await startTestServer({ clock: systemClock })
-  const back = Promise.withResolvers<void>()
-  const log = makeLog({
-    clock: systemClock,
-    program: 'test',
-    write: (line) => {
-      if (line.includes('"queue-back"')) back.resolve()
-    },
-  })
   const turns: AbortSignal[] = []
   // The first turn ends only where something ends it.
   const clock: Clock = {
@@ -37,7 +29,7 @@ export async function redisComesBack(): Promise<void> {
       })
     },
   }
-  const queue = await createBullQueue({ redisUrl: redis.url, log, clock })
+  const queue = await createBullQueue({ redisUrl: redis.url, log: silentLog, clock })
   try {
     await queue.check()
     await queue.work(server.context)
@@ -46,21 +38,22 @@ export async function redisComesBack(): Promise<void> {
     await redis.command('FLUSHALL')
     await redis.kill()
     await redis.restart()
-    await back.promise
-    await systemClock.sleep(0)
+    // Its answer comes after the driver has told everybody that it is there again.
+    while (!(await succeeds(queue.check()))) await systemClock.sleep(POLL_MS)
     demand(turn.aborted, 'Redis is back, and nobody looks at what it lost before the next turn')
     const watch = queue.handles.find(({ name }) => name === 'watch')!
-    for (;;) {
-      const isThere = await watch.getJobScheduler('watch').then(
-        (scheduler) => scheduler !== undefined,
-        () => false,
-      )
-      if (isThere) break
-      await systemClock.sleep(POLL_MS)
-    }
+    const isThere = async (): Promise<boolean> => (await watch.getJobScheduler('watch')) !== undefined
+    while (!(await succeeds(isThere().then((there) => demand(there, 'not yet'))))) await systemClock.sleep(POLL_MS)
   } finally {
     await queue.close()
     await server.close()
     await redis.stop()
   }
+}
+
+function succeeds(work: Promise<unknown>): Promise<boolean> {
+  return work.then(
+    () => true,
+    () => false,
+  )
 }
