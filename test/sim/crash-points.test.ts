@@ -15,7 +15,7 @@ vi.mock('@holdfast/shared/signing.ts', async (original) => {
   return rememberSignatures(await original())
 })
 
-const seeds = Number(process.env['HOLDFAST_SIM_SEEDS'] ?? (soak ? 3 : 0))
+const seeds = Number(process.env['HOLDFAST_SIM_SEEDS'] ?? (soak ? 2 : 0))
 const replayed = process.env['HOLDFAST_SIM_POINT']
 const everything = seeds > 0 || replayed !== undefined
 let points = 0
