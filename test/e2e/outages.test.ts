@@ -3,14 +3,11 @@
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { decodeFileRecords } from '@holdfast/shared/record.ts'
-import { rootKeys } from '../../agent/keys/domain.ts'
-import { createTokens } from '../../agent/repository/snapshot.ts'
 import type { S3Server } from '../../demo/s3-server.ts'
 import { seededNumbers } from '../_support/awkward-tree.ts'
 import { startRadosgw } from '../_support/radosgw.ts'
 import { compareTrees } from '../_support/tree-manifest.ts'
-import { rootOfDomain } from './_support/domain-root.ts'
+import { requireExactly, requireWholeChain, tokensOfSource, transmissionsOf } from './_support/exported-records.ts'
 import { filesBelow } from './_support/leak-search.ts'
 import { type Installation, startInstallation } from './_support/installation.ts'
 import { lookIntoSpool } from './_support/spool.ts'
@@ -74,10 +71,10 @@ it('a server that is killed three times, and a Redis that is killed and emptied,
 
   const run = await one.recordedRun(first)
   expect(run).toMatchObject({ state: 'ok', code: null })
-  const expected = new Set((await tokensOfSource()).keys())
-  await requireExactly(first, expected)
+  const expected = new Set((await tokensOfSource(one)).keys())
+  await requireExactly(one, first, expected)
   expect(run.recordedFiles).toBe(expected.size)
-  await requireWholeChain()
+  await requireWholeChain(one)
 }, 180_000)
 
 it('a daemon that is killed in the middle of a restore takes it up again once its lease is over', async () => {
@@ -102,13 +99,13 @@ it('a daemon that is killed in the middle of a run records the run as interrupte
   expect(cutOff).toMatchObject({ state: 'failed', code: 'interrupted', snapshotId: null })
   const after = await one.backupNow()
   expect(await one.recordedRun(after)).toMatchObject({ state: 'ok' })
-  const told = await transmissionsOf(killed)
-  const toldAfter = await transmissionsOf(after)
+  const told = await transmissionsOf(one, killed)
+  const toldAfter = await transmissionsOf(one, after)
   for (const tokens of [told, toldAfter]) expect(new Set(tokens).size, 'once in a run').toBe(tokens.length)
-  const later = [...(await tokensOfSource())].filter(([, path]) => path.includes('/later-')).map(([token]) => token)
+  const later = [...(await tokensOfSource(one))].filter(([, path]) => path.includes('/later-')).map(([token]) => token)
   // What was durable before the kill was told of then, or is told of now; never by nobody.
   expect(new Set([...told, ...toldAfter])).toEqual(new Set(later))
-  await requireWholeChain()
+  await requireWholeChain(one)
 }, 180_000)
 
 it('the interrupted restore completes, leaves exactly the files of its snapshot, and its recoveries are recorded', async () => {
@@ -125,7 +122,7 @@ it('the interrupted restore completes, leaves exactly the files of its snapshot,
     ['failed', 'interrupted'],
     ['ok', null],
   ])
-  await requireWholeChain()
+  await requireWholeChain(one)
 }, 180_000)
 
 function noise(length: number): Buffer {
@@ -141,50 +138,4 @@ async function stateOf(runId: string): Promise<string | undefined> {
 function missingFiles(): string[] {
   const restored = new Set(filesBelow(join(one.place.path('desk'), one.source)).map(({ name }) => name))
   return filesBelow(one.source).flatMap(({ name }) => (restored.has(name) ? [] : [name]))
-}
-
-/** The token of every regular file of the source as it is now, and whose it is. */
-async function tokensOfSource(): Promise<Map<string, string>> {
-  const tokens = createTokens(rootKeys(await rootOfDomain(one.place.path('controller', 'domain'))).write.structure.recordKey)
-  return new Map(
-    filesBelow(one.source).map(({ name }) => {
-      const path = join(one.source, name)
-      return [tokens.path(Buffer.from(path)), path]
-    }),
-  )
-}
-
-type Exported = { readonly seq: number; readonly prev: string; readonly entryHash: string; readonly header: string; readonly body: string }
-
-/** All records, as the server exports them to whoever verifies, oldest first. */
-async function exported(): Promise<Exported[]> {
-  const reply = await fetch(`${one.url}/v1/records/export`, { headers: { authorization: `Bearer ${one.customer.token}` } })
-  expect(reply.status).toBe(200)
-  const lines = (await reply.text()).trimEnd().split('\n')
-  return lines.map((line) => JSON.parse(line) as Exported).sort((a, b) => a.seq - b.seq)
-}
-
-/** The tokens of the files that a run has transmission records of, each as often as there is one. */
-async function transmissionsOf(runId: string): Promise<string[]> {
-  return (await exported()).flatMap(({ header, body }) => {
-    const { kind, runId: of } = JSON.parse(Buffer.from(header, 'base64url').toString()) as { kind: string; runId?: string }
-    if (kind !== 'transmission' || of !== runId) return []
-    return decodeFileRecords(Buffer.from(body, 'base64url')).map(({ token }) => Buffer.from(token).toString('hex'))
-  })
-}
-
-async function requireExactly(runId: string, expected: ReadonlySet<string>): Promise<void> {
-  const tokens = await transmissionsOf(runId)
-  expect(tokens.length).toBe(expected.size)
-  expect(new Set(tokens)).toEqual(expected)
-}
-
-/** Numbers without a gap, each record on the one before it, none held back. */
-async function requireWholeChain(): Promise<void> {
-  const records = await exported()
-  expect(records.map(({ seq }) => seq)).toEqual(records.map((_, i) => i + 1))
-  for (const [i, { prev }] of records.entries())
-    expect(Buffer.from(prev, 'base64url').toString('hex')).toBe(records[i - 1]?.entryHash ?? '0'.repeat(64))
-  const { incident } = await one.api.get<{ incident: string | null }>(`/v1/agents/${one.agentId}`)
-  expect(incident).toBeNull()
 }

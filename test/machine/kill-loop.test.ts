@@ -12,8 +12,8 @@ import { KilledRepository, VICTIMS } from './_support/killed-repository.ts'
 type Share = { readonly kind: string; readonly kills: number; readonly between: number; readonly each: number }
 const SHARES: readonly Share[] = soak
   ? [
-      { kind: 'the directory store', kills: 400, between: 8, each: 40 },
-      { kind: 'a real S3 server', kills: 80, between: 8, each: 40 },
+      { kind: 'the directory store', kills: 400, between: 10, each: 40 },
+      { kind: 'a real S3 server', kills: 80, between: 10, each: 40 },
     ]
   : [
       { kind: 'the directory store', kills: 10, between: 5, each: 10 },

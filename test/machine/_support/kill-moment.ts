@@ -84,6 +84,17 @@ export async function killAtMoment(
   return { killed, code: child.exitCode, stdout: out, stderr: err, moment: moment.words }
 }
 
+/** Resolves after so many changes in these directories, or when `signal` aborts: with how many there were. */
+export async function changesIn(directories: readonly string[], count: number, signal: AbortSignal): Promise<number> {
+  let changes = 0
+  const reached = new AbortController()
+  const watchers = directories.map((path) => watched(path, () => ++changes >= count && reached.abort()))
+  const either = AbortSignal.any([signal, reached.signal])
+  if (!either.aborted) await new Promise((resolve) => either.addEventListener('abort', resolve, { once: true }))
+  for (const watcher of watchers) watcher.close()
+  return changes
+}
+
 function watched(path: string, onChange: () => void): FSWatcher {
   const watcher = watch(path, onChange)
   // A directory that goes away while it is watched has no more changes to tell of.

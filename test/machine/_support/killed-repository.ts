@@ -51,7 +51,7 @@ export const VICTIMS: readonly Victim[] = [
   { name: 'check', weight: 1, args: () => ['check', '--read-data'] },
   {
     name: 'init',
-    weight: 2,
+    weight: 1,
     args: (at) => ['init', '--repo', at.otherRepository],
     target: (at) => at.otherRepository,
     after: (at) => at.finishInit(),
