@@ -3,7 +3,7 @@
 import type { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { IndexedSegment, PackRow } from '../repository/index-file.ts'
 import type { FooterSegment, PackFooter } from '../repository/pack.ts'
-import { blobsByPack, type BlobLocation, type BlobPart, createView, type View } from '../repository/view.ts'
+import { packsSaidAlone, type BlobLocation, type BlobPart, createView, type View } from '../repository/view.ts'
 
 export type Presence = 'there' | 'lost' | 'unsure'
 
@@ -86,11 +86,9 @@ export class Holdings {
   writtenOff(): PackRow[] {
     const { lastResort, files } = this.#view
     if (lastResort.length === 0) return []
-    const counted = blobsByPack(files)
     const rows = new Map(lastResort.flatMap((file) => file.packs.map((pack) => [pack.random, pack] as const)))
-    return [...blobsByPack(lastResort)].flatMap(([random, count]) =>
-      count > (counted.get(random) ?? 0) && rows.has(random) ? [rows.get(random)!] : [],
-    )
+    const alone = new Set([...packsSaidAlone(lastResort, files).values()].flatMap((packs) => [...packs]))
+    return [...alone].flatMap((random) => rows.get(random) ?? [])
   }
 
   #at(id: string, { pack, segment, offset }: BlobLocation): Presence {

@@ -3,7 +3,7 @@ import { type DeletableName, type CondemnedPack } from '@holdfast/shared/format/
 import { type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { WriteKeys } from '../keys/keys.ts'
 import type { IndexFile } from '../repository/index-file.ts'
-import { blobsByPack } from '../repository/view.ts'
+import { packsSaidAlone } from '../repository/view.ts'
 import type { Mark, PackUse } from './mark.ts'
 import type { Listed, Survey } from './survey.ts'
 
@@ -136,12 +136,8 @@ function dueIndexFiles({ now, whole, indexFiles, packs }: Survey): DeletableName
   const info = new Map(indexFiles.map((ref) => [refKey(ref), ref]))
   const due = new Map<string, Listed>()
   // What a replaced one alone says of a pack that is there stays in reach of readers.
-  const most = blobsByPack(whole.indexed.files)
-  const saysMore = new Set(
-    whole.indexed.lastResort
-      .filter((file) => [...blobsByPack([file])].some(([random, count]) => packs.has(random) && count > (most.get(random) ?? -1)))
-      .map(({ ref }) => refKey(ref)),
-  )
+  const alone = packsSaidAlone(whole.indexed.lastResort, whole.indexed.files)
+  const saysMore = new Set([...alone].flatMap(([{ ref }, named]) => ([...named].some((random) => packs.has(random)) ? [refKey(ref)] : [])))
   for (const { ref, by } of whole.indexed.replaced) {
     if (saysMore.has(refKey(ref))) continue
     const [old, replacing] = [info.get(refKey(ref)), info.get(refKey(by))]

@@ -57,25 +57,71 @@ export function liveIndexFiles(files: readonly IndexFile[]): IndexFile[] {
   return files.filter((file) => !replaced.has(refKey(file.ref)))
 }
 
-/** How many blobs the files name in each pack, by the random part of its name: the most that one of them names. */
-export function blobsByPack(files: readonly IndexFile[]): Map<string, number> {
-  const most = new Map<string, number>()
-  for (const file of files) {
-    const packOf = Uint32Array.from({ length: file.segmentCount }, (_, ordinal) => file.segment(ordinal).pack)
-    const counts = new Uint32Array(file.packs.length)
-    for (let row = 0; row < file.blobCount; row++) {
-      const pack = packOf[file.blobs.readUInt32LE(row * INDEX_BLOB_BYTES + 32)]!
-      counts[pack] = counts[pack]! + 1
-    }
-    for (const [i, { random }] of file.packs.entries()) most.set(random, Math.max(most.get(random) ?? 0, counts[i]!))
+type Said = { readonly count: Uint32Array; readonly digest: Uint32Array }
+
+/** How many blobs a file names in each of its packs, and a digest over them that does not depend on their order. */
+function saidOfPacks(file: IndexFile): Said {
+  const count = new Uint32Array(file.packs.length)
+  const digest = new Uint32Array(file.packs.length)
+  const segments = Array.from({ length: file.segmentCount }, (_, ordinal) => {
+    const { pack, offset } = file.segment(ordinal)
+    return { pack, mixed: Math.imul(offset % 0x7fffffff, 0x9e3779b1) }
+  })
+  for (let row = 0, at = 0; row < file.blobCount; row++, at += INDEX_BLOB_BYTES) {
+    const { pack, mixed } = segments[file.blobs.readUInt32LE(at + 32)]!
+    count[pack]! += 1
+    const place = mixed ^ Math.imul(file.blobs.readUInt32LE(at + 36), 0x85ebca6b) ^ file.blobs.readUInt32LE(at + 40)
+    digest[pack]! += Math.imul(file.blobs.readUInt32LE(at) ^ place, 0xc2b2ae35)
   }
-  return most
+  return { count, digest }
 }
 
-/** True where `most` names at least as many blobs of each of the file's packs as the file does: nothing is said by it alone. */
-export function isCovered(file: IndexFile, most: ReadonlyMap<string, number>): boolean {
-  for (const [random, count] of blobsByPack([file])) if (count > (most.get(random) ?? -1)) return false
-  return true
+/**
+ * For each of `doubted`, the packs (random parts of names) of which it names a blob that none of `files` names at that place: what it alone says. The
+ * same number of blobs is not enough: an untrue file may name others. Nearly all packs are told apart by the digest.
+ */
+export function packsSaidAlone(doubted: readonly IndexFile[], files: readonly IndexFile[]): Map<IndexFile, ReadonlySet<string>> {
+  const by = new Map<string, { file: IndexFile; pack: number; said: Said }[]>()
+  for (const file of files) {
+    const said = saidOfPacks(file)
+    for (const [pack, { random }] of file.packs.entries()) by.set(random, [...(by.get(random) ?? []), { file, pack, said }])
+  }
+  return new Map(
+    doubted.map((file) => {
+      const said = saidOfPacks(file)
+      const open = new Set<number>()
+      for (const [pack, { random }] of file.packs.entries()) {
+        const isSame = (by.get(random) ?? []).some(
+          (other) => other.said.count[other.pack] === said.count[pack] && other.said.digest[other.pack] === said.digest[pack],
+        )
+        if (!isSame) open.add(pack)
+      }
+      const alone = new Set<string>()
+      for (let row = 0, at = 0; open.size > 0 && row < file.blobCount; row++, at += INDEX_BLOB_BYTES) {
+        const segment = file.segment(file.blobs.readUInt32LE(at + 32))
+        const { random } = file.packs[segment.pack]!
+        if (!open.has(segment.pack) || alone.has(random)) continue
+        const names = (by.get(random) ?? []).some(({ file: other }) =>
+          namesAt(other, file.blobs.subarray(at, at + INDEX_BLOB_BYTES), random, segment),
+        )
+        if (!names) alone.add(random)
+      }
+      return [file, alone]
+    }),
+  )
+}
+
+/** Whether a file names the blob of a row at the same place. */
+function namesAt(file: IndexFile, row: Buffer, random: string, segment: IndexedSegment): boolean {
+  const id = row.subarray(0, 32)
+  for (let i = firstRow(file, id); i < file.blobCount; i++) {
+    const at = i * INDEX_BLOB_BYTES
+    if (file.blobs.compare(id, 0, 32, at, at + 32) !== 0) return false
+    const other = file.segment(file.blobs.readUInt32LE(at + 32))
+    const isThere = file.packs[other.pack]?.random === random && other.offset === segment.offset && other.kind === segment.kind
+    if (isThere && file.blobs.compare(row, 36, INDEX_BLOB_BYTES, at + 36, at + INDEX_BLOB_BYTES) === 0) return true
+  }
+  return false
 }
 
 /**
@@ -84,8 +130,11 @@ export function isCovered(file: IndexFile, most: ReadonlyMap<string, number>): b
  */
 function lastResortOf(all: readonly IndexFile[], files: readonly IndexFile[]): IndexFile[] {
   if (all.length === files.length) return []
-  const most = blobsByPack(files)
-  return all.filter((file) => !files.includes(file) && !isCovered(file, most))
+  const alone = packsSaidAlone(
+    all.filter((file) => !files.includes(file)),
+    files,
+  )
+  return [...alone].flatMap(([file, packs]) => (packs.size > 0 ? [file] : []))
 }
 
 /** Where a blob stands: the file (in `files`, then `lastResort`), its row in it, and the pack. Without an object for the place itself. */

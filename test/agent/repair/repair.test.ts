@@ -150,6 +150,12 @@ describe('a repair', () => {
     },
     {
       damages: [
+        { kind: 'index untrue about ids', which: 0.8571428571428571, at: 0 },
+        { kind: 'trailer flipped', which: 0.8571428571428571, at: 0 },
+      ],
+    },
+    {
+      damages: [
         { kind: 'index forged', which: 0, at: 0 },
         { kind: 'pack longer', which: 0, at: 0 },
         { kind: 'index untrue about a place', which: 0, at: 0 },

@@ -53,12 +53,15 @@ export async function supervise(asked: Asked, tell: (told: Told) => void, hangMs
       if (told.kind === 'end') return end()
       tell(told)
     })
-    worker.on('error', (error: Error) => {
-      if (target === '') {
-        clearInterval(timer)
-        reject(error)
-      } else fail(`ends the thread: ${error.message}`, error.stack ?? '')
-    })
+    // What the thread said before it ended may still be on its way.
+    worker.on('error', (error: Error) =>
+      setImmediate(() => {
+        if (target === '') {
+          clearInterval(timer)
+          reject(error)
+        } else fail(`ends the thread: ${error.message}`, error.stack ?? '')
+      }),
+    )
   })
 }
 

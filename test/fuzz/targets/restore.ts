@@ -71,8 +71,11 @@ class Blobs {
       pack.copy(copy, 0, offset, offset + length)
       return copy
     }
-    // A restore reads ranges of packs and nothing else.
-    return { view, store: { location: 'memory', getRange } as unknown as Store }
+    // A restore reads ranges of packs, and looks for other packs where one lacks something: there are none.
+    const list = async function* (): AsyncGenerator<readonly []> {
+      yield []
+    }
+    return { view, store: { location: 'memory', getRange, list } as unknown as Store }
   }
 }
 const KIND_OF = { chunk: SEGMENT_KIND.chunk, references: SEGMENT_KIND.references, private: SEGMENT_KIND.private } as const
