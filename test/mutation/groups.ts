@@ -1,4 +1,4 @@
-// What is mutated, and which tests have to notice: the fast ones of each part. Words of messages are not mutated: no promise rests on them.
+// What is mutated, and which tests have to notice: the fast ones of each part. Constant strings are not mutated.
 
 export type MutationGroup = { readonly name: string; readonly sources: readonly string[]; readonly tests: readonly string[] }
 

@@ -109,7 +109,7 @@ function measure(group: MutationGroup): void {
   const [killed, timedOut] = [count('Killed'), count('Timeout')]
   const survived = missed.filter(({ status }) => status === 'Survived').length
   const unreached = missed.length - survived
-  // What runs once when a module is loaded cannot be switched on test by test; it is left out of the score, and said.
+  // What runs once when a module is loaded cannot be switched on test by test, and strings are not changed: left out of the score, and said.
   const notTried = count('Ignored', 'CompileError', 'RuntimeError', 'Pending')
   const mutants = killed + timedOut + survived + unreached
   const score = Math.round((1000 * (killed + timedOut)) / Math.max(1, mutants)) / 10
