@@ -13,6 +13,7 @@ import { LateFlags } from './late-flags.ts'
 import { flagsDiffer, isFatal, isProtected, metadataDiffers, type MetadataProblem, removeInheritedAcls, setMetadata } from './metadata.ts'
 import { type Leader, LinkGroups } from './link-groups.ts'
 import type { Interruption } from './mark.ts'
+import { namesInUse } from './own-names.ts'
 import type { ReportBuilder } from './report.ts'
 import { closedUnless, TargetDirectory, TargetTree } from './target-tree.ts'
 import { Tasks } from './tasks.ts'
@@ -28,6 +29,8 @@ export type ApplyOptions = {
   readonly idKey: Buffer
   readonly executor: Executor
   readonly snapshotId: string
+  /** Node of `/`. */
+  readonly root: string
   readonly overwrite: Overwrite
   readonly interruption: Interruption
   readonly report: ReportBuilder
@@ -153,7 +156,8 @@ export class Applier {
       return false
     }
     try {
-      for (let attempt = firstAttempt(entry.name); directory.name === undefined && !directory.failed; attempt++) {
+      const first = await this.#firstAttempt(parent, entry.name)
+      for (let attempt = first; directory.name === undefined && !directory.failed; attempt++) {
         const name = attempt === 0 ? entry.name : besideName(entry.name, this.#options.snapshotId, attempt)
         if (attempt > BESIDE_ATTEMPTS) throw new FileError('mkdir', 'EEXIST')
         this.#tryDirectory(directory, parent, entry, name, attempt > 0)
@@ -238,7 +242,7 @@ export class Applier {
       }
       if (group.state === 'ready') return this.#link(directory, entry, group.leader)
     }
-    if (directory.existed || firstAttempt(entry.name) > 0) return this.#place(directory, entry)
+    if (directory.existed || isOfRestores(entry.name)) return this.#place(directory, entry)
     // Nothing can stand in a directory that was just made: there is nothing to look for and mostly nothing to wait for.
     try {
       const begun = this.#files.write({ directory, entry, name: entry.name, replace: false, beside: false, ids: [] })
@@ -252,7 +256,8 @@ export class Applier {
   /** Finds the name for an entry and brings it on its way. `existing` is looked for where it could be. */
   async #place(directory: TargetDirectory, entry: Entry, looksAgain = false): Promise<void> {
     try {
-      for (let attempt = firstAttempt(entry.name); attempt <= BESIDE_ATTEMPTS; attempt++) {
+      const first = await this.#firstAttempt(directory, entry.name)
+      for (let attempt = first; attempt <= BESIDE_ATTEMPTS; attempt++) {
         const name = attempt === 0 ? entry.name : besideName(entry.name, this.#options.snapshotId, attempt)
         const decision = await this.#decide(directory, entry, name, looksAgain || directory.existed)
         if (decision === 'beside') continue
@@ -292,6 +297,15 @@ export class Applier {
     const at = this.#tree.descriptor(directory)
     if (this.#fs.stat(at, name).links === 1) return false
     return metadataDiffers(this.#fs, at, name, entry) || flagsDiffer(this.#fs, at, name, entry)
+  }
+
+  /** 0 where an entry may have its own name, 1 where it goes beside that from the start. */
+  async #firstAttempt(directory: TargetDirectory, name: Buffer): Promise<number> {
+    if (!isOfRestores(name)) return 0
+    const { reader, snapshotId, signal } = this.#options
+    const node = directory.walk.entry?.node ?? this.#options.root
+    directory.inUse ??= namesInUse({ reader, node, snapshotId, isTop: directory.parent === undefined, signal })
+    return (await directory.inUse)(name) ? 1 : 0
   }
 
   #keep(directory: TargetDirectory, entry: Entry, name: Buffer): void {
@@ -334,7 +348,8 @@ export class Applier {
     const path = entryPath(directory.walk, entry.name)
     if (leader.entry.kind !== entry.kind || leader.entry.size !== entry.size)
       return this.#failed(directory, entry, new HoldfastError('damaged', 'it says that it is a hard link of another thing'))
-    for (let attempt = firstAttempt(entry.name); attempt <= BESIDE_ATTEMPTS; attempt++) {
+    const first = await this.#firstAttempt(directory, entry.name)
+    for (let attempt = first; attempt <= BESIDE_ATTEMPTS; attempt++) {
       const name = attempt === 0 ? entry.name : besideName(entry.name, this.#options.snapshotId, attempt)
       try {
         // Held first: asking for the second descriptor could close the first.
@@ -417,11 +432,6 @@ export class Applier {
     } else if (isHoldfastError(error, 'damaged', 'not-found')) this.#report.problem(path, 'damaged', error.message)
     else throw error
   }
-}
-
-/** A name as restores give to what they make lands beside from the start: under its own it would be taken for a leftover and removed. */
-function firstAttempt(name: Buffer): number {
-  return isOfRestores(name) ? 1 : 0
 }
 
 function localDisk(path: Buffer, error: unknown): unknown {

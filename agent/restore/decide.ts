@@ -78,6 +78,11 @@ export function isOfRestores(name: Buffer): boolean {
   return OF_RESTORES.test(name.toString('latin1'))
 }
 
+/** True for names that `markName` gives. */
+export function isMark(name: Buffer): boolean {
+  return isOfRestores(name) && name.length === TEMPORARY_PREFIX.length + 32
+}
+
 /** The name under which an entry is made before it is renamed: the same at every try, so that what a crash left is found and removed. */
 export function temporaryName(name: Buffer): Buffer {
   return Buffer.from(TEMPORARY_PREFIX + hash('sha256', name, 'hex').slice(0, 16))

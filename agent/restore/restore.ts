@@ -84,6 +84,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
       idKey: repository.keys.idKey,
       executor,
       snapshotId: structure.ref.random,
+      root: structure.root,
       overwrite,
       interruption,
       report,

@@ -20,6 +20,8 @@ export class TargetDirectory {
   finish = false
   /** Nothing can be restored into it. */
   failed = false
+  /** Which of the names that restores give to what they make are needed in it; asked for where such a name is to be restored. */
+  inUse: Promise<(name: Buffer) => boolean> | undefined
   fd: Descriptor | undefined
   identity: { readonly deviceId: bigint; readonly inode: bigint } | undefined
   /** Work in flight, directories below that are not over, and one for the walk itself. */

@@ -306,7 +306,7 @@ describe('names and links that lead elsewhere', () => {
     expect(lstatSync(join(target, 'a')).ino).toBe(lstatSync(join(target, 'd')).ino)
   })
 
-  test('names that restores use for themselves land beside, and nothing that was restored is removed for them', async () => {
+  test('names that a restore needs for itself land beside, and nothing that was restored is removed for them', async () => {
     const entries = [Buffer.from('f'), temporaryName(Buffer.from('f')), temporaryName(Buffer.from('g')), Buffer.from('g')]
     const build1 = async (extra: readonly Buffer[]): Promise<BuiltRepository> =>
       build(async (builder) => {
@@ -329,6 +329,17 @@ describe('names and links that lead elsewhere', () => {
         expect(readFileSync(join(target, at, name), 'latin1')).toBe(`content of ${original}`.repeat(20))
       }
       expect(await restoreSnapshot(optionsFor(built, join(target, at)))).toMatchObject({ files: 0, kept: 5 })
+    }
+  })
+
+  test('names as restores have them that this one does not need are restored as they are', async () => {
+    const names = [temporaryName(Buffer.from('of nobody here')), markName('0'.repeat(32)), Buffer.from('f')].sort(Buffer.compare)
+    const below = directory(names.map((name) => [name, file(`content of ${name.toString()}`)]))
+    const built = await build(async (builder) => builder.directory(directory({ below })))
+    for (let again = 0; again < 2; again++) {
+      const report = await restoreSnapshot(optionsFor(built, target))
+      expect(report.problems.filter(({ code }) => code !== 'owner')).toEqual([])
+      expect(namesIn(target)).toEqual(['below/', ...names.map((name) => `below/${name.toString()}`)])
     }
   })
 
