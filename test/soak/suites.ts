@@ -27,6 +27,6 @@ export const SUITES: readonly SoakSuite[] = [
   { name: 'hostile', says: 'bit rot, hostile repositories, hostile servers', files: ['test/hostile'], minutes: 10 },
   { name: 'repair', says: 'random damage and repair', files: ['test/agent/repair/repair.test.ts'], minutes: 5 },
   { name: 'fuzz', says: 'every parser, guided by coverage', files: ['test/fuzz/fuzz.test.ts'], minutes: 6 },
-  { name: 'fidelity', says: 'restore fidelity beside GNU tar, restic and borg', files: ['test/e2e/fidelity-cases.test.ts'], minutes: 3 },
+  { name: 'fidelity', says: 'restore fidelity beside GNU tar, restic and borg', files: ['test/e2e/fidelity-cases.test.ts'], minutes: 12 },
   { name: 'kills', says: 'real processes killed', files: ['test/machine'], minutes: 15 },
 ]
