@@ -26,8 +26,8 @@ export type FaultyProxy = {
   readonly close: () => Promise<void>
 }
 
-/** Listens on a free port; the connection number `n` (from 0) to `target()` meets `faultOf(n)`. */
-export async function startFaultyProxy(target: () => number, faultOf: (n: number) => Fault): Promise<FaultyProxy> {
+/** Listens on a port, a free one where none is given; the connection number `n` (from 0) to `target()` meets `faultOf(n)`. */
+export async function startFaultyProxy(target: () => number, faultOf: (n: number) => Fault, port = 0): Promise<FaultyProxy> {
   const sockets = new Set<Socket>()
   const harmed = new Map<Fault['kind'], number>()
   const closing = new AbortController()
@@ -41,7 +41,7 @@ export async function startFaultyProxy(target: () => number, faultOf: (n: number
     }
     pair.start()
   })
-  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve))
+  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, '127.0.0.1', resolve))
   const address = server.address()
   if (address === null || typeof address === 'string') throw new Error('the proxy has no port')
   return {
