@@ -105,8 +105,9 @@ it('a snapshot is known from the records alone, and the report adds its tags', a
   await server.queue.drain(server.context)
   const shown = (await server.call('GET', `/v1/snapshots/${snapshotId}`, one.token)).json()
   expect(shown).toMatchObject({ series, storeId, source: 'documents', files: 1, tags: [] })
-  const { agentId: _, controllerId: __, witnessedAt: ___, id: snapshot, ...rest } = shown
-  expect((await agent.request('POST', '/v1/agent/snapshots', { ...rest, snapshotId: snapshot, tags: ['monthly'] })).status).toBe(200)
+  const { runId, source, at, files, bytes, storedBytes } = shown
+  const report = { snapshotId, runId, storeId, series, source, at, files, bytes, storedBytes, tags: ['monthly'] }
+  expect((await agent.request('POST', '/v1/agent/snapshots', report)).status).toBe(200)
   expect((await server.call('GET', `/v1/snapshots/${snapshotId}`, one.token)).json()['tags']).toEqual(['monthly'])
 })
 
