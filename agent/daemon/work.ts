@@ -165,8 +165,10 @@ export function makeWork(options: WorkOptions): Work {
       state.collections.save(collections)
       log.info('collected', { storeId, count: forgotten })
     } catch (error) {
-      if (!isHoldfastError(error) || error.code === 'local-disk') throw error
+      if (isHoldfastError(error, 'local-disk')) throw error
+      // Stopped in the middle of it, with whatever the call under way ends with then.
       if (signal.aborted) return
+      if (!isHoldfastError(error)) throw error
       log.warn('collection-failed', { storeId, code: error.code })
       // A server or store that is away is told of elsewhere.
       if (!error.retryable) alarms.raise(alarm, `nothing was collected in store ${storeId} (${error.code}): ${error.message}`)

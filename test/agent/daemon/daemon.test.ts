@@ -65,6 +65,22 @@ describe('a backup by policy', () => {
     expect(customer.status().alarms).toEqual([])
   })
 
+  it('whose collection is cut off when the daemon is stopped ends the daemon as any stop does', async () => {
+    await customer.collect()
+    const { id: policyId } = await customer.makePolicy({ retention: { daily: 7 } })
+    await customer.made(`/v1/agents/${customer.ids.agentId}/backup-now`, { policyId })
+    const begun = Promise.withResolvers<void>()
+    const collect: Engines['collect'] = async ({ signal }) => {
+      begun.resolve()
+      await new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason as Error)))
+      throw new Error('it never ends by itself')
+    }
+    daemon = customer.start({ engines: { collect } })
+    await begun.promise
+    await daemon.stop()
+    expect(customer.status()).toMatchObject({ state: 'stopped', alarms: [] })
+  })
+
   it('is carried out, recorded and reported, and no name or content reaches server or journal', async () => {
     const policyId = await backedUp()
     expect(await recordKinds()).toEqual(['run-started', 'transmission', 'run-ended'])
