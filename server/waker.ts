@@ -4,12 +4,19 @@ export type WakeReason = 'news' | 'time' | 'superseded' | 'stopping' | 'gone'
 
 export class Waker {
   readonly #parked = new Map<string, (reason: WakeReason) => void>()
+  readonly #wakes = new Map<string, number>()
   #stopping = false
 
-  /** Parks the agent's poll until news, the time, a newer poll, the caller's `gone`, or the end. */
-  park(agentId: string, sleep: (signal: AbortSignal) => Promise<void>, gone: AbortSignal): Promise<WakeReason> {
+  /** How often the agent was woken. Read before looking for news, so that what comes while one looks is not slept over. */
+  wakes(agentId: string): number {
+    return this.#wakes.get(agentId) ?? 0
+  }
+
+  /** Parks the agent's poll until news, the time, a newer poll, the caller's `gone`, or the end; not at all where it was woken since `wakes`. */
+  park(agentId: string, wakes: number, sleep: (signal: AbortSignal) => Promise<void>, gone: AbortSignal): Promise<WakeReason> {
     if (this.#stopping) return Promise.resolve('stopping')
     this.#parked.get(agentId)?.('superseded')
+    if (this.wakes(agentId) !== wakes) return Promise.resolve('news')
     return new Promise((resolve) => {
       const timer = new AbortController()
       const done = (reason: WakeReason): void => {
@@ -31,6 +38,7 @@ export class Waker {
 
   /** Tells the agent's parked poll, where there is one, to look again. */
   wake(agentId: string): void {
+    this.#wakes.set(agentId, this.wakes(agentId) + 1)
     this.#parked.get(agentId)?.('news')
   }
 

@@ -112,10 +112,11 @@ export function agentChannelRoutes(app: App, context: Context): void {
       const gone = new AbortController()
       reply.raw.once('close', () => gone.abort())
       for (;;) {
+        const wakes = waker.wakes(agentId)
         const left = until - clock.monotonicMs()
         const answer = await look(agentId, body, left <= 0)
         if (answer !== undefined) return answer
-        const reason = await waker.park(agentId, (signal) => clock.sleep(Math.min(left, AGAIN_MS), signal), gone.signal)
+        const reason = await waker.park(agentId, wakes, (signal) => clock.sleep(Math.min(left, AGAIN_MS), signal), gone.signal)
         if (reason === 'stopping' || reason === 'superseded' || reason === 'gone') return nothingNow(reply)
       }
     },

@@ -46,6 +46,20 @@ it('wakes a parked poll when records were worked on, and when a policy changed',
   })
 })
 
+it('does not sleep over news that come between its look and its sleep', async () => {
+  const { waker } = server
+  const park = waker.park.bind(waker)
+  let changed = false
+  waker.park = async (...given) => {
+    if (!changed) {
+      changed = true
+      await server.call('PATCH', `/v1/policies/${one.policyId}`, administrator, { enabled: false })
+    }
+    return park(...given)
+  }
+  expect((await one.agent.poll({ waitSeconds: 45 })).policiesVersion).toBe(2)
+})
+
 it('answers with nothing new when the time is over', async () => {
   const poll = one.agent.poll({ waitSeconds: 20 })
   await parked()
