@@ -14,7 +14,7 @@ import { carryOut, type DeletionReport } from './deletion.ts'
 import type { Mark } from './mark.ts'
 import { inGroups, moveSegments, type MovedSegments } from './move-segments.ts'
 import { planPrune, type PrunePlan, WAIT_MS } from './prune-plan.ts'
-import { hasChanged, markForgotten, markSurvey, requireSound, type Survey, surveyRepository } from './survey.ts'
+import { hasChanged, markForgotten, markSurvey, onSurvey, requireSound, type Survey } from './survey.ts'
 
 /** Bytes go only so long after they were condemned, unless less is asked for. */
 export const UNDELETE_WINDOW_MS = 14 * 86_400_000
@@ -72,11 +72,13 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
   const collector = options.random.bytes(16).toString('hex')
   const look = async (): Promise<{ survey: Survey; mark: Mark; plan: PrunePlan }> => {
     options.onProgress?.({ phase: 'looking', done: 0, total: 0 })
-    const survey = await surveyRepository(repository, () => clock.now(), signal)
-    const mark = await markSurvey(repository, survey, (done, total) => options.onProgress?.({ phase: 'marking', done, total }), signal)
-    requireSound(survey, mark, acceptDamage)
-    const undeletable = await markForgotten(repository, survey, Math.max(WAIT_MS, windowMs), signal)
-    return { survey, mark, plan: planPrune(survey, mark, undeletable, keys, windowMs) }
+    const work = async (survey: Survey) => {
+      const mark = await markSurvey(repository, survey, (done, total) => options.onProgress?.({ phase: 'marking', done, total }), signal)
+      requireSound(survey, mark, acceptDamage)
+      const undeletable = await markForgotten(repository, survey, Math.max(WAIT_MS, windowMs), signal)
+      return { survey, mark, plan: planPrune(survey, mark, undeletable, keys, windowMs) }
+    }
+    return onSurvey(repository, () => clock.now(), work, signal)
   }
 
   let seen = await look()

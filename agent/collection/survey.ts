@@ -1,7 +1,7 @@
-// Everything that a collection looks at, read once and in one order: lists and records, the names of snapshots twice over, the view, packs, the snapshots,
-// sessions. A listing is a hint (reference bug B14): what two listings of snapshots show is joined, and what is missing stops the collection. Snapshots
+// Everything that a collection looks at, read once and in one order: the names of snapshots twice over and lists and records in between, the view, packs,
+// the snapshots, sessions. A listing is a hint (reference bug B14): what two listings of snapshots show is joined, and what is missing stops the collection. Snapshots
 // that were stored after these listings are for the next look: the view may be older than they are, and would make them look damaged.
-import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
 import type { CollectionState } from '../repository/collection-state.ts'
@@ -12,6 +12,8 @@ import { historyGaps } from './history-gaps.ts'
 import { createMark, type Mark } from './mark.ts'
 import { isUnfinished } from './unfinished.ts'
 import { loadSessionLives, type SessionLives } from './session-life.ts'
+
+const SURVEYS_MAX = 3
 
 export type Listed = ObjectRef & { readonly info: ObjectInfo }
 
@@ -40,8 +42,10 @@ async function storeTime(repository: Repository, fallback: () => number, signal?
 export async function surveyRepository(repository: Repository, clockNow: () => number, signal?: AbortSignal): Promise<Survey> {
   const { store } = repository
   const now = await storeTime(repository, clockNow, signal)
-  const state = await repository.loadCollection(signal)
+  // Lists and records are read between the listings: what was deleted before the first was on record by then, and what a list counts was stored before it.
+  // A survey that sleeps in between would otherwise take what another collection deleted meanwhile for a gap in history.
   const early = await listRefs(store, 'snapshots/', signal)
+  const state = await repository.loadCollection(signal)
   const listed = new Map([...early, ...(await listRefs(store, 'snapshots/', signal))].map((ref): [string, Listed] => [refKey(ref), ref]))
   const whole = await loadWholeView(repository, signal)
   const packs = new Map((await listRefs(store, 'packs/', signal)).map((ref): [string, Listed] => [ref.random, ref]))
@@ -63,6 +67,36 @@ export async function surveyRepository(repository: Repository, clockNow: () => n
   const objects = [...packs.values(), ...indexFiles, ...listed.values()]
   const sessions = await loadSessionLives(store, objects, committed, now, signal)
   return { now, state, snapshots, forgotten, refused, listed, packs, indexFiles, sessions, whole }
+}
+
+/**
+ * Does `work` on a survey. What a survey shows is old where somebody else collects or forgets meanwhile; then what it lacks may be what they deleted, so
+ * where `work` ends with `damaged` and lists or records have come since, it is done again on a new one, three times at most.
+ */
+export async function onSurvey<T>(
+  repository: Repository,
+  clockNow: () => number,
+  work: (survey: Survey) => Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    const survey = await surveyRepository(repository, clockNow, signal)
+    try {
+      return await work(survey)
+    } catch (error) {
+      if (attempt === SURVEYS_MAX || !isHoldfastError(error, 'damaged')) throw error
+      if (!isOutdated(survey.state, await repository.loadCollection(signal))) throw error
+    }
+  }
+}
+
+function isOutdated(old: CollectionState, current: CollectionState): boolean {
+  const namesOf = ({ condemnedLists, revivedLists, deletionLists, forgets }: CollectionState): string[] => [
+    ...[...condemnedLists, ...revivedLists, ...deletionLists].map(({ list }) => refKey(list.ref)),
+    ...forgets.map(({ record }) => refKey(record.ref)),
+  ]
+  const known = new Set(namesOf(old))
+  return namesOf(current).some((name) => !known.has(name))
 }
 
 /** Marks what the snapshots that count need. */

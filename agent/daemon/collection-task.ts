@@ -13,7 +13,7 @@ import type { Random } from '@holdfast/shared/random.ts'
 import { chooseByRules, forgetSnapshots, listSeries } from '../collection/forget.ts'
 import { packsNeeded } from '../collection/mark.ts'
 import { prune, type PruneReport } from '../collection/prune.ts'
-import { surveyRepository, type Survey } from '../collection/survey.ts'
+import { onSurvey, surveyRepository, type Survey } from '../collection/survey.ts'
 import type { WriteKeys } from '../keys/keys.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
@@ -52,14 +52,17 @@ export async function runCollection(
   mayCollect: boolean,
 ): Promise<CollectionEnd> {
   const { repository, keys, client, clock, random, signal } = parts
-  const survey = await surveyRepository(repository, () => clock.now(), signal)
   const isOwn = ({ structure }: OpenedSnapshot): boolean => structure.writerId.equals(keys.writer.id)
-  const stated = await stateNeeds({
-    ...{ client, directory: parts.directory, storeId, signal },
-    snapshots: survey.snapshots.filter(isOwn),
-    replaced: ownForgotten(survey, keys, ['replaced']),
-    packsOf: (snapshot) => packsOf(parts, survey, snapshot),
+  const state = async (survey: Survey) => ({
+    survey,
+    stated: await stateNeeds({
+      ...{ client, directory: parts.directory, storeId, signal },
+      snapshots: survey.snapshots.filter(isOwn),
+      replaced: ownForgotten(survey, keys, ['replaced']),
+      packsOf: (snapshot) => packsOf(parts, survey, snapshot),
+    }),
   })
+  const { survey, stated } = await onSurvey(repository, () => clock.now(), state, signal)
   if (!mayCollect || !policies.some(({ retention }) => retention !== undefined)) return { stated, forgotten: 0, pruned: undefined }
   const forgotten = await forgetByRetention(parts, policies, survey.now)
   const after = forgotten === 0 ? survey : await surveyRepository(repository, () => clock.now(), signal)
