@@ -4,9 +4,10 @@
 //
 // One sealed record a directory, children before parents; a parent names where its children's records stand, so that a run reads just the
 // records of the directories it visits.
-import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto'
 import type { Random } from '@holdfast/shared/random.ts'
 import { type Descriptor, FileError, type FileStat, type FileSystem } from '../file-system/file-system.ts'
+import { hmac } from '../keys/primitives.ts'
 import { blake3, type Hasher } from '../repository/blake3.ts'
 import { ByteReader, ByteWriter } from '@holdfast/shared/format/bytes.ts'
 import { type ObjectRef, refBytes } from '@holdfast/shared/format/layout.ts'
@@ -61,9 +62,9 @@ export const STAT_ROW_BYTES = ROW_BYTES
 
 type Keys = { readonly recordKey: Buffer; readonly series: Buffer }
 
-function cacheKeys(keys: Keys, salt: Buffer): { seal: Buffer; names: Hasher } {
-  const seal = createHmac('sha256', keys.recordKey).update('holdfast/1 cache').update(salt).digest()
-  return { seal, names: blake3.keyed(createHmac('sha256', keys.recordKey).update('holdfast/1 cache names').digest()) }
+function cacheKeys(keys: Keys, salt: Buffer): { seal: KeyObject; names: Hasher } {
+  const seal = createSecretKey(hmac(keys.recordKey, 'holdfast/1 cache', salt))
+  return { seal, names: blake3.keyed(hmac(keys.recordKey, 'holdfast/1 cache names')) }
 }
 
 function nonceOf(ordinal: number): Buffer {
@@ -149,7 +150,7 @@ function readNames(fileSystem: FileSystem, fd: Descriptor, end: number, count: n
   })
 }
 
-function open(key: Buffer, ordinal: number, sealed: Buffer): Buffer | undefined {
+function open(key: KeyObject, ordinal: number, sealed: Buffer): Buffer | undefined {
   const decipher = createDecipheriv('aes-256-gcm', key, nonceOf(ordinal))
   decipher.setAuthTag(sealed.subarray(sealed.length - 16))
   const plain = decipher.update(sealed.subarray(0, sealed.length - 16))

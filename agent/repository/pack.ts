@@ -1,9 +1,10 @@
 // Packs: footer, trailer, padding (FORMAT.md section 6). Codecs only; packs are spooled by pack-spool.ts and read by pack-reader.ts.
-import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { padme } from '@holdfast/shared/padme.ts'
 import { decodeSessionEntry, encodeSessionEntry } from '../keys/domain.ts'
 import type { SessionEntry, StructureKeys, Writer } from '../keys/keys.ts'
+import { hmac } from '../keys/primitives.ts'
 import { ByteReader, ByteWriter } from '@holdfast/shared/format/bytes.ts'
 import { encodeHeader, HEADER_BYTES, LIMITS, type ObjectRef, readHeader, readRef, refBytes } from '@holdfast/shared/format/layout.ts'
 import { type Codec, SEAL_BYTES, SEGMENT_KIND, type SegmentDescription, type SegmentKind } from './segment.ts'
@@ -112,8 +113,8 @@ export function paddingBytes(segmentsAndFooter: number): number {
   return Math.max(padme(holds), LIMITS.packMinBytes) - holds
 }
 
-function trailerKey(key: Buffer, hash: Buffer): Buffer {
-  return createHmac('sha256', key).update('holdfast/1 trailer').update(hash).digest()
+function trailerKey(key: Buffer, hash: Buffer): KeyObject {
+  return createSecretKey(hmac(key, 'holdfast/1 trailer', hash))
 }
 
 /** `hash` is the BLAKE3 of everything before the trailer. */

@@ -1,6 +1,6 @@
 // Segments, the unit of compression and sealing (FORMAT.md section 6). A sealer belongs to one thread and one base key; it reuses its
 // buffers, so what it returns is valid until its next call.
-import { createCipheriv, createDecipheriv } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createSecretKey } from 'node:crypto'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { segmentIdKey, segmentKeyOf } from '../keys/domain.ts'
 import { blake3, type Hasher } from './blake3.ts'
@@ -68,7 +68,7 @@ export function createSealer(options: { domainId: Buffer; baseKey: Buffer; epoch
     kindAndCodec[1] = codec
     const segmentId = Buffer.from(idHasher.hexOf([kindAndCodec, payload]), 'hex')
     const key = segmentKeyOf(baseKey, segmentId)
-    const cipher = createCipheriv('aes-256-gcm', key, NONCE)
+    const cipher = createCipheriv('aes-256-gcm', createSecretKey(key), NONCE)
     cipher.setAAD(associatedData(domainId, { kind, codec, epoch, segmentId }))
     const body = cipher.update(payload)
     cipher.final()
@@ -125,7 +125,7 @@ export function requireOpens(domainId: Buffer, sealed: SealedSegment, plain: Uin
 
 function openParts(options: OpenOptions, body: Uint8Array, tag: Uint8Array): Buffer {
   const { domainId, segment, key, what } = options
-  const decipher = createDecipheriv('aes-256-gcm', key, NONCE)
+  const decipher = createDecipheriv('aes-256-gcm', createSecretKey(key), NONCE)
   decipher.setAAD(associatedData(domainId, segment))
   decipher.setAuthTag(tag)
   const payload = decipher.update(body)

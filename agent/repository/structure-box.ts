@@ -1,10 +1,11 @@
 // The box that sessions, footers, index files, snapshots' structure parts and rosters are sealed in (FORMAT.md section 4): signed by its
 // writer, sealed under the structure key with a key that derives from the content, so that no nonce can ever repeat.
-import { createCipheriv, createDecipheriv, createHmac, timingSafeEqual } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { padme } from '@holdfast/shared/padme.ts'
 import { signBody, verifyBody } from '@holdfast/shared/format/signed-body.ts'
 import type { StructureKeys, Writer } from '../keys/keys.ts'
+import { hmac } from '../keys/primitives.ts'
 import { encodeHeader, HEADER_BYTES, OBJECT_TYPE, type ObjectType, readHeader } from '@holdfast/shared/format/layout.ts'
 
 const NONCE = Buffer.alloc(12)
@@ -13,12 +14,11 @@ const TAIL_BYTES = 8 + 32 + 64
 export type BoxType = Extract<ObjectType, 'session' | 'pack' | 'index' | 'snapshot' | 'roster' | 'forget' | 'end'>
 
 function contentId(key: Buffer, type: BoxType, plain: Buffer): Buffer {
-  const idKey = createHmac('sha256', key).update('holdfast/1 content id').digest()
-  return createHmac('sha256', idKey).update(Buffer.of(OBJECT_TYPE[type])).update(plain).digest()
+  return hmac(hmac(key, 'holdfast/1 content id'), Buffer.of(OBJECT_TYPE[type]), plain)
 }
 
-function sealingKey(key: Buffer, type: BoxType, id: Buffer): Buffer {
-  return createHmac('sha256', key).update('holdfast/1 seal').update(Buffer.of(OBJECT_TYPE[type])).update(id).digest()
+function sealingKey(key: Buffer, type: BoxType, id: Buffer): KeyObject {
+  return createSecretKey(hmac(key, 'holdfast/1 seal', Buffer.of(OBJECT_TYPE[type]), id))
 }
 
 function structureKeyOf(keys: StructureKeys, epoch: number, what: string): Buffer {
