@@ -1,7 +1,7 @@
 // Moves whole segments out of packs that are mostly dead (design sections 3 and 7): sealed as they are, since a segment does not know its pack, so
 // no content key is needed. What a segment holds is compared with the hash in its pack's footer on the way.
 import type { Clock } from '@holdfast/shared/clock.ts'
-import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { endName, objectName, type ObjectRef, packName } from '@holdfast/shared/format/layout.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import { newSession, storeSession } from '../backup/session.ts'
@@ -83,10 +83,9 @@ export async function moveSegments(options: MoveOptions): Promise<MovedSegments>
     return live > 0 && live >= segment.plainBytes * DENSE
   }
 
-  for (const pack of options.packs) {
-    if (bytes >= options.bytesMax) break
+  const moveFrom = async (pack: PackRow): Promise<void> => {
     const { footer } = await readFooter(repository, pack, pack.bytes, signal)
-    if (!footer.writerId.equals(keys.writer.id)) continue
+    if (!footer.writerId.equals(keys.writer.id)) return
     for (const segment of footer.segments) {
       if (!isDense(pack, segment)) continue
       const sealed = await store.getRange(packName(pack), { offset: segment.offset, length: segment.sealedBytes }, { signal })
@@ -103,6 +102,16 @@ export async function moveSegments(options: MoveOptions): Promise<MovedSegments>
       open.bytes += sealed.length
       segments += 1
       bytes += sealed.length
+    }
+  }
+
+  for (const pack of options.packs) {
+    if (bytes >= options.bytesMax) break
+    try {
+      await moveFrom(pack)
+    } catch (error) {
+      // Another collection has deleted it since it was looked at: nothing that counts needs it.
+      if (!isHoldfastError(error, 'not-found')) throw error
     }
   }
   await close()

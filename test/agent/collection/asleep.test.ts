@@ -33,19 +33,28 @@ function pausing(inner: Store, at: number, work: () => Promise<void>): { store: 
   return { store, calls: () => calls }
 }
 
-/** Two machines on one bucket; the first sleeps at call `at` of what `act` does, and the second forgets a snapshot, collects, and stores another. */
-async function sleepsAt(at: number, act: (engine: Engine) => Promise<Run | void>): Promise<{ calls: number; error: unknown }> {
+/**
+ * Two machines on one bucket; the first sleeps at call `at` of what `act` does, and meanwhile the second forgets a snapshot, unless that is forgotten
+ * already, collects until its packs are gone, and stores another.
+ */
+async function sleepsAt(
+  at: number,
+  isForgotten: boolean,
+  act: (engine: Engine) => Promise<Run | void>,
+): Promise<{ calls: number; error: unknown }> {
   const second = await makeEngine({ seed: 'second', limits: LIMITS })
   for (let i = 0; i < 6; i++) writeFile(second, `/src/${i}`, fixtureRandom(`first ${i}`).bytes(3000))
   second.pass()
   const gone = (await second.backup()).snapshot!.ref.random
-  for (let i = 0; i < 4; i++) writeFile(second, `/src/${i}`, fixtureRandom(`later ${i}`).bytes(3000))
+  // Of the first packs some are dead then and some sparse.
+  for (const i of [0, 1, 2, 4, 5]) writeFile(second, `/src/${i}`, fixtureRandom(`later ${i}`).bytes(3000))
   second.pass()
   const promised = new Map<string, Tree>()
   const backUp = async (engine: Engine): Promise<void> => keep(engine, await engine.backup())
   const keep = (engine: Engine, run: Run): void => void promised.set(run.snapshot!.ref.random, engine.source())
   await backUp(second)
   await second.prune()
+  if (isForgotten) await second.forget(gone)
   let pause: ReturnType<typeof pausing> | undefined
   let asleep = false
   const first = await makeEngine({
@@ -56,7 +65,7 @@ async function sleepsAt(at: number, act: (engine: Engine) => Promise<Run | void>
       if (!asleep) return store
       pause = pausing(store, at, async () => {
         asleep = false
-        await second.forget(gone)
+        if (!isForgotten) await second.forget(gone)
         await second.prune()
         writeFile(second, '/src/0', fixtureRandom('meanwhile').bytes(3000))
         second.pass()
@@ -90,12 +99,14 @@ describe('asleep at one call while another forgets, condemns and deletes', () =>
     ['a backup', (engine) => engine.backup()],
   ]
   test.each(acts)('%s ends well or asks to be run again', async (_, act) => {
-    const { calls } = await sleepsAt(0, act)
-    expect(calls).toBeGreaterThan(12)
-    for (let at = 1; at <= calls; at++) {
-      const { error } = await sleepsAt(at, act)
-      if (error !== undefined)
-        expect(isHoldfastError(error, 'store-unreachable', 'conflict'), `asleep at call ${at}: ${String(error)}`).toBe(true)
+    for (const isForgotten of [false, true]) {
+      const { calls } = await sleepsAt(0, isForgotten, act)
+      expect(calls).toBeGreaterThan(12)
+      for (let at = 1; at <= calls; at++) {
+        const { error } = await sleepsAt(at, isForgotten, act)
+        if (error !== undefined)
+          expect(isHoldfastError(error, 'store-unreachable', 'conflict'), `asleep at call ${at}: ${String(error)}`).toBe(true)
+      }
     }
   })
 })
