@@ -62,6 +62,11 @@ export const COLLECTION_LINES: Readonly<Record<string, (summary: Summary, counts
     return [
       '',
       `${formatMany(of(counts, 'snapshots'), 'snapshot')} kept, ${of(counts, 'forgotten')} forgotten and still there; ${formatBytes(of(counts, 'storedBytes'))} in packs, ${formatBytes(of(counts, 'liveBytes'))} of it needed`,
+      ...(of(counts, 'forgottenByAgentsKept') === 0
+        ? []
+        : [
+            `  ${formatMany(of(counts, 'forgottenByAgentsKept'), 'snapshot')} forgotten by appliances alone kept, with all that is needed for them; --accept-agent-forgets lets them go`,
+          ]),
       ...line('packsCondemned', 'bytesCondemned', `${would}condemned now`),
       ...(of(counts, 'segmentsMoved') === 0
         ? []

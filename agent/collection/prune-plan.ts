@@ -36,8 +36,14 @@ export type PrunePlan = {
   readonly heldBySessions: { readonly packs: number; readonly bytes: number; readonly sessions: number }
 }
 
-/** `undeletable` marks what forgotten snapshots need whose window is not over. */
-export function planPrune(survey: Survey, mark: Mark, undeletable: Mark, keys: Pick<WriteKeys, 'writer'>, windowMs: number): PrunePlan {
+/** `undeletable` marks what forgotten snapshots need that must not go yet; `held` are those of them that do not go by themselves, by `refKey`. */
+export function planPrune(
+  survey: Survey,
+  mark: Mark,
+  { undeletable, held: heldForgotten }: { undeletable: Mark; held: ReadonlySet<string> },
+  keys: Pick<WriteKeys, 'writer'>,
+  windowMs: number,
+): PrunePlan {
   const { now, state, packs, sessions, whole } = survey
   const hold = Math.max(WAIT_MS, windowMs)
   const uses = mark.uses()
@@ -72,7 +78,8 @@ export function planPrune(survey: Survey, mark: Mark, undeletable: Mark, keys: P
     } else {
       waiting.packs += 1
       waiting.bytes += bytes
-      waiting.until = Math.min(waiting.until ?? Infinity, due)
+      // One that is due waits for something that has no time.
+      if (due > now) waiting.until = Math.min(waiting.until ?? Infinity, due)
     }
   }
   const held = { packs: 0, bytes: 0, sessions: new Set<string>() }
@@ -92,7 +99,7 @@ export function planPrune(survey: Survey, mark: Mark, undeletable: Mark, keys: P
     condemn.push({ session: listed.session, random, bytes: listed.info.bytes, why })
     if (why === 'reuse') sparse.push(use)
   }
-  const snapshots = dueSnapshots(survey, hold)
+  const snapshots = dueSnapshots(survey, hold).filter((name) => !heldForgotten.has(refKey(name)))
   return {
     revive: [...revive.values()],
     condemn,

@@ -14,7 +14,7 @@ import { carryOut, type DeletionReport } from './deletion.ts'
 import type { Mark } from './mark.ts'
 import { inGroups, moveSegments, type MovedSegments } from './move-segments.ts'
 import { planPrune, type PrunePlan, WAIT_MS } from './prune-plan.ts'
-import { hasChanged, markForgotten, markSurvey, onSurvey, requireSound, type Survey } from './survey.ts'
+import { forgottenByAgents, hasChanged, markForgotten, markSurvey, onSurvey, requireSound, type Survey } from './survey.ts'
 
 /** Bytes go only so long after they were condemned, unless less is asked for. */
 export const UNDELETE_WINDOW_MS = 14 * 86_400_000
@@ -40,6 +40,11 @@ export type PruneOptions = {
   readonly dryRun: boolean
   /** Collects although blobs that snapshots need are missing. */
   readonly acceptDamage?: boolean
+  /**
+   * Whoever holds an appliance's keys can forget that appliance's snapshots. Where this is absent, one who may speak for all (the root) keeps what only
+   * they have forgotten, with all that it needs.
+   */
+  readonly acceptAgentForgets?: boolean
   readonly moveBytesMax?: number
   /** How large packs become that segments are moved into. */
   readonly packBytes?: number
@@ -50,6 +55,8 @@ export type PruneOptions = {
 export type PruneReport = {
   readonly snapshots: number
   readonly forgotten: number
+  /** Forgotten by their appliances alone, and kept for that. */
+  readonly heldForgotten: number
   /** Of all packs that are there, and of what in them is needed (by the share of each pack that is). */
   readonly storedBytes: number
   readonly liveBytes: number
@@ -66,17 +73,20 @@ export type PruneReport = {
   readonly unreadable: readonly string[]
 }
 
+type Look = { readonly survey: Survey; readonly mark: Mark; readonly held: ReadonlySet<string>; readonly plan: PrunePlan }
+
 export async function prune(options: PruneOptions): Promise<PruneReport> {
   const { repository, keys, clock, signal, dryRun, acceptDamage = false } = options
   const windowMs = options.windowMs ?? UNDELETE_WINDOW_MS
   const collector = options.random.bytes(16).toString('hex')
-  const look = async (): Promise<{ survey: Survey; mark: Mark; plan: PrunePlan }> => {
+  const look = async (): Promise<Look> => {
     options.onProgress?.({ phase: 'looking', done: 0, total: 0 })
     const work = async (survey: Survey) => {
       const mark = await markSurvey(repository, survey, (done, total) => options.onProgress?.({ phase: 'marking', done, total }), signal)
       requireSound(survey, mark, acceptDamage)
-      const undeletable = await markForgotten(repository, survey, Math.max(WAIT_MS, windowMs), signal)
-      return { survey, mark, plan: planPrune(survey, mark, undeletable, keys, windowMs) }
+      const held = options.acceptAgentForgets === true ? new Set<string>() : forgottenByAgents(survey, keys.writer.id)
+      const undeletable = await markForgotten(repository, survey, Math.max(WAIT_MS, windowMs), held, signal)
+      return { survey, mark, held, plan: planPrune(survey, mark, { undeletable, held }, keys, windowMs) }
     }
     return onSurvey(repository, () => clock.now(), work, signal)
   }
@@ -192,10 +202,7 @@ function countNames(names: PrunePlan['deletions']): { objects: number; packs: nu
   return { objects: names.length, packs: names.filter(({ kind }) => kind === 'pack').length }
 }
 
-function report(
-  { survey, mark, plan }: { survey: Survey; mark: Mark; plan: PrunePlan },
-  done: Pick<PruneReport, 'moved' | 'revived' | 'deleted' | 'named'>,
-): PruneReport {
+function report({ survey, mark, held, plan }: Look, done: Pick<PruneReport, 'moved' | 'revived' | 'deleted' | 'named'>): PruneReport {
   let storedBytes = 0
   let liveBytes = 0
   for (const { info } of survey.packs.values()) storedBytes += info.bytes
@@ -206,6 +213,7 @@ function report(
   return {
     snapshots: survey.snapshots.length,
     forgotten: survey.forgotten.length,
+    heldForgotten: held.size,
     storedBytes,
     liveBytes,
     condemned: {

@@ -4,6 +4,7 @@
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
+import { ROOT_WRITER_ID } from '../keys/domain.ts'
 import type { CollectionState } from '../repository/collection-state.ts'
 import { listRefs, type Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
@@ -114,16 +115,30 @@ export async function markSurvey(
   return mark
 }
 
+/** Snapshots that are forgotten by records of other writers alone, where `writerId` is the root's; by `refKey`. */
+export function forgottenByAgents({ state, forgotten }: Survey, writerId: Buffer): Set<string> {
+  if (!writerId.equals(ROOT_WRITER_ID)) return new Set()
+  const names = forgotten.map(({ structure }) => refKey(structure.ref))
+  return new Set(names.filter((name) => state.forgotten.get(name)?.some((entry) => entry.writerId.equals(ROOT_WRITER_ID)) !== true))
+}
+
 /**
- * Marks what forgotten snapshots need that can still be taken back: a pack condemned for reuse was needed until the last of them was forgotten, which may
+ * Marks what forgotten snapshots need that can still be taken back, or that are `held`: a pack condemned for reuse was needed until the last of them was forgotten, which may
  * be long after it was condemned. What they lack stops nothing.
  */
-export async function markForgotten(repository: Repository, survey: Survey, windowMs: number, signal?: AbortSignal): Promise<Mark> {
+export async function markForgotten(
+  repository: Repository,
+  survey: Survey,
+  windowMs: number,
+  held: ReadonlySet<string>,
+  signal?: AbortSignal,
+): Promise<Mark> {
   const mark = emptyMark(repository, survey)
   for (const snapshot of survey.forgotten) {
     const entries = survey.state.forgotten.get(refKey(snapshot.structure.ref)) ?? []
     const since = Math.min(...entries.map((entry) => entry.since))
-    if (since + windowMs > survey.now && !entries.some(({ why }) => why === 'replaced')) await mark.add(snapshot, signal)
+    const canComeBack = since + windowMs > survey.now && !entries.some(({ why }) => why === 'replaced')
+    if (canComeBack || held.has(refKey(snapshot.structure.ref))) await mark.add(snapshot, signal)
   }
   return mark
 }

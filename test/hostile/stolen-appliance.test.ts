@@ -20,7 +20,7 @@ import { sealBox } from '../../agent/repository/structure-box.ts'
 import { loadWholeView } from '../../agent/repository/whole-view.ts'
 import { createCompressor } from '../../agent/repository/zstd.ts'
 import { restoreSnapshot } from '../../agent/restore/restore.ts'
-import { fixtureRandom, treeOf, writeFile } from '../_support/engine-fixture.ts'
+import { fixtureRandom, makeEngine, treeOf, writeFile } from '../_support/engine-fixture.ts'
 import { startFakeS3 } from '../_support/fake-s3.ts'
 import type { Tree } from '../_support/plain-reader.ts'
 import { simulatedClock } from '../_support/simulated-clock.ts'
@@ -338,14 +338,36 @@ test('lengths of chunks that a forged index file shifts from one to another put 
 })
 
 describe('a collection after a theft', () => {
-  test('by the root deletes nothing of anybody else, whatever the thief condemned, forgot and named', async () => {
+  test('by the root keeps what the appliance alone has forgotten: it counts again once the thief is revoked, however late', async () => {
     const theft = await makeTheft()
-    const { victim, other } = theft
+    const { victim } = theft
+    const root = await makeEngine({ seed: 'root', beside: victim })
+    const stolenAt = victim.clock.now()
+    victim.clock.advance(60_000)
+    // The one whose traces look as if everything were in order.
+    await ATTACKS['condemns every pack, forgets every snapshot, names all for deletion and ends every session']!(
+      theft,
+      victim.bucket.store('thief', { remove: false, overwrite: false }),
+    )
+    for (let days = 0; days < 60; days += 10) {
+      expect(await root.prune()).toMatchObject({ heldForgotten: theft.victims.length })
+      victim.clock.advance(10 * DAY)
+    }
+    expect((await root.prune({ dryRun: true, acceptAgentForgets: true })).named.objects).toBeGreaterThan(0)
+    const [name, bytes] = theft.roster(2, stolenAt)
+    await put(victim.bucket.store('controller'), name, bytes)
+    await expectEarlier(theft, victim.bucket.store('controller'))
+  })
+
+  test('by the root that accepts what appliances forget deletes nothing of anybody else, whatever the thief condemned, forgot and named', async () => {
+    const theft = await makeTheft()
+    const { victim } = theft
+    const root = await makeEngine({ seed: 'root', beside: victim })
     for (const attack of Object.values(ATTACKS)) await attack(theft, victim.bucket.store('thief', { remove: false, overwrite: false }))
     const others = new Map([...theft.earlier].filter(([id]) => !theft.victims.includes(id)))
     for (let days = 0; days < 40; days += 10) {
       // A forged snapshot can stop a collection, which then deletes nothing; it can never make it delete what others need.
-      await other.prune({ acceptDamage: true }).catch((error: unknown) => {
+      await root.prune({ acceptDamage: true, acceptAgentForgets: true }).catch((error: unknown) => {
         if (!isHoldfastError(error)) throw error
       })
       victim.clock.advance(10 * DAY)
@@ -355,14 +377,15 @@ describe('a collection after a theft', () => {
 
   test('by which the thief is revoked from the time of the theft deletes nothing at all that stood before', async () => {
     const theft = await makeTheft()
-    const { victim, other } = theft
+    const { victim } = theft
+    const root = await makeEngine({ seed: 'root', beside: victim })
     const stolenAt = victim.clock.now()
     victim.clock.advance(60_000)
     for (const attack of Object.values(ATTACKS)) await attack(theft, victim.bucket.store('thief', { remove: false, overwrite: false }))
     const [name, bytes] = theft.roster(2, stolenAt)
     await put(victim.bucket.store('controller'), name, bytes)
     for (let days = 0; days < 40; days += 10) {
-      await other.prune({ acceptDamage: true }).catch((error: unknown) => {
+      await root.prune({ acceptDamage: true }).catch((error: unknown) => {
         if (!isHoldfastError(error)) throw error
       })
       victim.clock.advance(10 * DAY)

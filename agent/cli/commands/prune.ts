@@ -7,7 +7,12 @@ import type { Context, Outcome, Start } from '../context.ts'
 import { parseSize, parseWhole } from '../format.ts'
 import { withRepository } from '../open.ts'
 
-type PruneFlags = { readonly window?: string; readonly acceptDamage?: boolean; readonly maxMove?: string }
+type PruneFlags = {
+  readonly window?: string
+  readonly acceptDamage?: boolean
+  readonly maxMove?: string
+  readonly acceptAgentForgets?: boolean
+}
 const DAY_MS = 86_400_000
 
 export function define(command: Command, start: Start): void {
@@ -18,6 +23,10 @@ export function define(command: Command, start: Start): void {
     .option('--window <days>', 'how long what is forgotten can be taken back (default 14, at least 1)')
     .option('--max-move <size>', 'at most so much is moved out of packs that are mostly dead in one run (default 1G)')
     .option('--accept-damage', 'collect although blobs that snapshots need are missing; what can be reached is kept')
+    .option(
+      '--accept-agent-forgets',
+      'with the root: let go, too, what appliances have forgotten by themselves, by a policy or because somebody has their keys',
+    )
     .addHelpText(
       'after',
       `
@@ -47,6 +56,7 @@ async function runPrune(context: Context, flags: PruneFlags): Promise<Outcome> {
       mayDelete: holder.kind === 'root',
       dryRun,
       acceptDamage: flags.acceptDamage === true,
+      acceptAgentForgets: flags.acceptAgentForgets === true,
       ...(days === undefined ? {} : { windowMs: days * DAY_MS }),
       ...(moveBytesMax === undefined ? {} : { moveBytesMax }),
       signal,
@@ -81,6 +91,7 @@ function countsOf(done: PruneReport): Record<string, number> {
   return {
     snapshots: done.snapshots,
     forgotten: done.forgotten,
+    forgottenByAgentsKept: done.heldForgotten,
     storedBytes: done.storedBytes,
     liveBytes: done.liveBytes,
     packsCondemned: done.condemned.packs,
