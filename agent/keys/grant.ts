@@ -243,9 +243,5 @@ function requirePair(id: Buffer, idLength: number, key: Buffer): void {
 }
 
 function refuse(why: string, cause?: unknown): HoldfastError {
-  return new HoldfastError(
-    'grant-refused',
-    `The grant is refused: ${why}. Ask the controller for a new grant.`,
-    cause === undefined ? {} : { cause },
-  )
+  return new HoldfastError('grant-refused', `The grant is refused: ${why}. Ask the controller for a new grant.`, { cause })
 }

@@ -1,10 +1,12 @@
-// `npm run test:mutation [-- GROUP…]`: changes the sources of a group in every small way, one at a time, and looks whether a test notices. It works on a
-// copy of the tree. Each group's last score is kept with date and commit; ends with 1 where one is below what is asked. See README.md beside it.
+// `npm run test:mutation [-- GROUP… | --only FILE]`: changes the sources of a group in every small way, one at a time, and looks whether a test notices.
+// It works on a copy of the tree. Each group's last score is kept with date and commit; ends with 1 where one is below what is asked. See README.md
+// beside it.
 import { spawnSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { execPath } from 'node:process'
+import { parseArgs } from 'node:util'
 import { z } from 'zod'
 import { soakResult } from '../_support/soak.ts'
 import { EQUIVALENT } from './equivalent.ts'
@@ -20,30 +22,41 @@ const mutant = z.object({
   status: z.enum(['Killed', 'Survived', 'NoCoverage', 'Timeout', 'CompileError', 'RuntimeError', 'Ignored', 'Pending']),
   mutatorName: z.string(),
   replacement: z.string().optional(),
-  location: z.object({ start: z.object({ line: z.int() }) }),
+  location: z.object({ start: z.object({ line: z.int(), column: z.int() }) }),
 })
 const report = z.object({ files: z.record(z.string(), z.object({ mutants: z.array(mutant) })) })
 
-const wanted = process.argv.slice(2)
+const { values, positionals: wanted } = parseArgs({ allowPositionals: true, options: { only: { type: 'string', multiple: true } } })
+const only = values.only ?? []
 const unknown = wanted.filter((name) => !GROUPS.some((group) => group.name === name))
 if (unknown.length > 0) {
   console.log(`no group is called ${unknown.join(', ')}; there are ${GROUPS.map(({ name }) => `'${name}'`).join(', ')}`)
   process.exit(2)
 }
+const groups = GROUPS.filter(({ name }) => wanted.length === 0 || wanted.includes(name))
+  .map((group) =>
+    only.length === 0 ? group : { ...group, sources: only.filter((file) => globSync([...group.sources], { cwd: ROOT }).includes(file)) },
+  )
+  .filter(({ sources }) => sources.length > 0)
 const commit = git('rev-parse', 'HEAD')
+// A score is kept only where it is that of a whole group at a commit.
+const isKept = only.length === 0 && git('status', '--porcelain', '--', ':!test/mutation/results.json') === ''
 const rows: string[] = []
 let isBelow = false
 const copy = mkdtempSync(join(tmpdir(), 'holdfast-mutation-'))
 try {
   copyTree()
-  for (const group of GROUPS.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) measure(group)
+  for (const group of groups) measure(group)
 } finally {
   rmSync(copy, { recursive: true, force: true })
 }
 console.log(
   `\n| group | mutants | killed | timed out | survived | not reached | equivalent | not tried | score |\n|---|---|---|---|---|---|---|---|---|\n${rows.join('\n')}`,
 )
-console.log(`Each score is kept in test/mutation/results.json; asked are ${ASKED} %`)
+const where = isKept
+  ? 'Each score is kept in test/mutation/results.json'
+  : 'No score is kept, as this is a part of a group or not what was committed'
+console.log(`${where}; asked are ${ASKED} %`)
 process.exit(isBelow ? 1 : 0)
 
 function git(...args: string[]): string {
@@ -73,8 +86,10 @@ function measure(group: MutationGroup): void {
   const tests = JSON.stringify(group.tests)
   writeFileSync(
     join(copy, 'mutation.vitest.config.ts'),
-    `import { defineConfig } from 'vitest/config'\nexport default defineConfig({ test: { include: ${tests}, pool: 'threads', maxWorkers: 1, testTimeout: 60000 } })\n`,
+    `import { defineConfig } from 'vitest/config'\nexport default defineConfig({ test: { include: ${tests}, setupFiles: ['mutation.setup.ts'], pool: 'threads', maxWorkers: 1, testTimeout: 60000 } })\n`,
   )
+  // The first counter-example will do, and the same examples each time: a score can be had again.
+  writeFileSync(join(copy, 'mutation.setup.ts'), `import * as fc from 'fast-check'\nfc.configureGlobal({ endOnFailure: true, seed: 4 })\n`)
   const configuration = {
     testRunner: 'vitest',
     plugins: [join(copy, 'test/mutation/node_modules/@stryker-mutator/vitest-runner/dist/src/index.js')],
@@ -90,7 +105,7 @@ function measure(group: MutationGroup): void {
     disableTypeChecks: false,
     reporters: ['json'],
     jsonReporter: { fileName: 'mutation.json' },
-    timeoutMS: 10_000,
+    timeoutMS: 5000,
     allowConsoleColors: false,
   }
   writeFileSync(join(copy, 'stryker.config.json'), JSON.stringify(configuration))
@@ -113,13 +128,19 @@ function measure(group: MutationGroup): void {
   const notTried = count('Ignored', 'CompileError', 'RuntimeError', 'Pending')
   const mutants = killed + timedOut + survived + unreached
   const score = Math.round((1000 * (killed + timedOut)) / Math.max(1, mutants)) / 10
-  for (const { file, location, change, status } of missed)
-    console.log(`   ${status === 'Survived' ? 'survived   ' : 'not reached'} ${file}:${location.start.line} ${change.slice(0, 100)}`)
+  const told = [...missed, ...all.filter(({ status }) => status === 'Timeout')].toSorted((a, b) => a.file.localeCompare(b.file))
+  for (const { file, location, change, status } of told) {
+    const { line, column } = location.start
+    console.log(
+      `   ${status === 'Survived' ? 'survived   ' : status === 'Timeout' ? 'timed out  ' : 'not reached'} ${file}:${line}:${column} ${change.slice(0, 120)}`,
+    )
+  }
   const seconds = Math.round((performance.now() - began) / 1000)
   rows.push(
     `| ${group.name} | ${mutants} | ${killed} | ${timedOut} | ${survived} | ${unreached} | ${equivalent} | ${notTried} | ${score} % |`,
   )
   if (score < ASKED) isBelow = true
+  if (!isKept) return
   const kept = existsSync(RESULTS) ? z.record(z.string(), z.unknown()).parse(JSON.parse(readFileSync(RESULTS, 'utf8'))) : {}
   const result = {
     date: new Date().toISOString(),

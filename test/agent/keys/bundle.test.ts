@@ -94,6 +94,38 @@ describe('a domain bundle', () => {
     expect(() => open(Buffer.concat([object, Buffer.alloc(70_000)]))).toThrow(/more than the 65536 allowed/)
   })
 
+  it('is opened up to its greatest size and refused as too large from there on; a shorter one than any seal is cut short', () => {
+    const longest = 65_536 - seal('').length
+    expect(() => open(seal(' '.repeat(longest)))).toThrow(/does not hold JSON in UTF-8/)
+    expect(() => open(seal(' '.repeat(longest + 1)))).toThrow(/65537 bytes, more than the 65536 allowed/)
+    const empty = seal('')
+    expect(() => open(empty)).toThrow(/does not hold JSON in UTF-8/)
+    expect(() => open(empty.subarray(0, -1))).toThrow(/this bundle is damaged: it is cut short/)
+    expect(() => open(empty.subarray(0, 200))).toThrow(/this bundle is damaged: it is cut short/)
+  })
+
+  it('names the members that are not as they must be, at most four and each once', () => {
+    const json = (members: object) => JSON.stringify({ v: 1, ...members })
+    expect(() => open(seal('[]'))).toThrow(/damaged: its form is not as it must be/)
+    expect(() => open(seal(json({})))).toThrow(/damaged: agentId, agentKey, contentEpoch, contentPublicKey is not/)
+    expect(() => makeBundle({ ...input, repository: 'a\nb' })).toThrow(/made: repository is not as it must be/)
+    expect(() => makeBundle({ ...input, agentId: 'ag_1', agentKey: Buffer.alloc(31) })).toThrow(
+      /made: agentId, agentKey is not as it must be/,
+    )
+  })
+
+  it('whose keys are written in another way than the one they have is refused', () => {
+    const { domainId: _, ...bundle } = open(object)
+    const json = Object.fromEntries(
+      Object.entries(bundle).map(([name, value]) => [name, Buffer.isBuffer(value) ? value.toString('base64url') : value]),
+    )
+    const idKey = String(json['idKey'])
+    // 32 bytes leave two bits of the last letter unused.
+    const other = `${idKey.slice(0, -1)}${String.fromCharCode(idKey.charCodeAt(42) + 1)}`
+    expect(Buffer.from(other, 'base64url')).toEqual(bundle.idKey)
+    expect(() => open(seal(JSON.stringify({ ...json, idKey: other })))).toThrow(/damaged: idKey is not/)
+  })
+
   it('whose content is not of the schema is refused, also when rightly signed', () => {
     const { domainId: _, ...bundle } = open(object)
     const json: Record<string, unknown> = Object.fromEntries(
@@ -119,5 +151,15 @@ describe('a domain bundle', () => {
     expect(() => makeBundle({ ...input, repository: 'a\nb' })).toThrow(code('usage'))
     expect(() => makeBundle({ ...input, agentKey: Buffer.alloc(31) })).toThrow(code('usage'))
     expect(() => writerIdOf('ag_x')).toThrow(code('usage'))
+    const structure = { ...keys.write.structure, structureKey: () => undefined }
+    expect(() => makeBundle({ ...input, keys: { ...keys, write: { ...keys.write, structure } } })).toThrow(code('wrong-key'))
+    const sealing = {
+      kind: 'bundle',
+      signing: keys.signing,
+      recipient: enrolment.publicKey,
+      plain: Buffer.alloc(1),
+      random: systemRandom,
+    } as const
+    expect(() => signAndSeal({ ...sealing, domainId: Buffer.alloc(15) })).toThrow(/domain id has 15 bytes instead of 16/)
   })
 })

@@ -1,6 +1,7 @@
 // Grants: one request, one agent, one snapshot, one selection, until they expire; anything else is refused with one code.
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { GRANT_BYTES_MAX } from '@holdfast/shared/protocol/agent.ts'
 import { systemRandom } from '@holdfast/shared/random.ts'
 import { rootKeys, segmentKeyOf, sessionEntry } from '../../../agent/keys/domain.ts'
 import { makeGrant, openGrant, selectionHash } from '../../../agent/keys/grant.ts'
@@ -62,7 +63,69 @@ function u32(value: number): Buffer {
   return bytes
 }
 
+/** A grant's content as `makeGrant` lays it out, so that a rightly signed one can hold anything. */
+function content(json: unknown, rest: readonly Buffer[], pad = 0): Buffer {
+  const text = Buffer.from(JSON.stringify(json) + ' '.repeat(pad))
+  return seal(Buffer.concat([u32(text.length), text, ...rest]))
+}
+
 describe('a grant', () => {
+  it('gives exactly the keys that it was made of, however many of each kind', () => {
+    fc.assert(
+      fc.property(fc.nat(30), fc.nat(30), (sessions, segments) => {
+        const entries = Array.from({ length: sessions }, (_, n) => {
+          const key = Buffer.alloc(32, n + 1)
+          return { key, entry: sessionEntry(key, Buffer.alloc(16, 100 + n), keys.write, systemRandom) }
+        })
+        const segmentKeys = Array.from({ length: segments }, (_, n) => ({
+          segmentId: Buffer.alloc(32, 100 + n),
+          key: Buffer.alloc(32, 200 - n),
+        }))
+        const sessionKeys = entries.map(({ key, entry }) => ({ sessionId: entry.sessionId, key }))
+        const { readKeys } = open(makeGrant({ ...base, sessionKeys, segmentKeys }))
+        for (const { key, entry } of entries) {
+          expect(readKeys.segmentKey(entry, segmentId)).toEqual(segmentKeyOf(key, segmentId))
+          expect(readKeys.segmentKey(entry, Buffer.alloc(32, 1))).toEqual(segmentKeyOf(key, Buffer.alloc(32, 1)))
+        }
+        for (const granted of segmentKeys) expect(readKeys.segmentKey(otherSession, granted.segmentId)).toEqual(granted.key)
+        expect(readKeys.segmentKey(session, segmentId)).toBeUndefined()
+      }),
+      { numRuns: 15 },
+    )
+  })
+
+  it('of a part is made with any number of segment keys, also with none', () => {
+    const none = makeGrant(partTerms)
+    expect(open(none, expectPart).readKeys.segmentKey(session, segmentId)).toBeUndefined()
+    const one = makeGrant({ ...partTerms, segmentKeys: [{ segmentId, key: segmentKeyOf(sessionKey, segmentId) }] })
+    expect(open(one, expectPart).readKeys.segmentKey(session, segmentId)).toEqual(segmentKeyOf(sessionKey, segmentId))
+  })
+
+  it('says once why it is refused, and keeps what was found as the cause', () => {
+    const elsewhere = makeGrant({ ...base, domainId: Buffer.alloc(16) })
+    expect(() => open(elsewhere)).toThrow(refused(/^The grant is refused: it is of another domain\. Ask/))
+    const failure = (object: Buffer, pair = keyPair): unknown => {
+      try {
+        return open(object, expectWhole, pair)
+      } catch (error) {
+        return error
+      }
+    }
+    expect(failure(elsewhere)).not.toHaveProperty('cause')
+    expect(failure(whole.subarray(0, 50))).toMatchObject({ code: 'grant-refused', cause: { code: 'damaged' } })
+    expect(failure(whole, xwingKeyPair(Buffer.alloc(32, 5)))).toMatchObject({ code: 'grant-refused', cause: { code: 'wrong-key' } })
+  })
+
+  it('is not called refused where the agent itself failed', () => {
+    const broken = {
+      publicKey: keyPair.publicKey,
+      decapsulate: () => {
+        throw new TypeError('no such key in this process')
+      },
+    }
+    expect(() => open(whole, expectWhole, broken)).toThrow(TypeError)
+  })
+
   it('of a whole snapshot opens the segments of its sessions and of no other', () => {
     const { readKeys, terms: opened } = open(whole)
     expect(opened).toMatchObject({ restoreId: terms.restoreId, root: terms.root, expiresAt: '1970-01-01T00:33:20.000Z' })
@@ -84,6 +147,11 @@ describe('a grant', () => {
     const { readKeys, forget } = open(whole)
     forget()
     expect(readKeys.segmentKey(session, segmentId)).toBeUndefined()
+    const single = open(part, expectPart)
+    single.forget()
+    expect(single.readKeys.segmentKey(session, segmentId)).toBeUndefined()
+    // The table is overwritten with zeros, which are no key either.
+    expect(single.readKeys.segmentKey(session, Buffer.alloc(32))).toBeUndefined()
   })
 
   it('is refused for another place or conflict rule than it was made for, so that a relaying server cannot turn it elsewhere', () => {
@@ -123,10 +191,7 @@ describe('a grant', () => {
   })
 
   it('whose content is malformed is refused, also when rightly signed', () => {
-    const body = (json: unknown, ...rest: Buffer[]) => {
-      const text = Buffer.from(JSON.stringify(json))
-      return seal(Buffer.concat([u32(text.length), text, ...rest]))
-    }
+    const body = (json: unknown, ...rest: Buffer[]) => content(json, rest)
     const json = { v: 1, ...terms, issuedAt: '1970-01-01T00:16:40.000Z', expiresAt: '1970-01-01T00:33:20.000Z' }
     const none = u32(0)
     const pair = Buffer.alloc(48, 1)
@@ -134,13 +199,21 @@ describe('a grant', () => {
     expect(() => open(body(json, none, none, Buffer.alloc(1)))).toThrow(refused(/1 bytes too many/))
     expect(() => open(body(json, none))).toThrow(refused())
     expect(() => open(body(json, u32(2), pair, none))).toThrow(refused(/more than it can hold/))
-    expect(() => open(body(json, u32(0xffffffff), none))).toThrow(refused(/over the limit/))
+    for (const count of [0xffffffff, Math.floor(GRANT_BYTES_MAX / 48) + 1]) {
+      expect(() => open(body(json, u32(count), none))).toThrow(refused(/over the limit/))
+      expect(() => open(body(json, none, u32(count)))).toThrow(refused(/over the limit/))
+    }
+    expect(() => open(body(json, u32(Math.floor(GRANT_BYTES_MAX / 48)), none))).toThrow(refused(/more than it can hold/))
+    expect(() => open(body(json, none, u32(Math.floor(GRANT_BYTES_MAX / 48))))).toThrow(refused(/more than it can hold/))
     expect(() => open(body(json, u32(2), pair, pair, none))).toThrow(refused(/stands in it twice/))
     for (const wrong of [{ ...json, v: 2 }, { ...json, only: 'x' }, { ...json, root: '' }, { ...json, expiresAt: 'never' }, []]) {
       expect(() => open(body(wrong, none, none))).toThrow(refused(/malformed/))
     }
     expect(() => open(body({ ...json, issuedAt: json.expiresAt }, none, none))).toThrow(refused(/before it was issued/))
     expect(() => open(body({ ...json, pad: 'x'.repeat(5000) }, none, none))).toThrow(refused(/too long/))
+    const room = 4096 - JSON.stringify(json).length
+    expect(open(content(json, [none, none], room)).terms).toEqual(json)
+    expect(() => open(content(json, [none, none], room + 1))).toThrow(refused(/too long/))
     expect(() => open(seal(Buffer.alloc(0)))).toThrow(refused())
     const partial = { ...json, selection: selectionHash({ tokens }) }
     expect(() => open(body(partial, u32(1), pair, none), expectPart)).toThrow(refused(/not for a whole snapshot/))
@@ -166,7 +239,11 @@ describe('a selection', () => {
     expect(selectionHash({ tokens })).not.toBe(selectionHash({ tokens: tokens.slice(1) }))
     expect(selectionHash({ whole: true })).toBe('whole')
     expect(() => selectionHash({ tokens: [] })).toThrow(usage)
-    expect(() => selectionHash({ tokens: ['A'.repeat(64)] })).toThrow(usage)
+    const malformed = ['A'.repeat(64), 'a'.repeat(63), `x${'a'.repeat(64)}`, `${'a'.repeat(64)}x`, '']
+    for (const token of malformed) {
+      expect(() => selectionHash({ tokens: [token] })).toThrow(usage)
+      expect(() => selectionHash({ tokens: [...tokens, token] })).toThrow(usage)
+    }
   })
 })
 
