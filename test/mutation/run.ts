@@ -84,9 +84,23 @@ function measure(group: MutationGroup): void {
   const began = performance.now()
   console.log(`== ${group.name}: ${group.sources.join(', ')}`)
   const tests = JSON.stringify(group.tests)
+  // In the order of the group, quick ones first: a change is known by the first test that fails.
+  const order = JSON.stringify(group.tests.flatMap((pattern) => globSync(pattern, { cwd: copy }).toSorted()))
   writeFileSync(
     join(copy, 'mutation.vitest.config.ts'),
-    `import { defineConfig } from 'vitest/config'\nexport default defineConfig({ test: { include: ${tests}, setupFiles: ['mutation.setup.ts'], pool: 'threads', maxWorkers: 1, testTimeout: 60000 } })\n`,
+    `import { BaseSequencer } from 'vitest/node'
+import { defineConfig } from 'vitest/config'
+const order = ${order}
+const place = ({ moduleId }) => order.findIndex((file) => moduleId.endsWith(file))
+class InOrder extends BaseSequencer {
+  async sort(files) {
+    return [...files].sort((a, b) => place(a) - place(b))
+  }
+}
+export default defineConfig({
+  test: { include: ${tests}, setupFiles: ['mutation.setup.ts'], sequence: { sequencer: InOrder }, pool: 'threads', maxWorkers: 1, testTimeout: 60000 },
+})
+`,
   )
   // The first counter-example will do, and the same examples each time: a score can be had again.
   writeFileSync(join(copy, 'mutation.setup.ts'), `import * as fc from 'fast-check'\nfc.configureGlobal({ endOnFailure: true, seed: 4 })\n`)

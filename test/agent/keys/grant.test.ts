@@ -224,7 +224,10 @@ describe('a grant', () => {
     expect(() => makeGrant({ ...partTerms, sessionKeys })).toThrow(usage)
     expect(() => makeGrant({ ...base, expiresAt: base.issuedAt })).toThrow(usage)
     expect(() => makeGrant({ ...base, restoreId: 'rst_1' })).toThrow(usage)
-    expect(() => makeGrant({ ...base, sessionKeys: [{ sessionId: Buffer.alloc(15), key: sessionKey }] })).toThrow()
+    const short = (name: string, bytes: number) => new RegExp(`The ${name} has ${bytes} bytes instead of`)
+    expect(() => makeGrant({ ...base, sessionKeys: [{ sessionId: Buffer.alloc(15), key: sessionKey }] })).toThrow(short('id of .*', 15))
+    expect(() => makeGrant({ ...base, segmentKeys: [{ segmentId: Buffer.alloc(16), key: sessionKey }] })).toThrow(short('id of .*', 16))
+    expect(() => makeGrant({ ...base, segmentKeys: [{ segmentId, key: Buffer.alloc(31) }] })).toThrow(short('granted key', 31))
   })
 
   it('shows neither request nor key, whatever carries it', () => {

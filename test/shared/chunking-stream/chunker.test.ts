@@ -3,7 +3,9 @@ import { createChunker, deriveTable, isAnchor, selectCuts, thresholdOf } from 'c
 import type { ChunkerOptions } from 'chunking-stream'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { planOf } from '../../../shared/chunking-stream/options.ts'
 import { referenceCandidates, referenceCuts } from '../../../shared/chunking-stream/reference.ts'
+import { findConstantRun } from '../../../shared/chunking-stream/table.ts'
 import { seededBytes } from './vectors.ts'
 
 const key = seededBytes('a key for tests', 32)
@@ -154,7 +156,79 @@ describe('createChunker', () => {
     expect(cutsOf(bytes, { key, ...sizes })).not.toEqual(cutsOf(bytes, { key: seededBytes('another key', 32), ...sizes }))
   })
 
+  it('cuts at the last byte that is there, and does not look again where it is told that it has looked', () => {
+    const bytes = seededBytes('searched', 4000)
+    const chunker = createChunker({ table, ...sizes, bufferBytes: 5000 })
+    const candidates = referenceCandidates(bytes, table, threshold).filter((candidate) => candidate >= sizes.min)
+    const [first = 0, second = 0] = candidates
+    for (const at of [0, 700]) {
+      chunker.buffer.set(bytes, at)
+      for (const searched of [0, first - 1]) {
+        expect(chunker.nextCut(at, at + first, false, searched)).toBe(at + first)
+        expect(chunker.nextCut(at, at + first - 1, false, Math.max(0, searched - 1))).toBe(-1)
+      }
+      expect(chunker.nextCut(at, at + second, false, first)).toBe(at + second)
+      expect(chunker.nextCut(at, at + second, false, first - 1)).toBe(at + first)
+    }
+  })
+
+  it('in fixed mode cuts as soon as a block is there, has no candidates, and leaves the rest for the end', () => {
+    const size = 262_144
+    const chunker = createChunker({ mode: 'fixed', size })
+    expect([chunker.min, chunker.max, chunker.buffer.length]).toEqual([size, size, 2 * size])
+    expect(chunker.nextCut(0, size, false)).toBe(size)
+    expect(chunker.nextCut(7, size + 7, false)).toBe(size + 7)
+    expect(chunker.nextCut(7, size + 6, false)).toBe(-1)
+    expect(chunker.nextCut(7, size + 6, true)).toBe(size + 6)
+    expect(chunker.nextCut(size, size, true)).toBe(-1)
+    expect(chunker.nextCandidate(64, 2 * size)).toBe(-1)
+  })
+
+  it.each([
+    ['content', createChunker({ table, ...sizes })],
+    ['fixed', createChunker({ mode: 'fixed' })],
+  ] as const)('in %s mode refuses offsets that are no range of its buffer', (_, chunker) => {
+    const { length } = chunker.buffer
+    const ranges = [
+      [64.5, 100],
+      [64, 100.5],
+      [Number.NaN, 100],
+      [-1, 100],
+      [101, 100],
+      [64, length + 1],
+    ] as const
+    for (const [from, to] of ranges) {
+      const said = `offsets ${from} to ${to} are not a range of the buffer of ${length} bytes`
+      expect(() => chunker.nextCut(from, to, true)).toThrow(new RangeError(said))
+      expect(() => chunker.nextCandidate(from, to)).toThrow(new RangeError(said))
+    }
+    expect(chunker.nextCut(length, length, true)).toBe(-1)
+  })
+
+  it('keeps a table of its own, takes the mode by its name, and tells a run that is cut from one that is not to the last bit', () => {
+    const given = table.slice()
+    const plan = planOf({ mode: 'content', table: given, ...sizes })
+    given.fill(0n)
+    expect(plan).toEqual({ mode: 'content', ...sizes, threshold, table })
+    const runs = table.slice()
+    runs[200] = BigInt.asUintN(64, -threshold)
+    expect(findConstantRun(runs, threshold)).toBe(-1)
+    runs[200] = BigInt.asUintN(64, 1n - threshold)
+    expect(findConstantRun(runs, threshold)).toBe(200)
+  })
+
   it.each<[string, () => unknown, new () => Error, RegExp]>([
+    ['no options', () => createChunker(null as unknown as ChunkerOptions), TypeError, /options must be an object/],
+    ['a key for options', () => createChunker('key' as unknown as ChunkerOptions), TypeError, /options must be an object/],
+    ['a size that is no number', () => createChunker({ key, min: '64' as unknown as number }), TypeError, /min must be .* not string/],
+    [
+      'a key that is no bytes',
+      () => createChunker({ key: 'k'.repeat(32) as unknown as Uint8Array }),
+      TypeError,
+      /key must be a Uint8Array/,
+    ],
+    ['a table of numbers', () => createChunker({ table: [] as unknown as BigUint64Array }), TypeError, /must be a BigUint64Array/],
+    ['a threshold that no table fits', () => deriveTable(key, 1n << 64n), RangeError, /no table of this key fits/],
     ['no key', () => createChunker({}), TypeError, /needs a key of 32 bytes/],
     ['a short key', () => createChunker({ key: new Uint8Array(31) }), RangeError, /key must be 32 bytes, not 31/],
     ['key and table', () => createChunker({ key, table }), TypeError, /not both/],
@@ -170,6 +244,12 @@ describe('createChunker', () => {
     ['an unknown mode', () => createChunker({ mode: 'rolling' as 'fixed' }), RangeError, /'content' or 'fixed', not "rolling"/],
     ['offsets outside the buffer', () => createChunker({ key, ...sizes }).nextCut(0, 5000, true), RangeError, /0 to 5000/],
     ['offsets in the wrong order', () => createChunker({ key, ...sizes }).nextCut(9, 8, true), RangeError, /9 to 8/],
+    [
+      'more searched than there is, further on',
+      () => createChunker({ key, ...sizes }).nextCut(9, 17, true, 9),
+      RangeError,
+      /0 to 8, not 9/,
+    ],
     ['more searched than there is', () => createChunker({ key, ...sizes }).nextCut(0, 8, true, 9), RangeError, /searched .* 0 to 8, not 9/],
     ['a candidate without a window', () => createChunker({ key, ...sizes }).nextCandidate(63, 100), RangeError, /at least 64, not 63/],
   ])('refuses %s', (_, act, kind, message) => {
@@ -193,11 +273,19 @@ describe('selectCuts', () => {
   it('refuses candidates out of order or outside the input', () => {
     expect(() => selectCuts([500, 400], 1000, sizes)).toThrow(RangeError)
     expect(() => selectCuts([0], 1000, sizes)).toThrow(RangeError)
+    expect(() => selectCuts([400, 400], 1000, sizes)).toThrow(RangeError)
     expect(() => selectCuts([1001], 1000, sizes)).toThrow(/candidate 1001 after 0/)
+    expect(selectCuts([1000], 1000, sizes)).toEqual([1000])
   })
 })
 
 describe('isAnchor', () => {
+  it('holds from the least distance to the greatest, and not beside them', () => {
+    const limits = { min: 100, max: 260 }
+    const distances = [99, 100, 101, 159, 160, 161]
+    expect(distances.map((distance) => isAnchor(500, 500 + distance, limits))).toEqual([false, true, true, true, true, false])
+  })
+
   it('holds only for candidates that every scan from at or before their predecessor cuts at', () => {
     let anchors = 0
     fc.assert(
