@@ -24,7 +24,7 @@ import { recorder as makeRecorder } from './recorder.ts'
 import { restoreRequests } from './restore-requests.ts'
 import { AGENT_ROUTES } from './routes.ts'
 import { retryAfterMs, serverClient } from './server-client.ts'
-import { openStateDirectory } from './state-directory.ts'
+import { openStateDirectory, type StateDirectory } from './state-directory.ts'
 import { statusFile } from './status.ts'
 import { statusOf } from './status-of.ts'
 import { wake } from './wake.ts'
@@ -60,6 +60,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const log = options.log ?? silentLog
   const directory = openStateDirectory({ fileSystem, path: options.stateDirectory, random, uid: options.uid, clean: true })
   const alone = holdAlone(directory)
+  let journalDirectory: StateDirectory | undefined
   // Ends the loops when one of them fails for good.
   const ending = new AbortController()
   const stop = (): void => ending.abort(options.signal.reason)
@@ -90,8 +91,9 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     }
     const alarms = makeAlarms(clock, () => tellStatus())
     const limitBytes = config.journalLimitBytes
+    journalDirectory = directory.below('journal')
     const journal = openJournal({
-      directory: directory.below('journal'),
+      directory: journalDirectory,
       agentId: agent.agentId,
       key: agent.key,
       random,
@@ -278,6 +280,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   } finally {
     options.signal.removeEventListener('abort', stop)
     alone.release()
+    journalDirectory?.close()
     directory.close()
     await options.transport.close()
   }

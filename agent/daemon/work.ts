@@ -201,8 +201,46 @@ export function makeWork(options: WorkOptions): Work {
     }
   }
 
+  /** Journals the end of the act that `current.json` tells of, which did not get so far itself: it was cut off, or found no room. */
+  const endCutOff = (): void => {
+    const cut = state.current.load()
+    if (cut === undefined) return
+    const parsed = recordHeader.safeParse(cut.header)
+    if (!parsed.success || (parsed.data.kind !== 'run-started' && parsed.data.kind !== 'recovery-started'))
+      throw new HoldfastError('damaged', 'current.json in the state directory is damaged; move it away')
+    const header = parsed.data
+    const nowMs = Math.round(clock.now())
+    // The report first, which needs room for a file of its own: without it the record would be made again and again.
+    if (header.kind === 'run-started' && header.policyId !== undefined) {
+      const { runId, policyId, source } = header
+      outbox.run({
+        ...{ runId, policyId, source, kind: 'backup', state: 'failed', code: 'interrupted', totals: NO_TOTALS },
+        startedAt: cut.startedAt,
+        endedAt: isoTime(Math.max(nowMs, parseTime(cut.startedAt))),
+      })
+    }
+    recorder.interrupted(header)
+    if (header.kind === 'run-started' && header.policyId !== undefined)
+      keepRuns(runEnded(runs, header.policyId, { nowMs, outcome: 'failed', code: 'interrupted' }))
+    state.current.remove()
+  }
+
+  /** False where such an end still finds no room: nothing else begins before it is recorded. */
+  const isLastActEnded = (): boolean => {
+    try {
+      endCutOff()
+      return true
+    } catch (error) {
+      if (!isHoldfastError(error, 'journal-full')) throw error
+      alarms.raise('journal-full', error.message)
+      return false
+    }
+  }
+
   return {
     step: async () => {
+      if (!isLastActEnded()) return REST_MS
+      alarms.clear('journal-full')
       const nowMs = clock.now()
       const stepped = afterClockStep(runs, nowMs)
       if (stepped !== undefined) {
@@ -249,24 +287,7 @@ export function makeWork(options: WorkOptions): Work {
     },
     endInterrupted: () => {
       endDeadRecoveries(state.directory, recorder)
-      const cut = state.current.load()
-      if (cut === undefined) return
-      const parsed = recordHeader.safeParse(cut.header)
-      if (!parsed.success || (parsed.data.kind !== 'run-started' && parsed.data.kind !== 'recovery-started'))
-        throw new HoldfastError('damaged', 'current.json in the state directory is damaged; move it away')
-      const header = parsed.data
-      recorder.interrupted(header)
-      if (header.kind === 'run-started' && header.policyId !== undefined) {
-        const nowMs = Math.round(clock.now())
-        keepRuns(runEnded(runs, header.policyId, { nowMs, outcome: 'failed', code: 'interrupted' }))
-        const { runId, policyId, source } = header
-        outbox.run({
-          ...{ runId, policyId, source, kind: 'backup', state: 'failed', code: 'interrupted', totals: NO_TOTALS },
-          startedAt: cut.startedAt,
-          endedAt: isoTime(Math.max(nowMs, parseTime(cut.startedAt))),
-        })
-      }
-      state.current.remove()
+      endCutOff()
     },
     runs: () => runs,
     collections: () => collections,

@@ -2,13 +2,14 @@
 // restore target and the home directory. A command then ends with the code of what is full or is done all the same; nothing is reported good
 // that is not, and once there is room everything goes on.
 import { createHash } from 'node:crypto'
-import { closeSync, fsyncSync, ftruncateSync, openSync, rmSync, writeSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { systemClock } from '@holdfast/shared/clock.ts'
 import { Workplace } from '../agent/cli/_support/cli.ts'
 import { type Mounted, mountEmpty } from '../_support/mounted-file-system.ts'
 import { rotatingSeed, soak, soakResult } from '../_support/soak.ts'
+import { fillBut } from './_support/ballast.ts'
 import { KilledRepository, type Victim, VICTIMS } from './_support/killed-repository.ts'
 
 const MIB = 1024 * 1024
@@ -121,27 +122,5 @@ async function underBallast(at: KilledRepository, place: string, free: number, v
     rmSync(ballast, { force: true })
     // A restore goes on where it stopped.
     await victim.after?.(at)
-  }
-}
-
-/** Writes a file until nothing fits any more and takes `free` bytes off its end. What a file system keeps back for itself is no room. */
-function fillBut(path: string, free: number): void {
-  const fd = openSync(path, 'w')
-  let written = 0
-  const zeros = Buffer.alloc(MIB)
-  try {
-    for (let block = MIB; block >= 4096;) {
-      try {
-        written += writeSync(fd, zeros, 0, block)
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
-        block /= 16
-      }
-    }
-    fsyncSync(fd)
-    ftruncateSync(fd, Math.max(0, written - free))
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
   }
 }

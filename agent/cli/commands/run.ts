@@ -5,6 +5,7 @@ import { makeLog } from '@holdfast/shared/log.ts'
 import type { Command } from 'commander'
 import { runDaemon } from '../../daemon/daemon.ts'
 import { realEngines } from '../../daemon/engines.ts'
+import { throughFullDisks } from '../../daemon/full-disk.ts'
 import { httpTransport, parseServerUrl } from '../../daemon/http-transport.ts'
 import { acceptPolicy } from '../../daemon/status.ts'
 import { posixFileSystem } from '../../file-system/posix-file-system.ts'
@@ -26,7 +27,8 @@ export function define(command: Command, start: Start): void {
       'after',
       `
 It stays in the foreground; a service manager starts and stops it (SIGTERM). Its log is one JSON line an event on
-standard error and holds no names. 'holdfast status' shows how it stands.`,
+standard error and holds no names. 'holdfast status' shows how it stands. Where the disk of its state is full it begins
+nothing, says so ("disk-full"), and goes on by itself once there is room.`,
     )
     .action((flags: RunFlags) => start('run', (context) => run(context, flags)))
 }
@@ -46,27 +48,28 @@ async function run(context: Context, flags: RunFlags): Promise<Outcome> {
   }
   const { config } = readAgentConfig(context)
   const serverUrl = config.server?.url ?? agent.serverUrl
-  const transport = httpTransport({ url: parseServerUrl(serverUrl), caFile: config.server?.caFile ?? agent.serverCaFile })
-  try {
-    await runDaemon({
+  const log = makeLog({ program: 'holdfast', clock, write: context.writeLog })
+  const runOnce = (): Promise<void> =>
+    runDaemon({
       fileSystem: posixFileSystem,
       clock,
       random,
       stateDirectory,
       ...(context.uid === undefined ? {} : { uid: context.uid }),
       config,
-      transport,
+      // The daemon closes it.
+      transport: httpTransport({ url: parseServerUrl(serverUrl), caFile: config.server?.caFile ?? agent.serverCaFile }),
       engines: realEngines({ clock, random }),
       agentVersion: VERSION,
       signal,
-      log: makeLog({ program: 'holdfast', clock, write: context.writeLog }),
+      log,
     })
+  try {
+    await throughFullDisks({ clock, random, log, signal }, runOnce)
     // To be told to stop is how a daemon ends well.
     return { result: 'done', agentId: agent.agentId, state: 'stopped' }
   } catch (error) {
     if (!signal.aborted || error !== signal.reason) throw error
     return { result: 'done', agentId: agent.agentId, state: 'stopped' }
-  } finally {
-    await transport.close()
   }
 }

@@ -4,8 +4,11 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { parseSegmentName } from '../../../agent/daemon/journal-format.ts'
 import { acceptPolicy } from '../../../agent/daemon/status.ts'
 import type { Engines } from '../../../agent/daemon/parts.ts'
+import { FileError, type Descriptor, type FileSystem } from '../../../agent/file-system/file-system.ts'
+import { posixFileSystem } from '../../../agent/file-system/posix-file-system.ts'
 import { makeCustomer, type Customer } from './_support/appliance.ts'
 
 const SECRET_NAME = 'payroll-of-the-clinic.txt'
@@ -209,6 +212,39 @@ describe('a backup by policy', () => {
     expect(customer.state.runs.load()?.[policyId]).toMatchObject({ lastOutcome: 'failed', lastCode: 'interrupted', failures: 1 })
     const run = await customer.server.call('GET', `/v1/runs/${header.runId}`, customer.token)
     expect(run.json()).toMatchObject({ state: 'failed', code: 'interrupted' })
+  })
+
+  it('whose end finds no room in the journal is ended there before the next one begins', async () => {
+    await customer.collect()
+    const { id: policyId } = await customer.makePolicy()
+    await customer.made(`/v1/agents/${customer.ids.agentId}/backup-now`, { policyId })
+    const segments = new Set<Descriptor>()
+    let isFull = false
+    const fileSystem: FileSystem = {
+      ...posixFileSystem,
+      open: (at, name, how) => {
+        const fd = posixFileSystem.open(at, name, how)
+        if (how === 'update' && parseSegmentName(name.toString()) !== undefined) segments.add(fd)
+        else segments.delete(fd)
+        return fd
+      },
+      write: (fd, bytes, position) => {
+        if (isFull && segments.has(fd)) throw new FileError('write', 'ENOSPC')
+        return posixFileSystem.write(fd, bytes, position)
+      },
+    }
+    const backup: Engines['backup'] = async () => {
+      isFull = customer.state.runs.load()?.[policyId]?.lastEndMs === undefined
+      throw new HoldfastError('store-unreachable', 'the store is away')
+    }
+    daemon = customer.start({ fileSystem, engines: { backup } })
+    await until(() => expect(customer.state.runs.load()?.[policyId]).toMatchObject({ failures: 1, lastCode: 'journal-full' }))
+    await until(() => expect(customer.status().alarms).toMatchObject([{ code: 'backup-' + policyId }, { code: 'journal-full' }]))
+    isFull = false
+    await customer.made(`/v1/agents/${customer.ids.agentId}/backup-now`, { policyId })
+    await until(async () => expect(await recordKinds()).toEqual(['run-started', 'run-ended', 'run-started', 'run-ended']))
+    expect(customer.state.current.load()).toBeUndefined()
+    expect(customer.status().alarms).toMatchObject([{ code: 'backup-' + policyId }])
   })
 
   it('does not happen twice at once: a second daemon on the same state is refused', async () => {

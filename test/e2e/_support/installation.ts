@@ -19,6 +19,8 @@ export type InstallationOptions = {
   readonly source: (place: Workplace) => string
   readonly s3?: S3Server
   readonly uploadBytesPerSecond?: number
+  /** Done with the folders of appliance and server before anything writes there. */
+  readonly prepared?: (place: Workplace) => Promise<void>
   /** Where agent and controller reach the server, for a proxy between them. */
   readonly serverUrl?: (port: number) => Promise<string>
 }
@@ -29,6 +31,7 @@ export type RunSeen = {
   readonly state: string
   readonly code: string | null
   readonly snapshotId: string | null
+  readonly startedAt: string
   readonly recorded: boolean
   readonly recordedFiles: number
 }
@@ -37,6 +40,7 @@ export type RunSeen = {
 export async function startInstallation(options: InstallationOptions): Promise<Installation> {
   const place = new Workplace()
   for (const name of ['controller', 'agent', 'desk']) mkdirSync(place.path(name), { mode: 0o700 })
+  await options.prepared?.(place)
   const [redis, [port = 0]] = await Promise.all([startRedis(), freePorts(1)])
   const one = new Installation(place, redis, port, options.source(place), options.s3)
   try {
@@ -156,6 +160,10 @@ export class Installation {
     })
   }
 
+  get isDaemonRunning(): boolean {
+    return this.#daemon !== undefined && this.#daemon.exitCode === null && this.#daemon.signalCode === null
+  }
+
   killDaemon(): Promise<void> {
     return killed(this.#daemon)
   }
@@ -192,7 +200,7 @@ export class Installation {
   }
 
   runs(): Promise<RunSeen[]> {
-    return this.api.get<{ items: RunSeen[] }>('/v1/runs?limit=100').then(({ items }) => items)
+    return this.api.get<{ items: RunSeen[] }>('/v1/runs?limit=500').then(({ items }) => items)
   }
 
   /** Asks for a backup now and resolves with the id of its run once the server knows that it began. */

@@ -16,6 +16,7 @@ import type { Engines } from '../../../../agent/daemon/parts.ts'
 import { serverClient } from '../../../../agent/daemon/server-client.ts'
 import { openStateDirectory } from '../../../../agent/daemon/state-directory.ts'
 import { readStatus, type AgentStatus } from '../../../../agent/daemon/status.ts'
+import type { FileSystem } from '../../../../agent/file-system/file-system.ts'
 import { posixFileSystem } from '../../../../agent/file-system/posix-file-system.ts'
 import { domainFingerprint, makeBundle, writerIdOf } from '../../../../agent/keys/bundle.ts'
 import { newDomainRoot, rootKeys, type RootKeys } from '../../../../agent/keys/domain.ts'
@@ -220,11 +221,11 @@ export async function makeCustomer(
       })
     },
     /** Starts the daemon; `stop` ends it and passes on its error. */
-    start: (more: { engines?: Partial<Engines>; transport?: Transport } = {}) => {
+    start: (more: { engines?: Partial<Engines>; transport?: Transport; fileSystem?: FileSystem } = {}) => {
       const stopping = new AbortController()
       const running = runDaemon({
         ...seams,
-        fileSystem: posixFileSystem,
+        fileSystem: more.fileSystem ?? posixFileSystem,
         stateDirectory: Buffer.from(at('state')),
         config,
         transport: more.transport ?? transport,
