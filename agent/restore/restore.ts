@@ -104,6 +104,8 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
       const { open, protecting } = flagsFor(rootEntry)
       report.metadata(Buffer.from('/'), addFlags(fs, base, open | protecting))
     }
+    // The end itself too: after a crash a restore that was told as complete has no mark of one that was interrupted.
+    if (options.durable !== false) fs.sync(base)
     return report.finish()
   } catch (error) {
     if (error instanceof FileError)

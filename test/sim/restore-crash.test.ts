@@ -108,3 +108,13 @@ test.each([
   },
   60_000,
 )
+
+test('a power cut right after the end takes nothing back, not even the end', async () => {
+  for (let seed = 0; seed < 20; seed++) {
+    const fs = machine()
+    await restore(fs)
+    fs.crash()
+    fs.reboot(fixtureRandom(`after the end ${seed}`))
+    expect(treeAt(fs), `seed ${seed}`).toEqual(expected)
+  }
+})
