@@ -33,8 +33,8 @@ const AT_ONCE = 16
 const AT_LEAST_MS = 1000
 /** What is deleted before what: a snapshot before what it needs, so that none is ever there without its packs; lists, which explain it, last. */
 const ORDER: readonly DeletableName['kind'][] = ['snapshot', 'pack', 'index', 'end', 'session', 'forget', 'list']
-/** Lists that were read and are no deletions, so that each is read once; losing it costs reading them again. */
-const otherLists = new LruMap<string, true>(10_000)
+/** Lists that were read and are no deletions, so that each is read once by one server; losing it costs reading them again. */
+const otherLists = new WeakMap<DeletionDeps['records'], LruMap<string, true>>()
 
 /** One look into a store. Rejects with what the store says (`store-…`), `not-found` or `wrong-key`; what was decided by then stays. */
 export async function lookForDeletions(deps: DeletionDeps, storeId: string): Promise<DeletionLook> {
@@ -81,13 +81,15 @@ async function agentsOf({ records }: DeletionDeps, controllerId: string): Promis
 /** Gives every deletion list, and every list that cannot be read, a row. */
 async function noteNew(deps: DeletionDeps, row: StoreRow, store: Store, agents: readonly AgentRow[]): Promise<void> {
   const { records } = deps
+  const others = otherLists.get(records) ?? new LruMap<string, true>(10_000)
+  otherLists.set(records, others)
   for (const info of await listNames(store)) {
     const ref = parseObjectName(info.name)
     const key = `${row.id} ${info.name}`
-    if (ref === undefined || otherLists.get(key) === true) continue
+    if (ref === undefined || others.get(key) === true) continue
     if ((await records.find({ table: 'deletions', where: { storeId: row.id, ...ref } })) !== undefined) continue
     const read = await readList(store, info, agents)
-    if (read !== undefined && read.list.kind !== 'deletion') otherLists.set(key, true)
+    if (read !== undefined && read.list.kind !== 'deletion') others.set(key, true)
     else await noteOne(deps, row, info, ref, read)
   }
 }

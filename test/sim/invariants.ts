@@ -1,5 +1,6 @@
 // What has to hold after every step, whatever happened (invariants I1 to I12 of the reference, as far as one repository shows them). Each throws with
 // what is wrong.
+import type { Clock } from '@holdfast/shared/clock.ts'
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { decodeCollectionList } from '@holdfast/shared/format/collection-list.ts'
 import { parseObjectName } from '@holdfast/shared/format/layout.ts'
@@ -34,11 +35,14 @@ export function treesOf(reader: PlainReader, wanted: (id: string) => boolean = (
   return new Map(snapshots.map((snapshot) => [snapshot.structure.ref.random, reader.tree(snapshot)]))
 }
 
+/** What a restore needs of a domain: its bucket and its root. */
+export type Restorer = Pick<Engine, 'keys' | 'bucket'> & { readonly clock: Clock }
+
 /** What a restore with the product came to: the tree, or why there is none that it called good. */
 export type Restored = { readonly tree: Tree } | { readonly told: string }
 
 /** Restores a snapshot, or the newest, with the product into an empty machine. An error that is not of the family is thrown. */
-export async function restored(engine: Engine, id?: string, store: Store = engine.bucket.store('restore')): Promise<Restored> {
+export async function restored(engine: Restorer, id?: string, store: Store = engine.bucket.store('restore')): Promise<Restored> {
   const fs = simulatedFileSystem({ clock: engine.clock })
   try {
     const repository = await openRepository({ store, keys: engine.keys.write.structure })
@@ -73,7 +77,7 @@ export function withoutTarget(tree: Tree, target: string): Tree {
 }
 
 /** Without directories that only lead to what was wanted: they are made with the time of the restore. */
-function onlyWanted(tree: Tree, wanted: Tree): Tree {
+export function onlyWanted(tree: Tree, wanted: Tree): Tree {
   const paths = [...wanted.keys()]
   return new Map([...tree].filter(([path]) => wanted.has(path) || !paths.some((one) => one.startsWith(`${path}/`))))
 }
@@ -98,7 +102,7 @@ export async function restoredTrees(engine: Engine): Promise<Map<string, Tree>> 
 }
 
 /** A restore with the product gives exactly this tree (I1, I2). */
-export async function restoresTo(engine: Engine, wanted: Tree, what: string, id?: string, given?: Restored): Promise<void> {
+export async function restoresTo(engine: Restorer, wanted: Tree, what: string, id?: string, given?: Restored): Promise<void> {
   const result = given ?? (await restored(engine, id))
   if ('told' in result) throw new Error(`${what} does not restore: ${result.told}`)
   same(onlyWanted(result.tree, wanted), wanted, `the restore of ${what}`)

@@ -16,7 +16,12 @@ export const SUITES: readonly SoakSuite[] = [
     files: ['test/sim/crash-points.test.ts', 'test/sim/repair-crash.test.ts', 'test/sim/restore-crash.test.ts'],
     minutes: 10,
   },
-  { name: 'seeds', says: 'many machines on one store, from a seed each', files: ['test/sim/worlds.test.ts'], minutes: 10 },
+  {
+    name: 'seeds',
+    says: 'many machines on one store, and domains with their server, from a seed each',
+    files: ['test/sim/worlds.test.ts', 'test/sim/enrolled-worlds.test.ts'],
+    minutes: 20,
+  },
   {
     name: 'years',
     says: 'three years of churn; collections beside backups',

@@ -4,10 +4,7 @@ import { backup, DatabaseSync } from 'node:sqlite'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { HoldfastError, messageOf } from '@holdfast/shared/errors.ts'
 import type { ActName, Audit } from '../records.ts'
-import { sqliteActs } from './acts.ts'
-import { migrate } from './migrations.ts'
-import { revive } from './revive.ts'
-import { Db } from './table.ts'
+import { openDatabase, performAct } from './perform.ts'
 
 export type Ask =
   | { readonly id: number; readonly act: ActName; readonly input: unknown; readonly audit: Audit | undefined }
@@ -24,7 +21,7 @@ const BATCH_MAX = 256
 
 const port = parentPort
 if (port === null) throw new HoldfastError('failed', 'this module runs as a worker thread only')
-const db = open(String(workerData))
+const db = openDatabase(String(workerData))
 port.postMessage({ id: 0 } satisfies Answer)
 
 port.on('message', (first: Ask) => {
@@ -44,15 +41,6 @@ port.on('message', (first: Ask) => {
   for (const ask of others) void other(ask)
 })
 
-function open(path: string): Db {
-  const raw = new DatabaseSync(path, { enableForeignKeyConstraints: true, timeout: 5000 })
-  raw.exec(
-    'PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32768',
-  )
-  migrate(raw)
-  return new Db(raw)
-}
-
 function commitTogether(asks: readonly Extract<Ask, { input: unknown }>[]): void {
   const answers: Answer[] = []
   try {
@@ -69,30 +57,13 @@ function commitTogether(asks: readonly Extract<Ask, { input: unknown }>[]): void
 }
 
 function perform(ask: Extract<Ask, { input: unknown }>): Answer {
-  db.raw.exec('SAVEPOINT act')
   try {
-    const act = sqliteActs[ask.act] as (db: Db, input: unknown) => unknown
-    const value = act(db, revive(ask.input))
-    if (ask.audit !== undefined) writeAudit(ask.audit)
-    db.raw.exec('RELEASE act')
-    return { id: ask.id, value }
+    return { id: ask.id, value: performAct(db, ask.act, ask.input, ask.audit) }
   } catch (error) {
-    // A full or failing disk ends the whole transaction by itself; then nothing of this batch may be answered as done.
+    // The transaction is gone with what came before in it: nothing of this batch may be answered as done.
     if (!db.raw.isTransaction) throw error
-    db.raw.exec('ROLLBACK TO act; RELEASE act')
     return { id: ask.id, failure: describe(error, undefined) }
   }
-}
-
-function writeAudit(audit: Audit): void {
-  db.sql('INSERT INTO audit (id, created_at, actor, action, target, controller_id) VALUES (?, ?, ?, ?, ?, ?)').run(
-    audit.id,
-    audit.at,
-    audit.actor,
-    audit.action,
-    audit.target,
-    audit.controllerId,
-  )
 }
 
 async function other(ask: Exclude<Ask, { input: unknown }>): Promise<void> {

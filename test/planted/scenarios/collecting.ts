@@ -171,7 +171,7 @@ export async function snapshotAppears(): Promise<void> {
   })
   demand(appeared !== '', 'the snapshot did not appear in time')
   await collectFor(engine, 48)
-  await restoresTo({ ...engine, source: writer.source }, writer.source(), 'a snapshot that appeared beside a collection', appeared)
+  await restoresTo(engine, writer.source(), 'a snapshot that appeared beside a collection', appeared)
 }
 
 /** Forgotten by mistake, and taken back within the window. */
