@@ -87,6 +87,8 @@ class Check {
     deletedPacks: 0,
   }
   #usedFooters = false
+  /** When the store received each snapshot, by `refKey`. */
+  readonly #storedAt = new Map<string, number>()
   #collection = collectionState({ lists: [], forgets: [], refused: [] })
   #losses: Losses = { snapshots: [], paths: [], pathsLeftOut: 0, nodes: 0, references: 0, lost: 0, unsure: 0 }
 
@@ -264,6 +266,7 @@ class Check {
         const object = await store.get(objectName('snapshot', ref), { limitBytes: LIMITS.snapshotBytes, signal })
         const snapshot = decodeSnapshot(object, ref, keys)
         requireWriter(snapshot.writerKey, ref.info.name, ref.info.storedAt, snapshot.structure.writerId)
+        this.#storedAt.set(refKey(ref), ref.info.storedAt)
         return snapshot
       }),
     )
@@ -402,9 +405,10 @@ class Check {
       onUnsure: (id, error) => this.#bad('tree', id, error),
       onProgress: (done, total) => this.#progress('snapshots', done, total),
     })
-    const affected = losses.snapshots.filter(
-      ({ snapshot, unsure, packs: lacking }) => unsure > 0 || !isUnfinished(this.#collection, snapshot, lacking.keys()),
-    )
+    const affected = losses.snapshots.filter(({ snapshot, unsure, packs: lacking }) => {
+      const storedAt = this.#storedAt.get(refKey(snapshot.structure.ref)) ?? 0
+      return unsure > 0 || !isUnfinished(this.#collection, snapshot, storedAt, lacking.keys())
+    })
     this.#counts.unfinished = losses.snapshots.length - affected.length
     const lost = affected.reduce((sum, { lostChunks, lostNodes }) => sum + lostChunks + lostNodes, 0)
     const paths = losses.paths.filter(({ snapshots: ids }) => affected.some(({ snapshot }) => ids.includes(snapshot.structure.ref.random)))

@@ -67,6 +67,9 @@ export const COLLECTION_LINES: Readonly<Record<string, (summary: Summary, counts
         : [
             `  ${formatMany(of(counts, 'forgottenByAgentsKept'), 'snapshot')} forgotten by appliances alone kept, with all that is needed for them; --accept-agent-forgets lets them go`,
           ]),
+      ...(of(counts, 'snapshotsGivenUp') === 0
+        ? []
+        : [`  ${formatMany(of(counts, 'snapshotsGivenUp'), 'snapshot')} that their runs never finished no longer count`]),
       ...line('packsCondemned', 'bytesCondemned', `${would}condemned now`),
       ...(of(counts, 'segmentsMoved') === 0
         ? []

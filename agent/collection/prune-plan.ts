@@ -47,6 +47,7 @@ export function planPrune(
   const { now, state, packs, sessions, whole } = survey
   const hold = Math.max(WAIT_MS, windowMs)
   const uses = mark.uses()
+  const lacking = lackingOf(mark)
   const undeletableUses = undeletable.uses()
   const revive = new Map<string, { list: ObjectRef; packs: ObjectRef[] }>()
   const deletions: DeletableName[] = []
@@ -105,12 +106,18 @@ export function planPrune(
     condemn,
     sparse,
     // What names something goes before what it names.
-    deletions: [...snapshots, ...dueIndexFiles(survey), ...deletions, ...dueRecords(survey), ...dueSessions(survey, snapshots, deletions)],
+    deletions: [
+      ...snapshots,
+      ...dueIndexFiles(survey),
+      ...deletions,
+      ...dueRecords(survey, lacking),
+      ...dueSessions(survey, snapshots, deletions),
+    ],
     lists: [...lists.values()],
     rewrite: whole.indexed.files.filter(
       (file) =>
         file.writerKey.equals(keys.writer.publicKey) &&
-        file.packs.filter(({ random }) => !packs.has(random) && state.condemned.has(random)).length >=
+        file.packs.filter(({ random }) => !packs.has(random) && !lacking.has(random) && state.condemned.has(random)).length >=
           Math.max(1, file.packs.length * REWRITE_SHARE),
     ),
     waiting,
@@ -160,8 +167,13 @@ function dueIndexFiles({ now, whole, indexFiles, packs }: Survey): DeletableName
     .map(({ session, random }) => ({ kind: 'index', session, random }))
 }
 
+/** Packs that snapshots lack: lists and index files that name them tell an unfinished snapshot from a damaged one. */
+export function lackingOf(mark: Mark): Set<string> {
+  return new Set([...mark.missing().packs.values()].flatMap((packs) => [...packs]))
+}
+
 /** Lists that nothing depends on any more, and forget records that stand in another one. */
-function dueRecords({ now, state, packs, whole, indexFiles }: Survey): DeletableName[] {
+function dueRecords({ now, state, packs, whole, indexFiles }: Survey, lacking: ReadonlySet<string>): DeletableName[] {
   const names: DeletableName[] = []
   const named = new Set<string>()
   for (const file of whole.indexed.files) for (const pack of file.packs) named.add(pack.random)
@@ -170,7 +182,7 @@ function dueRecords({ now, state, packs, whole, indexFiles }: Survey): Deletable
   const isOver = ({ storedAt }: { storedAt: number }): boolean => storedAt + LISTS_STAY_MS <= now
   const over = new Set<string>()
   for (const { list, storedAt } of state.condemnedLists) {
-    const isNeeded = list.packs.some(({ random }) => packs.has(random) || named.has(random))
+    const isNeeded = list.packs.some(({ random }) => packs.has(random) || named.has(random) || lacking.has(random))
     if (!onlyLive || isNeeded || !isOver({ storedAt })) continue
     over.add(refKey(list.ref))
     names.push({ kind: 'list', ...list.ref })

@@ -6,15 +6,17 @@ import { type CollectionListBody, type DeletableName, encodeCollectionList } fro
 import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import type { WriteKeys } from '../keys/keys.ts'
+import { maySpeakOf } from '../repository/collection-state.ts'
 import { encodeForgetRecord } from '../repository/forget-record.ts'
 import { encodeIndexFile, type IndexFile } from '../repository/index-file.ts'
 import { packsOf } from '../repository/index-merge.ts'
 import type { Repository } from '../repository/repository.ts'
 import { carryOut, type DeletionReport } from './deletion.ts'
+import { forgetSnapshots } from './forget.ts'
 import type { Mark } from './mark.ts'
 import { inGroups, moveSegments, type MovedSegments } from './move-segments.ts'
-import { planPrune, type PrunePlan, WAIT_MS } from './prune-plan.ts'
-import { forgottenByAgents, hasChanged, markForgotten, markSurvey, onSurvey, requireSound, type Survey } from './survey.ts'
+import { lackingOf, planPrune, type PrunePlan, WAIT_MS } from './prune-plan.ts'
+import { forgottenByAgents, hasChanged, markForgotten, markSurvey, onSurvey, requireSound, type Survey, unfinishedOf } from './survey.ts'
 
 /** Bytes go only so long after they were condemned, unless less is asked for. */
 export const UNDELETE_WINDOW_MS = 14 * 86_400_000
@@ -62,6 +64,8 @@ export type PruneReport = {
   readonly liveBytes: number
   readonly condemned: { readonly packs: number; readonly bytes: number; readonly forReuse: number }
   readonly revived: number
+  /** Snapshots that their runs never finished, and that count no longer. */
+  readonly givenUp: number
   readonly moved: MovedSegments
   readonly waiting: PrunePlan['waiting']
   readonly waitingForWriters: PrunePlan['waitingForWriters']
@@ -92,8 +96,10 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
   }
 
   let seen = await look()
-  if (dryRun) return report(seen, { moved: NOTHING_MOVED, revived: 0, deleted: NOTHING_DELETED, named: countNames(seen.plan.deletions) })
+  if (dryRun)
+    return report(seen, { moved: NOTHING_MOVED, revived: 0, givenUp: 0, deleted: NOTHING_DELETED, named: countNames(seen.plan.deletions) })
   let revived = await reviveNeeded(seen.plan)
+  const givenUp = await giveUpUnfinished(seen)
   await rewriteIndex(seen.plan.rewrite)
   await mergeForgets(seen.survey)
 
@@ -130,7 +136,7 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
     // A snapshot that was stored before the list could be seen: what it uses is taken back. One stored later has seen the list itself.
     if (await hasChanged(repository, seen.survey, collector, signal)) revived += await reviveNeeded((await look()).plan)
   }
-  return report(seen, { moved, revived, deleted, named: countNames(names) })
+  return report(seen, { moved, revived, givenUp, deleted, named: countNames(names) })
 
   async function publish(body: CollectionListBody): Promise<void> {
     const ref = newRef()
@@ -148,11 +154,19 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
     return plan.revive.reduce((sum, { packs }) => sum + packs.length, 0)
   }
 
+  /** Puts on record that snapshots which nobody finished do not count: one day nothing else will tell them from damaged ones. */
+  async function giveUpUnfinished({ survey, mark }: Look): Promise<number> {
+    const mine = unfinishedOf(survey, mark).filter(({ structure }) => maySpeakOf(keys.writer.id, structure.writerId))
+    if (mine.length > 0) await forgetSnapshots(options, mine, 'replaced')
+    return mine.length
+  }
+
   /** Index files that name what is deleted, without it: so that the lists that hide it can go one day. */
   async function rewriteIndex(files: readonly IndexFile[]): Promise<void> {
     if (files.length === 0) return
-    const there = seen.survey.packs
-    const left = files.flatMap((file) => packsOf(file)).filter(({ footer }) => there.has(footer.ref.random))
+    const { packs } = seen.survey
+    const lacking = lackingOf(seen.mark)
+    const left = files.flatMap((file) => packsOf(file)).filter(({ footer: { ref } }) => packs.has(ref.random) || lacking.has(ref.random))
     const groups = inGroups(left)
     // What they replace stays replaced when they are gone.
     const replaces = [...new Map(files.flatMap((file) => [file.ref, ...file.replaces]).map((ref) => [refKey(ref), ref])).values()]
@@ -202,7 +216,10 @@ function countNames(names: PrunePlan['deletions']): { objects: number; packs: nu
   return { objects: names.length, packs: names.filter(({ kind }) => kind === 'pack').length }
 }
 
-function report({ survey, mark, held, plan }: Look, done: Pick<PruneReport, 'moved' | 'revived' | 'deleted' | 'named'>): PruneReport {
+function report(
+  { survey, mark, held, plan }: Look,
+  done: Pick<PruneReport, 'moved' | 'revived' | 'givenUp' | 'deleted' | 'named'>,
+): PruneReport {
   let storedBytes = 0
   let liveBytes = 0
   for (const { info } of survey.packs.values()) storedBytes += info.bytes

@@ -161,6 +161,16 @@ export async function hasChanged(repository: Repository, survey: Survey, collect
   return undone || refs.some((ref) => !survey.listed.has(refKey(ref))) || taken(state) !== taken(survey.state)
 }
 
+/** Snapshots that count and were never finished: a collection overtook them before they were reported good. */
+export function unfinishedOf({ snapshots, state, listed }: Survey, mark: Mark): OpenedSnapshot[] {
+  const { packs } = mark.missing()
+  return snapshots.filter((snapshot) => {
+    const { ref } = snapshot.structure
+    const lacking = packs.get(ref.random)
+    return lacking !== undefined && isUnfinished(state, snapshot, listed.get(refKey(ref))!.info.storedAt, lacking)
+  })
+}
+
 /** Throws `damaged` where something is not as it must be before anything may be condemned: what, and how to go on. */
 export function requireSound(survey: Survey, mark: Mark, acceptDamage: boolean): void {
   const { refused, state, snapshots, forgotten, listed } = survey
@@ -181,10 +191,8 @@ export function requireSound(survey: Survey, mark: Mark, acceptDamage: boolean):
     )
   const { count, first: missing, packs } = mark.missing()
   // What a collection overtook before it was reported good lacks nothing that was promised.
-  const isWhole = snapshots.every((snapshot) => {
-    const lacking = packs.get(snapshot.structure.ref.random)
-    return lacking === undefined || isUnfinished(state, snapshot, lacking)
-  })
+  const unfinished = new Set(unfinishedOf(survey, mark))
+  const isWhole = snapshots.every((snapshot) => !packs.has(snapshot.structure.ref.random) || unfinished.has(snapshot))
   if (count > 0 && !isWhole && !acceptDamage)
     throw stop(
       `${count} blobs that snapshots need are in no pack (first: ${missing[0]!.part === 'chunk' ? 'chunk' : 'tree node'} ${missing[0]!.id.slice(0, 16)} of snapshot ${missing[0]!.snapshot.slice(0, 12)})`,

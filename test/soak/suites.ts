@@ -13,7 +13,12 @@ export const SUITES: readonly SoakSuite[] = [
   {
     name: 'points',
     says: 'every operation crashed, failed, torn and cancelled at every call',
-    files: ['test/sim/crash-points.test.ts', 'test/sim/repair-crash.test.ts', 'test/sim/restore-crash.test.ts'],
+    files: [
+      'test/sim/crash-points.test.ts',
+      'test/sim/key-points.test.ts',
+      'test/sim/repair-crash.test.ts',
+      'test/sim/restore-crash.test.ts',
+    ],
     minutes: 10,
   },
   {

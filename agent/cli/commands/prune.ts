@@ -98,6 +98,7 @@ function countsOf(done: PruneReport): Record<string, number> {
     bytesCondemned: done.condemned.bytes,
     packsForReuse: done.condemned.forReuse,
     packsRevived: done.revived,
+    snapshotsGivenUp: done.givenUp,
     segmentsMoved: done.moved.segments,
     bytesMoved: done.moved.bytes,
     packsWaiting: done.waiting.packs,

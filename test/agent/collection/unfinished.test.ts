@@ -1,0 +1,112 @@
+// Snapshots that a collection overtook before their runs could report them good: they are no damage, count no longer once that is on record, and stop no
+// collection, however late. A good snapshot that lacks something is damaged whatever was condemned since.
+import { describe, expect, test } from 'vitest'
+import { packName } from '@holdfast/shared/format/layout.ts'
+import type { Store } from '@holdfast/shared/store/store.ts'
+import { checkRepository, type CheckReport } from '../../../agent/check/check.ts'
+import { agentWriter } from '../../../agent/keys/domain.ts'
+import { openRepository } from '../../../agent/repository/repository.ts'
+import { encodeRoster } from '../backup/roster-object.ts'
+import { type Engine, fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
+import { SimulatedCrash } from '../../_support/simulated-store.ts'
+
+const DAY = 86_400_000
+const LIMITS = { packBytes: 6000, uploadsAtOnce: 2 }
+
+/** A machine whose run sleeps before it stores its snapshot, while `others` goes on, and dies right after. */
+async function overtaken(others: (engine: Engine) => Promise<void>, writers: 'root' | 'agents') {
+  const [mine, theirs] = [1, 2].map((n) => agentWriter(fixtureRandom(`writer ${n}`).bytes(32), Buffer.alloc(16, n)))
+  const writing = (writer: typeof mine) =>
+    writers === 'root' ? {} : { writeKeys: (keys: Engine['keys']) => ({ ...keys.write, writer: writer! }) }
+  const collector = await makeEngine({ seed: 'collector', limits: LIMITS, ...writing(theirs) })
+  await collector.bucket.store().put(...encodeRoster(collector.keys, [mine!, theirs!], collector.clock.now()))
+  let dead = false
+  const sleeper = await makeEngine({
+    seed: 'sleeper',
+    limits: LIMITS,
+    beside: collector,
+    ...writing(mine),
+    seam: (store): Store => ({
+      ...store,
+      get: async (...given) => {
+        if (dead) throw new SimulatedCrash('the machine died')
+        return store.get(...given)
+      },
+      async *list(...given) {
+        if (dead) throw new SimulatedCrash('the machine died')
+        yield* store.list(...given)
+      },
+      put: async (name, ...given) => {
+        if (name.startsWith('snapshots/')) await others(collector)
+        const put = await store.put(name, ...given)
+        if (name.startsWith('snapshots/')) dead = true
+        return put
+      },
+    }),
+  })
+  for (let i = 0; i < 4; i++) writeFile(sleeper, `/src/${i}`, fixtureRandom(`slept over ${i}`).bytes(3000))
+  sleeper.pass()
+  await expect(sleeper.backup()).rejects.toThrow(SimulatedCrash)
+  return { collector, sleeper }
+}
+
+/** Until the packs of a run that is silent are condemned and gone. */
+async function collectFor(engine: Engine): Promise<void> {
+  for (const days of [8, 15, 1]) {
+    await engine.prune()
+    engine.clock.advance(days * DAY)
+  }
+  await engine.prune()
+}
+
+async function checked(engine: Engine): Promise<CheckReport> {
+  const repository = await openRepository({ store: engine.store(), keys: engine.keys.write.structure })
+  return checkRepository({ repository })
+}
+
+describe('a snapshot that was overtaken before its run could report it good', () => {
+  test('is no damage, is given up on record by the next collection of one who may, and stops none', async () => {
+    const { collector } = await overtaken(collectFor, 'root')
+    expect(await checked(collector)).toMatchObject({ damaged: 0, unknown: 0, unfinished: 1 })
+    expect(await collector.prune()).toMatchObject({ givenUp: 1, snapshots: 1 })
+    expect(await collector.prune()).toMatchObject({ givenUp: 0, snapshots: 0, forgotten: 1 })
+    for (let months = 0; months < 4; months++) {
+      collector.clock.advance(40 * DAY)
+      await collector.prune()
+    }
+    expect(collector.bucket.names('snapshots/')).toEqual([])
+    expect(await checked(collector)).toMatchObject({ damaged: 0, unknown: 0 })
+  })
+
+  test('stays explained where only others collect, who may not speak of it', async () => {
+    const { collector } = await overtaken(collectFor, 'agents')
+    writeFile(collector, '/src/more', fixtureRandom('more').bytes(3000))
+    for (let months = 0; months < 4; months++) {
+      collector.pass()
+      await collector.backup()
+      expect(await collector.prune()).toMatchObject({ givenUp: 0 })
+      collector.clock.advance(40 * DAY)
+    }
+    expect(await checked(collector)).toMatchObject({ damaged: 0, unknown: 0, unfinished: 1 })
+  })
+})
+
+test('a good snapshot that lacks a pack which was condemned since is damaged, not unfinished', async () => {
+  const engine = await makeEngine({ limits: LIMITS })
+  for (let i = 0; i < 8; i++) writeFile(engine, `/src/${i}`, fixtureRandom(`first ${i}`).bytes(1500))
+  engine.pass()
+  const first = (await engine.backup()).snapshot!.ref.random
+  for (const i of [0, 1, 2, 4, 5, 6]) writeFile(engine, `/src/${i}`, fixtureRandom(`later ${i}`).bytes(1500))
+  engine.pass()
+  await engine.backup()
+  await engine.forget(first)
+  const report = await engine.prune({ moveBytesMax: 0 })
+  expect(report.condemned.forReuse).toBeGreaterThan(0)
+  expect(await checked(engine)).toMatchObject({ damaged: 0, unknown: 0 })
+  const repository = await openRepository({ store: engine.store(), keys: engine.keys.write.structure })
+  const { condemned } = await repository.loadCollection()
+  for (const { pack, why } of condemned.values()) if (why === 'reuse') await engine.bucket.store().remove(packName(pack))
+  const after = await checked(engine)
+  expect(after.unfinished).toBe(0)
+  expect(after.damaged).toBeGreaterThan(0)
+})
