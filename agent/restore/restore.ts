@@ -73,8 +73,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
     domainId: repository.keys.domainId,
     idKey: repository.keys.idKey,
   })
-  // A second descriptor stays open for what comes after the tree is closed.
-  const base = fs.open(opened.fd, Buffer.from('.'), 'directory')
+  const { base } = opened
   try {
     await requireRoom(fs, base, options)
     const interruption = beginMark(fs, base, structure.ref.random)
@@ -120,25 +119,28 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
   }
 }
 
-function openTarget(fs: FileSystem, target: Buffer): { fd: Descriptor; existed: boolean } {
+/** Opens the target, twice: the second descriptor stays open for what comes after the tree is closed. */
+function openTarget(fs: FileSystem, target: Buffer): { fd: Descriptor; base: Descriptor; existed: boolean } {
   const shown = printable(target.toString())
   if (target[0] !== 0x2f) throw new HoldfastError('usage', `the target '${shown}' is no absolute path`)
+  let fd: Descriptor | undefined
+  let existed = true
   try {
     try {
-      return { fd: fs.open(CWD, target, 'directory-follow'), existed: true }
+      fd = fs.open(CWD, target, 'directory-follow')
     } catch (error) {
       if (!(error instanceof FileError) || error.errno !== 'ENOENT') throw error
       fs.makeDirectory(CWD, target, 0o700)
-      return { fd: fs.open(CWD, target, 'directory'), existed: false }
+      fd = fs.open(CWD, target, 'directory')
+      existed = false
     }
+    return { fd, base: fs.open(fd, Buffer.from('.'), 'directory'), existed }
   } catch (error) {
-    throw new HoldfastError(
-      'local-disk',
-      `cannot open the target '${shown}': ${error instanceof Error ? error.message : 'failed'}; name a directory that can be written`,
-      {
-        cause: error,
-      },
-    )
+    if (fd !== undefined) fs.close(fd)
+    if (!(error instanceof FileError)) throw error
+    throw new HoldfastError('local-disk', `cannot open the target '${shown}': ${error.message}; name a directory that can be written`, {
+      cause: error,
+    })
   }
 }
 

@@ -139,8 +139,8 @@ export const bugsOfCollection: readonly PlantedBug[] = [
     plants: [
       {
         file: PRUNE_PLAN,
-        from: '    deletions: [...snapshots, ...dueIndexFiles(survey), ...deletions, ...dueRecords(survey, lacking), ...dueSessions(survey, snapshots, deletions)],\n',
-        to: '    deletions: [...deletions, ...dueIndexFiles(survey), ...dueRecords(survey, lacking), ...dueSessions(survey, snapshots, deletions), ...snapshots],\n',
+        from: '      ...snapshots,\n      ...dueIndexFiles(survey),\n      ...deletions,\n',
+        to: '      ...deletions,\n      ...dueIndexFiles(survey),\n      ...snapshots,\n',
       },
     ],
     caughtBy: 'collecting/deletionInOrder',

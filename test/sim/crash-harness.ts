@@ -112,7 +112,7 @@ export async function runPoint(point: Point): Promise<End> {
   else {
     const reader = engine.reader(spoilt)
     checkSnapshots(reader, { mode, before, run, wanted, known })
-    checkNames(engine, reader)
+    checkNames(engine, reader, spoilt)
     if (spoilt.size === 0) checkMerges(engine)
   }
   if (operation.after !== undefined) await operation.after(engine)

@@ -72,7 +72,7 @@ describe('an operation interrupted anywhere', () => {
           ends[await runPoint(point)] += 1
         } catch (error) {
           failures.push(
-            `${error instanceof Error ? error.message : String(error)}\n  replay: HOLDFAST_SIM_POINT='${pointName(point)}' npm run -s unit -- test/sim`,
+            `${error instanceof Error ? error.stack : String(error)}\n  replay: HOLDFAST_SIM_POINT='${pointName(point)}' npm run -s unit -- test/sim`,
           )
         }
       }

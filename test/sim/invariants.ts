@@ -115,9 +115,9 @@ export async function restoresOrTells(engine: Engine, wanted: Tree, what: string
 }
 
 /** An index file names nothing that is not in the store (I4); every snapshot's and pack's session is there. */
-export function checkNames(engine: Engine, reader: PlainReader): void {
+export function checkNames(engine: Engine, reader: PlainReader, spoilt: ReadonlySet<string>): void {
   const packs = new Set(engine.bucket.names('packs/').map((name) => name.slice(name.lastIndexOf('/') + 1)))
-  const condemned = condemnedPacks(engine)
+  const condemned = condemnedPacks(engine, spoilt)
   for (const file of reader.indexFiles)
     for (const pack of file.packs)
       demand(
@@ -132,11 +132,11 @@ export function checkNames(engine: Engine, reader: PlainReader): void {
 }
 
 /** Packs that any list ever condemned: what index files say of them is not believed. */
-function condemnedPacks(engine: Engine): Set<string> {
+function condemnedPacks(engine: Engine, spoilt: ReadonlySet<string>): Set<string> {
   const { domainId } = engine.keys.write.structure
   const found = new Set<string>()
   for (const name of engine.bucket.names('lists/')) {
-    if (name.startsWith('lists/forgets/')) continue
+    if (name.startsWith('lists/forgets/') || spoilt.has(name)) continue
     const { list } = decodeCollectionList(engine.bucket.content(name)!, parseObjectName(name)!, domainId)
     if (list.kind === 'condemned') for (const { random } of list.packs) found.add(random)
   }
