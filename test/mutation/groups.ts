@@ -26,7 +26,7 @@ export const GROUPS: readonly MutationGroup[] = [
     name: 'collection',
     sources: ['agent/collection/*.ts', 'shared/retention.ts', 'agent/backup/list-watch.ts'],
     // Not asleep.test.ts and months.test.ts: whole months for every change.
-    tests: ['test/shared/retention.test.ts', 'test/agent/collection/prune.test.ts'],
+    tests: ['test/shared/retention.test.ts', 'test/agent/collection/prune-plan.test.ts', 'test/agent/collection/prune.test.ts'],
   },
   {
     name: 'path guard',

@@ -117,7 +117,7 @@ export default defineConfig({
     // TypeScript 7 has no interface to rewrite a configuration with, and none has to be rewritten.
     tsconfigFile: 'none.json',
     disableTypeChecks: false,
-    reporters: ['json'],
+    reporters: ['json', 'progress-append-only'],
     jsonReporter: { fileName: 'mutation.json' },
     timeoutMS: 5000,
     allowConsoleColors: false,

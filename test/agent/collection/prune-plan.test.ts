@@ -1,0 +1,472 @@
+// What a collection decides from what it saw, case by case and to the millisecond: when a pack is condemned, taken back, waited for, deleted, and in which
+// order everything goes (design section 7).
+import { describe, expect, test } from 'vitest'
+import type { CollectionListBody } from '@holdfast/shared/format/collection-list.ts'
+import { type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
+import type { Mark, PackUse } from '../../../agent/collection/mark.ts'
+import { LISTS_STAY_MS, planPrune, type PrunePlan, WAIT_MS } from '../../../agent/collection/prune-plan.ts'
+import type { SessionLife } from '../../../agent/collection/session-life.ts'
+import type { Listed, Survey } from '../../../agent/collection/survey.ts'
+import { rootKeys } from '../../../agent/keys/domain.ts'
+import { collectionState, type LoadedForget, type LoadedList } from '../../../agent/repository/collection-state.ts'
+import type { ForgottenSnapshot } from '../../../agent/repository/forget-record.ts'
+import type { IndexFile } from '../../../agent/repository/index-file.ts'
+import type { OpenedSnapshot } from '../../../agent/repository/snapshot.ts'
+import { createView } from '../../../agent/repository/view.ts'
+import { fixtureRandom } from '../../_support/engine-fixture.ts'
+
+const DAY = 86_400_000
+const NOW = 1000 * DAY
+const WINDOW = 14 * DAY
+const random = fixtureRandom('prune plan')
+const keys = rootKeys({ root: random.bytes(32), domainId: random.bytes(16) })
+const WRITER = keys.write.writer.id
+
+const hex = (number: number): string => number.toString(16).padStart(32, '0')
+/** An object of session `session`, whose random part is made of `number`. */
+const ref = (number: number, session = 1): ObjectRef => ({ session: hex(session), random: hex(number) })
+const listed = (one: ObjectRef, storedAt = 0, bytes = 100): Listed => ({
+  ...one,
+  info: { name: `packs/${refKey(one)}`, bytes, storedAt } as unknown as Listed['info'],
+})
+const condemned = (storedAt: number, list: ObjectRef, packs: readonly (readonly [ObjectRef, 'dead' | 'reuse'])[]): LoadedList => ({
+  storedAt,
+  list: {
+    kind: 'condemned',
+    kept: [],
+    packs: packs.map(([pack, why]) => ({ ...pack, bytes: 70, why })),
+    ref: list,
+    writerId: WRITER,
+    madeAt: 0,
+  },
+})
+const listOf = (storedAt: number, list: ObjectRef, body: CollectionListBody): LoadedList => ({
+  storedAt,
+  list: { ...body, ref: list, writerId: WRITER, madeAt: 0 },
+})
+const use = (pack: ObjectRef, liveBytes: number, bytes = 100): [string, PackUse] => [
+  pack.random,
+  { pack: { ...pack, bytes: 100 }, bytes, liveBytes },
+]
+const markOf = (...uses: [string, PackUse][]): Mark => ({
+  add: async () => undefined,
+  missing: () => ({ first: [], count: 0, packs: new Map() }),
+  uses: () => new Map(uses),
+  isLive: () => false,
+})
+const indexFile = (
+  one: ObjectRef,
+  packs: readonly ObjectRef[],
+  replaces: readonly ObjectRef[] = [],
+  writerKey = keys.write.writer.publicKey,
+): IndexFile => ({
+  ref: one,
+  writerKey,
+  replaces,
+  sessions: [],
+  packs: packs.map((pack) => ({ ...pack, bytes: 100 })),
+  segmentCount: 0,
+  segment: () => {
+    throw new Error('it has no segments')
+  },
+  blobCount: 0,
+  blobs: Buffer.alloc(0),
+})
+
+type Given = {
+  lists?: readonly LoadedList[]
+  forgets?: readonly LoadedForget[]
+  packs?: readonly Listed[]
+  snapshots?: readonly Listed[]
+  /** Snapshots that open and are forgotten. */
+  opened?: readonly ObjectRef[]
+  files?: readonly IndexFile[]
+  indexFiles?: readonly Listed[]
+  gone?: readonly ObjectRef[]
+  lives?: readonly (Partial<SessionLife> & { session: string; live?: boolean })[]
+  names?: Survey['sessions']['names']
+}
+
+function survey(given: Given): Survey {
+  const view = createView(given.files ?? [])
+  const lives = given.lives ?? []
+  return {
+    now: NOW,
+    state: collectionState({ lists: given.lists ?? [], forgets: given.forgets ?? [], refused: [] }),
+    snapshots: [],
+    forgotten: (given.opened ?? []).map((one) => ({ structure: { ref: one } }) as unknown as OpenedSnapshot),
+    refused: [],
+    listed: new Map((given.snapshots ?? []).map((one) => [refKey(one), one])),
+    packs: new Map((given.packs ?? []).map((one) => [one.random, one])),
+    indexFiles: given.indexFiles ?? (given.files ?? []).map((file) => listed(file.ref)),
+    sessions: {
+      all: new Map(lives.map((life) => [life.session, { startedAt: 0, lastAt: 0, ended: false, ...life }])),
+      isLive: (session) => lives.some((life) => life.session === session && life.live === true),
+      names: given.names ?? [],
+    },
+    whole: { view, indexed: view, refused: [], gone: new Set((given.gone ?? []).map((one) => one.random)), unindexed: [] },
+  }
+}
+
+function plan(
+  given: Given,
+  uses: [string, PackUse][] = [],
+  more: { undeletable?: [string, PackUse][]; held?: ObjectRef[]; windowMs?: number } = {},
+): PrunePlan {
+  const aside = { undeletable: markOf(...(more.undeletable ?? [])), held: new Set((more.held ?? []).map(refKey)) }
+  return planPrune(survey(given), markOf(...uses), aside, keys.write, more.windowMs ?? WINDOW)
+}
+
+const entry = (snapshot: ObjectRef, why: ForgottenSnapshot['why'] = 'asked'): ForgottenSnapshot => ({
+  snapshot,
+  series: Buffer.alloc(32),
+  sequence: 0,
+  hash: Buffer.alloc(32),
+  why,
+})
+const forget = (
+  storedAt: number,
+  record: ObjectRef,
+  entries: readonly ForgottenSnapshot[],
+  replaces: readonly ObjectRef[] = [],
+): LoadedForget => ({
+  storedAt,
+  record: { ref: record, writerId: WRITER, madeAt: 0, replaces, entries, undone: [] },
+})
+const NOTHING = { packs: 0, bytes: 0 }
+
+describe('a condemned pack', () => {
+  const pack = ref(1)
+  const list = ref(90)
+  const due = NOW - WINDOW
+
+  type Fate = 'deleted' | 'waits' | 'taken back' | 'left to writers' | 'left alone'
+  test.each<[Fate, string, 'dead' | 'reuse', number, [string, PackUse][], Given, Parameters<typeof plan>[2], number | undefined]>([
+    ['deleted', 'when the window is over', 'dead', due, [use(pack, 0)], {}, {}, undefined],
+    ['deleted', 'condemned for reuse, once nothing needs it', 'reuse', due, [use(pack, 0)], {}, {}, undefined],
+    ['waits', 'a millisecond sooner', 'dead', due + 1, [use(pack, 0)], {}, {}, NOW + 1],
+    ['deleted', 'after a day where no window is asked for', 'dead', NOW - WAIT_MS, [use(pack, 0)], {}, { windowMs: 0 }, undefined],
+    ['waits', 'a day at least', 'dead', NOW - WAIT_MS + 1, [use(pack, 0)], {}, { windowMs: 0 }, NOW + 1],
+    ['taken back', 'that is needed after all', 'dead', due, [use(pack, 1)], {}, {}, undefined],
+    ['left to writers', 'for reuse that is needed still', 'reuse', due, [use(pack, 1)], {}, {}, undefined],
+    ['left alone', 'that is not there any more', 'dead', due, [use(pack, 1)], { packs: [] }, {}, undefined],
+    ['left alone', 'of which nothing is known', 'dead', due, [], {}, {}, undefined],
+    ['waits', 'of which nothing is known, before its time', 'dead', due + 1, [], {}, {}, NOW + 1],
+    ['waits', 'that a forgotten snapshot needs', 'dead', due, [use(pack, 0)], {}, { undeletable: [use(pack, 1)] }, undefined],
+    ['deleted', 'that no forgotten snapshot needs', 'dead', due, [use(pack, 0)], {}, { undeletable: [use(pack, 0)] }, undefined],
+    [
+      'waits',
+      'while a session is at work that began when the list came',
+      'dead',
+      due,
+      [use(pack, 0)],
+      { lives: [{ session: hex(7), startedAt: due, live: true }] },
+      {},
+      undefined,
+    ],
+    [
+      'deleted',
+      'beside a session that began after the list',
+      'dead',
+      due,
+      [use(pack, 0)],
+      { lives: [{ session: hex(7), startedAt: due + 1, live: true }] },
+      {},
+      undefined,
+    ],
+    [
+      'deleted',
+      'beside an older session that is over',
+      'dead',
+      due,
+      [use(pack, 0)],
+      { lives: [{ session: hex(7), startedAt: 0 }] },
+      {},
+      undefined,
+    ],
+    [
+      'waits',
+      'while the older of two sessions is at work',
+      'dead',
+      due,
+      [use(pack, 0)],
+      {
+        lives: [
+          { session: hex(7), startedAt: 0, live: true },
+          { session: hex(8), startedAt: NOW, live: true },
+        ],
+      },
+      {},
+      undefined,
+    ],
+  ])('%s %s', (fate, _, why, since, uses, given, more, until) => {
+    const found = plan({ packs: [listed(pack)], lists: [condemned(since, list, [[pack, why]])], ...given }, uses, more)
+    expect(found).toMatchObject({
+      deletions: fate === 'deleted' ? [{ kind: 'pack', ...pack }] : [],
+      lists: fate === 'deleted' ? [list] : [],
+      revive: fate === 'taken back' ? [{ list, packs: [pack] }] : [],
+      waiting: { ...(fate === 'waits' ? { packs: 1, bytes: 70 } : NOTHING), until },
+      waitingForWriters: fate === 'left to writers' ? { packs: 1, bytes: 70 } : NOTHING,
+      condemn: [],
+      sparse: [],
+    })
+  })
+
+  test('is counted with the others of its fate, taken back list by list, and the first time tells when something is due', () => {
+    const [a, b, c, d, e, f, g] = [1, 2, 3, 4, 5, 6, 7].map((number) => ref(number)) as [
+      ObjectRef,
+      ObjectRef,
+      ObjectRef,
+      ObjectRef,
+      ObjectRef,
+      ObjectRef,
+      ObjectRef,
+    ]
+    const other = ref(91)
+    const lists = [
+      condemned(NOW - 2 * DAY, list, [
+        [a, 'dead'],
+        [b, 'dead'],
+        [c, 'reuse'],
+        [d, 'dead'],
+      ]),
+      condemned(NOW - DAY, other, [
+        [e, 'dead'],
+        [f, 'reuse'],
+        [g, 'dead'],
+      ]),
+    ]
+    const packs = [a, b, c, d, e, f, g].map((pack_) => listed(pack_))
+    const found = plan({ packs, lists }, [use(a, 1), use(b, 2), use(c, 3), use(d, 0), use(e, 5), use(f, 6), use(g, 0)])
+    expect(found).toMatchObject({
+      revive: [
+        { list, packs: [a, b] },
+        { list: other, packs: [e] },
+      ],
+      waitingForWriters: { packs: 2, bytes: 140 },
+      waiting: { packs: 2, bytes: 140, until: NOW + 12 * DAY },
+    })
+    const later = plan({ packs, lists: lists.toReversed() }, [use(d, 0), use(g, 0)], { windowMs: 0 })
+    expect(later.deletions).toEqual([d, g].map((pack) => ({ kind: 'pack', ...pack })))
+    expect(later.lists).toEqual([list, other])
+  })
+})
+
+describe('a pack', () => {
+  const pack = ref(1, 5)
+
+  test.each<[number, number, 'dead' | 'reuse' | undefined]>([
+    [0, 100, 'dead'],
+    [1, 100, 'reuse'],
+    [49, 100, 'reuse'],
+    [50, 100, undefined],
+    [51, 100, undefined],
+    [100, 100, undefined],
+    [0, 0, 'dead'],
+  ])('of which %i of %i bytes are needed is condemned as: %s', (live, bytes, why) => {
+    const found = plan({ packs: [listed(pack, 0, 123)] }, [use(pack, live, bytes)])
+    expect(found.condemn).toEqual(why === undefined ? [] : [{ ...pack, bytes: 123, why }])
+    expect(found.sparse).toEqual(why === 'reuse' ? [use(pack, live, bytes)[1]] : [])
+    expect(found.heldBySessions).toEqual({ packs: 0, bytes: 0, sessions: 0 })
+  })
+
+  test('is not condemned where it is not there, not as it should be, or condemned already', () => {
+    expect(plan({}, [use(pack, 0)]).condemn).toEqual([])
+    expect(plan({ packs: [listed(pack)], gone: [pack] }, [use(pack, 0)]).condemn).toEqual([])
+    expect(plan({ packs: [listed(pack)], lists: [condemned(NOW, ref(90), [[pack, 'dead']])] }, [use(pack, 0)]).condemn).toEqual([])
+    expect(plan({ packs: [listed(pack)] }, []).condemn).toEqual([])
+  })
+
+  test('of a session that may be at work is held, whatever is needed of it, and told with the session', () => {
+    const second = ref(2, 5)
+    const third = ref(3, 6)
+    const needed = ref(4, 6)
+    const lives = [5, 6].map((session) => ({ session: hex(session), live: true }))
+    const packs = [listed(pack, 0, 10), listed(second, 0, 20), listed(third, 0, 30), listed(needed, 0, 40)]
+    const found = plan({ packs, lives }, [use(pack, 0), use(second, 1), use(third, 0), use(needed, 90)])
+    expect(found).toMatchObject({ condemn: [], sparse: [], heldBySessions: { packs: 3, bytes: 60, sessions: 2 } })
+  })
+})
+
+describe('a forgotten snapshot', () => {
+  const snapshot = ref(1, 5)
+  const kept = ref(2, 6)
+
+  const deleted = (since: number, why: ForgottenSnapshot['why'], more: Given = {}, windowMs = WINDOW, held: ObjectRef[] = []) =>
+    plan(
+      {
+        snapshots: [listed(snapshot), listed(kept)],
+        opened: [snapshot],
+        forgets: [forget(since, ref(80), [entry(snapshot, why)])],
+        ...more,
+      },
+      [],
+      { windowMs, held },
+    ).deletions
+
+  test('goes when its window is over and not a millisecond sooner', () => {
+    expect(deleted(NOW - WINDOW, 'asked')).toEqual([{ kind: 'snapshot', ...snapshot }])
+    expect(deleted(NOW - WINDOW + 1, 'asked')).toEqual([])
+    expect(deleted(NOW - DAY, 'retention', {}, 0)).toEqual([{ kind: 'snapshot', ...snapshot }])
+    expect(deleted(NOW - DAY + 1, 'retention', {}, 0)).toEqual([])
+  })
+
+  test('that does not open goes only where it was given up by name', () => {
+    expect(deleted(0, 'asked', { opened: [] })).toEqual([])
+    expect(deleted(0, 'unreadable', { opened: [] })).toEqual([{ kind: 'snapshot', ...snapshot }])
+    const both = [forget(NOW, ref(80), [entry(snapshot, 'unreadable')]), forget(0, ref(81), [entry(snapshot, 'asked')])]
+    expect(deleted(0, 'asked', { opened: [], forgets: both })).toEqual([])
+    expect(deleted(0, 'asked', { forgets: both })).toEqual([{ kind: 'snapshot', ...snapshot }])
+  })
+
+  test('does not go where it is held, not there, or not forgotten', () => {
+    expect(deleted(0, 'asked', {}, WINDOW, [snapshot])).toEqual([])
+    expect(deleted(0, 'asked', { snapshots: [listed(kept)] })).toEqual([])
+    expect(deleted(0, 'asked', { forgets: [] })).toEqual([])
+  })
+})
+
+describe('an index file', () => {
+  const [first, second, third] = [ref(21), ref(22), ref(23)]
+
+  test('goes a day after its replacement was stored, the oldest first, and one by one only where nothing comes back', () => {
+    const files = [indexFile(first, [ref(1)]), indexFile(second, [ref(1)], [first]), indexFile(third, [ref(1)], [first, second])]
+    const at = (...times: [number, number, number]) => [first, second, third].map((one, i) => listed(one, times[i]!))
+    const gone = (indexFiles: Listed[]) =>
+      plan({ files, indexFiles }).deletions.map(({ kind, random: name }) => `${kind} ${Number.parseInt(name, 16)}`)
+    expect(gone(at(5, 4, NOW - WAIT_MS))).toEqual(['index 22', 'index 21'])
+    expect(gone(at(4, 5, NOW - WAIT_MS))).toEqual(['index 21', 'index 22'])
+    // Another file said long ago that the first is replaced, so it goes alone.
+    expect(gone(at(4, 5, NOW - WAIT_MS + 1))).toEqual(['index 21'])
+    expect(gone(at(4, NOW - WAIT_MS + 1, NOW - WAIT_MS + 1))).toEqual([])
+    // The second cannot go before the first, which it hides.
+    const chain = [indexFile(first, [ref(1)]), indexFile(second, [ref(1)], [first]), indexFile(third, [ref(1)], [second])]
+    const goneOf = (indexFiles: Listed[]) => plan({ files: chain, indexFiles }).deletions.map(({ random: name }) => name)
+    expect(goneOf(at(4, NOW - WAIT_MS + 1, 5))).toEqual([])
+    expect(goneOf(at(4, NOW - WAIT_MS, 5))).toEqual([first.random, second.random])
+  })
+
+  test('stays where its replacement is not in the store', () => {
+    const files = [indexFile(first, [ref(1)]), indexFile(second, [ref(1)], [first])]
+    expect(plan({ files, indexFiles: [listed(first)] }).deletions).toEqual([])
+    expect(plan({ files, indexFiles: [listed(second)] }).deletions).toEqual([])
+  })
+
+  test('is written anew where a quarter of its packs is deleted, by its own writer', () => {
+    const packs = [1, 2, 3, 4, 5].map((number) => ref(number))
+    const rewritten = (deleted: number, of: number, more: { writerKey?: Buffer; there?: boolean; condemned?: boolean } = {}) => {
+      const named = packs.slice(0, of)
+      const gone = named.slice(0, deleted)
+      const file = indexFile(first, named, [], more.writerKey)
+      const lists =
+        more.condemned === false
+          ? []
+          : [
+              condemned(
+                0,
+                ref(90),
+                gone.map((pack) => [pack, 'dead']),
+              ),
+            ]
+      const there = named.filter((pack) => more.there === true || !gone.includes(pack))
+      return plan(
+        { files: [file], lists, packs: there.map((pack) => listed(pack)) },
+        there.map((pack) => use(pack, 100)),
+      ).rewrite.length
+    }
+    expect([0, 1, 2].map((deleted) => rewritten(deleted, 5))).toEqual([0, 0, 1])
+    expect([0, 1].map((deleted) => rewritten(deleted, 4))).toEqual([0, 1])
+    expect([0, 1].map((deleted) => rewritten(deleted, 1))).toEqual([0, 1])
+    expect(rewritten(0, 0)).toBe(0)
+    expect(rewritten(2, 5, { writerKey: Buffer.alloc(32, 9) })).toBe(0)
+    expect(rewritten(2, 5, { there: true })).toBe(0)
+    expect(rewritten(2, 5, { condemned: false })).toBe(0)
+  })
+})
+
+describe('lists and records', () => {
+  const pack = ref(1)
+  const list = ref(90)
+  const over = NOW - LISTS_STAY_MS
+  const names = (given: Given): string[] => plan(given).deletions.map(({ kind, random: name }) => `${kind} ${Number.parseInt(name, 16)}`)
+
+  test('that condemned stay for thirty days, and while one of their packs is there or named by any index file', () => {
+    const lists = (at: number) => ({
+      lists: [
+        condemned(at, list, [
+          [pack, 'dead'],
+          [ref(2), 'dead'],
+        ]),
+      ],
+    })
+    expect(names(lists(over))).toEqual(['list 90'])
+    expect(names(lists(over + 1))).toEqual([])
+    expect(names({ ...lists(over), packs: [listed(pack)] })).toEqual([])
+    expect(names({ ...lists(over), files: [indexFile(ref(21), [ref(2)])] })).toEqual([])
+    expect(names({ ...lists(over), files: [indexFile(ref(21), [ref(3)])] })).toEqual(['list 90'])
+    // A replaced file that is still there may name a pack of it.
+    const replaced = [indexFile(ref(21), [ref(3)]), indexFile(ref(22), [ref(3)], [ref(21)])]
+    expect(names({ ...lists(over), files: replaced, indexFiles: replaced.map((file) => listed(file.ref, NOW)) })).toEqual([])
+  })
+
+  test('that took back go after thirty days with the last list that they took from', () => {
+    const revived = (at: number, ...from: ObjectRef[]) =>
+      listOf(at, ref(91), { kind: 'revived', from: from.map((one) => ({ list: one, packs: [pack] })) })
+    expect(names({ lists: [revived(over, list)] })).toEqual(['list 91'])
+    expect(names({ lists: [revived(over + 1, list)] })).toEqual([])
+    expect(names({ lists: [condemned(over, list, [[pack, 'dead']]), revived(over, list)] })).toEqual(['list 90', 'list 91'])
+    expect(names({ lists: [condemned(NOW, list, [[pack, 'dead']]), revived(over, list)] })).toEqual([])
+    expect(names({ lists: [condemned(NOW, list, [[pack, 'dead']]), revived(over, ref(95), list)] })).toEqual([])
+    expect(names({ lists: [condemned(NOW, list, [[pack, 'dead']]), revived(over, ref(95))] })).toEqual(['list 91'])
+  })
+
+  test('that named deletions go after thirty days', () => {
+    const deletion = (at: number) => listOf(at, ref(92), { kind: 'deletion', lists: [], names: [] })
+    expect(names({ lists: [deletion(over)] })).toEqual(['list 92'])
+    expect(names({ lists: [deletion(over + 1)] })).toEqual([])
+  })
+
+  test('that forgot go thirty days after another record took their entries over', () => {
+    const [old, merged] = [ref(80), ref(81)]
+    expect(names({ forgets: [forget(0, old, [])] })).toEqual([])
+    expect(names({ forgets: [forget(0, old, []), forget(over, merged, [], [old])] })).toEqual(['forget 80'])
+    expect(names({ forgets: [forget(0, old, []), forget(over + 1, merged, [], [old])] })).toEqual([])
+  })
+})
+
+describe('the names of a session', () => {
+  const session = hex(5)
+  const over = NOW - LISTS_STAY_MS
+  const names = [
+    { kind: 'session', session },
+    { kind: 'end', session },
+  ] as const
+  const both = names.map((name) => ({ ...name, random: '0'.repeat(32) }))
+  const ended = (lastAt: number, live = false) => ({ names, lives: [{ session, lastAt, live }] })
+
+  test('go thirty days after it was last heard of, when nothing else of it is left', () => {
+    expect(plan(ended(over)).deletions).toEqual(both)
+    expect(plan(ended(over + 1)).deletions).toEqual([])
+    expect(plan(ended(over, true)).deletions).toEqual([])
+    expect(plan({ names }).deletions).toEqual(both)
+    expect(plan({ ...ended(over), packs: [listed(ref(1, 5))] }, [use(ref(1, 5), 100)]).deletions).toEqual([])
+    expect(plan({ ...ended(over), packs: [listed(ref(1, 6))] }, [use(ref(1, 6), 100)]).deletions).toEqual(both)
+    expect(plan({ ...ended(over), snapshots: [listed(ref(1, 5))] }).deletions).toEqual([])
+    expect(plan({ ...ended(over), files: [indexFile(ref(21, 5), [])] }).deletions).toEqual([])
+  })
+
+  test('go with the last of it: its snapshot first, index files, packs, then lists and records', () => {
+    const [snapshot, pack, old, list] = [ref(1, 5), ref(2, 5), ref(21), ref(90, 9)]
+    const given: Given = {
+      ...ended(over),
+      snapshots: [listed(snapshot)],
+      opened: [snapshot],
+      forgets: [forget(0, ref(80), [entry(snapshot)])],
+      packs: [listed(pack)],
+      lists: [condemned(0, list, [[pack, 'dead']]), listOf(0, ref(92), { kind: 'deletion', lists: [], names: [] })],
+      files: [indexFile(old, []), indexFile(ref(22), [], [old])],
+    }
+    const kinds = plan(given, [use(pack, 0)]).deletions.map(({ kind }) => kind)
+    expect(kinds).toEqual(['snapshot', 'index', 'pack', 'list', 'session', 'end'])
+  })
+})
