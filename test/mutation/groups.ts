@@ -11,7 +11,11 @@ export const GROUPS: readonly MutationGroup[] = [
   {
     name: 'format',
     sources: ['shared/format/*.ts', 'agent/repository/{tree,segment,pack,snapshot,structure-box,forget-record}.ts'],
-    tests: ['test/shared/format/*.test.ts', 'test/agent/repository/*.test.ts', 'test/reader/*.test.ts', 'test/agent/check/check.test.ts'],
+    tests: [
+      'test/shared/format/*.test.ts',
+      'test/agent/repository/{snapshot-order,structure-box,tree}.test.ts',
+      'test/agent/repository/pack-reader.test.ts',
+    ],
   },
   {
     name: 'index',
@@ -26,7 +30,11 @@ export const GROUPS: readonly MutationGroup[] = [
     name: 'collection',
     sources: ['agent/collection/*.ts', 'shared/retention.ts', 'agent/backup/list-watch.ts'],
     // Not asleep.test.ts and months.test.ts: whole months for every change.
-    tests: ['test/shared/retention.test.ts', 'test/agent/collection/prune-plan.test.ts', 'test/agent/collection/prune.test.ts'],
+    tests: [
+      'test/shared/retention.test.ts',
+      'test/agent/collection/{prune-plan,history,session-life,reference-walk,deletion,forget}.test.ts',
+      'test/agent/collection/prune.test.ts',
+    ],
   },
   {
     name: 'path guard',

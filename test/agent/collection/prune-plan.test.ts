@@ -48,9 +48,9 @@ const use = (pack: ObjectRef, liveBytes: number, bytes = 100): [string, PackUse]
   pack.random,
   { pack: { ...pack, bytes: 100 }, bytes, liveBytes },
 ]
-const markOf = (...uses: [string, PackUse][]): Mark => ({
+const markOf = (uses: [string, PackUse][], lacking: readonly ObjectRef[] = []): Mark => ({
   add: async () => undefined,
-  missing: () => ({ first: [], count: 0, packs: new Map() }),
+  missing: () => ({ first: [], count: lacking.length, packs: new Map([[hex(999), new Set(lacking.map((pack) => pack.random))]]) }),
   uses: () => new Map(uses),
   isLive: () => false,
 })
@@ -111,10 +111,10 @@ function survey(given: Given): Survey {
 function plan(
   given: Given,
   uses: [string, PackUse][] = [],
-  more: { undeletable?: [string, PackUse][]; held?: ObjectRef[]; windowMs?: number } = {},
+  more: { undeletable?: [string, PackUse][]; held?: ObjectRef[]; windowMs?: number; lacking?: ObjectRef[] } = {},
 ): PrunePlan {
-  const aside = { undeletable: markOf(...(more.undeletable ?? [])), held: new Set((more.held ?? []).map(refKey)) }
-  return planPrune(survey(given), markOf(...uses), aside, keys.write, more.windowMs ?? WINDOW)
+  const aside = { undeletable: markOf(more.undeletable ?? []), held: new Set((more.held ?? []).map(refKey)) }
+  return planPrune(survey(given), markOf(uses, more.lacking), aside, keys.write, more.windowMs ?? WINDOW)
 }
 
 const entry = (snapshot: ObjectRef, why: ForgottenSnapshot['why'] = 'asked'): ForgottenSnapshot => ({
@@ -354,7 +354,11 @@ describe('an index file', () => {
 
   test('is written anew where a quarter of its packs is deleted, by its own writer', () => {
     const packs = [1, 2, 3, 4, 5].map((number) => ref(number))
-    const rewritten = (deleted: number, of: number, more: { writerKey?: Buffer; there?: boolean; condemned?: boolean } = {}) => {
+    const rewritten = (
+      deleted: number,
+      of: number,
+      more: { writerKey?: Buffer; there?: boolean; condemned?: boolean; lacking?: ObjectRef[] } = {},
+    ) => {
       const named = packs.slice(0, of)
       const gone = named.slice(0, deleted)
       const file = indexFile(first, named, [], more.writerKey)
@@ -372,6 +376,7 @@ describe('an index file', () => {
       return plan(
         { files: [file], lists, packs: there.map((pack) => listed(pack)) },
         there.map((pack) => use(pack, 100)),
+        more.lacking === undefined ? {} : { lacking: more.lacking },
       ).rewrite.length
     }
     expect([0, 1, 2].map((deleted) => rewritten(deleted, 5))).toEqual([0, 0, 1])
@@ -381,6 +386,9 @@ describe('an index file', () => {
     expect(rewritten(2, 5, { writerKey: Buffer.alloc(32, 9) })).toBe(0)
     expect(rewritten(2, 5, { there: true })).toBe(0)
     expect(rewritten(2, 5, { condemned: false })).toBe(0)
+    // What a snapshot lacks must stay named: it tells what was never finished from what is damaged.
+    expect(rewritten(2, 5, { lacking: [packs[1]!] })).toBe(0)
+    expect(rewritten(2, 5, { lacking: [packs[3]!] })).toBe(1)
   })
 })
 
@@ -388,7 +396,8 @@ describe('lists and records', () => {
   const pack = ref(1)
   const list = ref(90)
   const over = NOW - LISTS_STAY_MS
-  const names = (given: Given): string[] => plan(given).deletions.map(({ kind, random: name }) => `${kind} ${Number.parseInt(name, 16)}`)
+  const names = (given: Given, lacking: ObjectRef[] = []): string[] =>
+    plan(given, [], { lacking }).deletions.map(({ kind, random: name }) => `${kind} ${Number.parseInt(name, 16)}`)
 
   test('that condemned stay for thirty days, and while one of their packs is there or named by any index file', () => {
     const lists = (at: number) => ({
@@ -402,6 +411,8 @@ describe('lists and records', () => {
     expect(names(lists(over))).toEqual(['list 90'])
     expect(names(lists(over + 1))).toEqual([])
     expect(names({ ...lists(over), packs: [listed(pack)] })).toEqual([])
+    expect(names(lists(over), [ref(2)])).toEqual([])
+    expect(names(lists(over), [ref(3)])).toEqual(['list 90'])
     expect(names({ ...lists(over), files: [indexFile(ref(21), [ref(2)])] })).toEqual([])
     expect(names({ ...lists(over), files: [indexFile(ref(21), [ref(3)])] })).toEqual(['list 90'])
     // A replaced file that is still there may name a pack of it.
