@@ -17,8 +17,9 @@ import { listRefs, mapBounded, type Repository } from '../repository/repository.
 import { decodeSnapshot, inOrder, type OpenedSnapshot } from '../repository/snapshot.ts'
 import { openBox } from '../repository/structure-box.ts'
 import { createView, type View, withoutForeignReplaces } from '../repository/view.ts'
+import { deletedOnRecord } from '../collection/deletion.ts'
 import { isUnfinished } from '../collection/unfinished.ts'
-import { collectionState, forgottenEntry } from '../repository/collection-state.ts'
+import { collectionState, forgottenEntry, hasNewRecords } from '../repository/collection-state.ts'
 import { IndexClaims } from './claims.ts'
 import { ContentWalk } from './content.ts'
 import { Holdings, knownSegments } from './holdings.ts'
@@ -35,8 +36,17 @@ const AT_ONCE = 8
 const PACKS_AT_ONCE = 2
 const PACKS_PER_SAVE = 64
 
-/** Rejects with `cancelled` alone, and with what the store says where it cannot even be listed. */
+/**
+ * Rejects with `cancelled` alone, and with what the store says where it cannot even be listed. Where something is amiss and somebody has collected or
+ * forgotten meanwhile, it is all looked at once more: what was read before is old then.
+ */
 export async function checkRepository(options: CheckOptions): Promise<CheckReport> {
+  const check = await checkOnce(options)
+  const report = check.report()
+  return report.damaged > 0 && (await check.isOutdated()) ? (await checkOnce(options)).report() : report
+}
+
+async function checkOnce(options: CheckOptions): Promise<Check> {
   const { repository, signal, readLog } = options
   const check = new Check(options)
   try {
@@ -54,7 +64,7 @@ export async function checkRepository(options: CheckOptions): Promise<CheckRepor
     if (options.readData !== undefined) readLog?.save()
   }
   if (signal?.aborted === true) throw new HoldfastError('cancelled', `the check of ${repository.store.location} was cancelled`)
-  return check.report()
+  return check
 }
 
 /** What a listing says of a pack, by its random part. */
@@ -89,6 +99,7 @@ class Check {
   #usedFooters = false
   /** When the store received each snapshot, by `refKey`. */
   readonly #storedAt = new Map<string, number>()
+  #deleted: ReadonlySet<string> = new Set()
   #collection = collectionState({ lists: [], forgets: [], refused: [] })
   #losses: Losses = { snapshots: [], paths: [], pathsLeftOut: 0, nodes: 0, references: 0, lost: 0, unsure: 0 }
 
@@ -125,8 +136,19 @@ class Check {
       this.#good += 1
       return result
     } catch (error) {
-      this.#bad(kind, object, error)
+      if (!isHoldfastError(error, 'not-found') || !this.#deleted.has(object)) this.#bad(kind, object, error)
       return undefined
+    }
+  }
+
+  /** Whether lists or records have come since they were read. */
+  async isOutdated(): Promise<boolean> {
+    try {
+      return hasNewRecords(this.#collection, await this.#repository.loadCollection(this.#options.signal))
+    } catch (error) {
+      // Then what was found stands.
+      if (!isHoldfastError(error) || error.code === 'cancelled') throw error
+      return false
     }
   }
 
@@ -176,7 +198,9 @@ class Check {
   /** Collection lists and forget records: what is condemned and what no longer counts. */
   async collection(): Promise<void> {
     this.#collection = await this.#repository.loadCollection(this.#options.signal)
-    for (const { name, error } of this.#collection.refused) this.#bad('list', name, error)
+    this.#deleted = deletedOnRecord(this.#collection)
+    for (const { name, error } of this.#collection.refused)
+      if (error.code !== 'not-found' || !this.#deleted.has(name)) this.#bad('list', name, error)
   }
 
   /** Read when the repository was opened; which ones did not open is told here. */
@@ -198,7 +222,7 @@ class Check {
         files.push((await loadIndexFile(ref, signal)).file)
         this.#good += 1
       } catch (error) {
-        refused.push({ name: ref.info.name, error })
+        if (!isHoldfastError(error, 'not-found') || !this.#deleted.has(ref.info.name)) refused.push({ name: ref.info.name, error })
       }
       this.#progress('objects', (done += 1), refs.length)
     })

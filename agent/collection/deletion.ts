@@ -4,6 +4,7 @@ import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { DeletableName } from '@holdfast/shared/format/collection-list.ts'
 import { endName, objectName, packName, sessionName } from '@holdfast/shared/format/layout.ts'
 import type { ObjectName, Store } from '@holdfast/shared/store/store.ts'
+import type { CollectionState } from '../repository/collection-state.ts'
 
 export type Locked = { readonly name: ObjectName; readonly bytes: number; readonly until: number | undefined }
 export type DeletionReport = {
@@ -29,6 +30,11 @@ export function deletableName(name: DeletableName): ObjectName {
     case 'forget':
       return objectName(name.kind, name)
   }
+}
+
+/** Everything that deletion lists name: where one of these is not there, it was deleted on record. */
+export function deletedOnRecord({ deletionLists }: Pick<CollectionState, 'deletionLists'>): Set<ObjectName> {
+  return new Set(deletionLists.flatMap(({ list }) => list.names.map(deletableName)))
 }
 
 /** Throws what the store says where it cannot be reached; repeating the call removes what is left. */

@@ -5,7 +5,7 @@ import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
 import { ROOT_WRITER_ID } from '../keys/domain.ts'
-import type { CollectionState } from '../repository/collection-state.ts'
+import { type CollectionState, hasNewRecords } from '../repository/collection-state.ts'
 import { listRefs, type Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import { loadWholeView, type WholeView } from '../repository/whole-view.ts'
@@ -86,18 +86,9 @@ export async function onSurvey<T>(
       return await work(survey)
     } catch (error) {
       if (attempt === SURVEYS_MAX || !isHoldfastError(error, 'damaged')) throw error
-      if (!isOutdated(survey.state, await repository.loadCollection(signal))) throw error
+      if (!hasNewRecords(survey.state, await repository.loadCollection(signal))) throw error
     }
   }
-}
-
-function isOutdated(old: CollectionState, current: CollectionState): boolean {
-  const namesOf = ({ condemnedLists, revivedLists, deletionLists, forgets }: CollectionState): string[] => [
-    ...[...condemnedLists, ...revivedLists, ...deletionLists].map(({ list }) => refKey(list.ref)),
-    ...forgets.map(({ record }) => refKey(record.ref)),
-  ]
-  const known = new Set(namesOf(old))
-  return namesOf(current).some((name) => !known.has(name))
 }
 
 /** Marks what the snapshots that count need. */

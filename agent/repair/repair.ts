@@ -15,6 +15,7 @@ import { findLosses, type Losses } from '../check/loss.ts'
 import type { ReadKeys, WriteKeys } from '../keys/keys.ts'
 import { readFooter, viewFromFooters } from '../repository/footer-reader.ts'
 import { encodeIndexFile, INDEX_MAX_BLOBS, type IndexFile, type PackInIndex } from '../repository/index-file.ts'
+import { deletedOnRecord } from '../collection/deletion.ts'
 import { LIMITS, objectName, type ObjectRef, packName } from '@holdfast/shared/format/layout.ts'
 import type { FooterSegment } from '../repository/pack.ts'
 import { listRefs, mapBounded, type Repository } from '../repository/repository.ts'
@@ -223,11 +224,21 @@ async function writeIndex(options: RepairOptions, plan: IndexPlan): Promise<numb
     looks: readonly PackLook[],
     tell: (look: PackLook) => Promise<PackInIndex[]>,
   ): Promise<[PackInIndex[], ObjectRef[]]> => {
+    const toldOf = async (look: PackLook): Promise<PackInIndex[]> => {
+      try {
+        return await tell(look)
+      } catch (error) {
+        // A collection may have deleted it since it was looked at; then there is nothing to tell.
+        if (!isHoldfastError(error, 'not-found')) throw error
+        if (!deletedOnRecord(await repository.loadCollection(signal)).has(packName(look.ref))) throw error
+        return []
+      }
+    }
     const refs: ObjectRef[] = []
     let group: PackInIndex[] = []
     let blobs = 0
     for (const look of looks)
-      for (const pack of await tell(look)) {
+      for (const pack of await toldOf(look)) {
         const more = pack.footer.segments.reduce((sum, segment) => sum + segment.blobs.length, 0)
         if (group.length >= PACKS_PER_FILE || (group.length > 0 && blobs + more > INDEX_MAX_BLOBS)) {
           refs.push(await write(group, []))

@@ -105,3 +105,14 @@ function forgottenBy(forgets: readonly LoadedForget[]): Map<string, Forgotten[]>
     }
   return forgotten
 }
+
+/** Whether lists or records have come since: what was looked at before them may have been deleted or forgotten meanwhile. */
+export function hasNewRecords(old: CollectionState, current: CollectionState): boolean {
+  const known = new Set(namesOf(old))
+  return namesOf(current).some((name) => !known.has(name))
+}
+
+function namesOf({ condemnedLists, revivedLists, deletionLists, forgets }: CollectionState): string[] {
+  const lists = [...condemnedLists, ...revivedLists, ...deletionLists].map(({ list }) => list)
+  return [...lists, ...forgets.map(({ record }) => record)].map(({ ref }) => refKey(ref))
+}

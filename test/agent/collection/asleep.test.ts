@@ -1,7 +1,10 @@
-// A machine that sleeps at any one call of a collection or a backup while another forgets, condemns and deletes for weeks: whatever it read before is old
+// A machine that sleeps at any one call of a collection, a backup, a check or a repair while another forgets, condemns and deletes for weeks: whatever it read before is old
 // by then. It ends well, or asks to be run again; it never takes what was deleted on record for damage, and nothing that counts is lost.
 import { describe, expect, test } from 'vitest'
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
+import { checkRepository } from '../../../agent/check/check.ts'
+import { repairRepository } from '../../../agent/repair/repair.ts'
+import { openRepository } from '../../../agent/repository/repository.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 import { type Engine, fixtureRandom, makeEngine, type Run, writeFile } from '../../_support/engine-fixture.ts'
 import type { Tree } from '../../_support/plain-reader.ts'
@@ -93,10 +96,21 @@ async function sleepsAt(
   return { calls: pause?.calls() ?? 0, error }
 }
 
+const opened = async (engine: Engine) => ({
+  repository: await openRepository({ store: engine.store(), keys: engine.keys.write.structure }),
+})
+const repairing = ({ keys, random, clock }: Engine) => ({
+  keys: keys.write,
+  read: keys.read,
+  ...{ dryRun: false, random, now: clock.now(), signal: new AbortController().signal, readData: 'all' as const },
+})
+
 describe('asleep at one call while another forgets, condemns and deletes', () => {
   const acts: readonly (readonly [string, (engine: Engine) => Promise<Run | void>])[] = [
     ['a collection', async (engine) => void (await engine.prune())],
     ['a backup', (engine) => engine.backup()],
+    ['a check', async (engine) => void expect(await checkRepository(await opened(engine))).toMatchObject({ damaged: 0, unknown: 0 })],
+    ['a repair', async (engine) => void (await repairRepository({ ...(await opened(engine)), ...repairing(engine) }))],
   ]
   test.each(acts)('%s ends well or asks to be run again', async (_, act) => {
     for (const isForgotten of [false, true]) {
