@@ -2,9 +2,10 @@
 // there unsealed, for the daemon starts without a person; the bundle stands as it came, sealed to the enrolment key, whose seed is beside it.
 // So a thief of the disk has what design section 4 says: keys that write and see the structure, nothing that opens content.
 import { HoldfastError } from '@holdfast/shared/errors.ts'
-import { agentPolicy, agentStore, BUNDLE_BYTES_MAX, restoreResult } from '@holdfast/shared/protocol/agent.ts'
+import { agentPolicy, agentStore, BUNDLE_BYTES_MAX, restoreResult, runReport, snapshotReport } from '@holdfast/shared/protocol/agent.ts'
 import { prepareRestore } from '@holdfast/shared/protocol/commands.ts'
 import * as c from '@holdfast/shared/protocol/common.ts'
+import { runTotals } from '@holdfast/shared/protocol/records.ts'
 import { signingKey, type SigningKey } from '@holdfast/shared/signing.ts'
 import { z } from 'zod'
 import { bundleWriteKeys, openBundle, writerIdOf, type Bundle } from '../keys/bundle.ts'
@@ -141,8 +142,27 @@ export type CollectionStates = Readonly<Record<string, CollectionState>>
 /** Commands that were taken, until they expire, so that none is obeyed twice. */
 export const takenCommands = z.array(z.strictObject({ commandId: c.commandId, expiresAt: c.time })).max(20_000)
 
-/** The act that is under way, so that one that a crash ended can be said to have ended. */
-export const currentAct = z.strictObject({ header: z.record(z.string(), z.unknown()), startedAt: c.time })
+/** What a run tells the server beside its records. */
+export const report = z.union([z.strictObject({ run: runReport }), z.strictObject({ snapshot: snapshotReport })])
+export type Report = z.infer<typeof report>
+
+/** The act that is under way, so that one that a crash ended can be said to have ended. Written before the record of its beginning. */
+export const currentAct = z.strictObject({
+  header: z.record(z.string(), z.unknown()),
+  startedAt: c.time,
+  /** The journal's last record before it: an act of which nothing stands behind that was not begun. */
+  after: c.count.optional(),
+  /** How it ended, from the moment that this is known until it stands in the journal and the reports wait to be sent. */
+  end: z
+    .strictObject({
+      outcome: c.outcome,
+      code: c.code.optional(),
+      snapshotId: c.snapshotId.optional(),
+      totals: runTotals,
+      reports: z.array(report).max(2),
+    })
+    .optional(),
+})
 
 /** One restore that was asked for: its own key pair lives here and nowhere else, and goes with this file. */
 export const preparedRestore = z.strictObject({

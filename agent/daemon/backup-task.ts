@@ -13,6 +13,7 @@ import type { WriteKeys } from '../keys/keys.ts'
 import { createTokens } from '../repository/snapshot.ts'
 import { excludeRules, ownValue, type AgentConfig } from './agent-config.ts'
 import type { Agent, AgentState, Policies } from './agent-state.ts'
+import { beginAct, endAct } from './current-act.ts'
 import type { Outbox } from './outbox.ts'
 import { isRequestedCancel, withRepository, type Engines } from './parts.ts'
 import { publishRoster } from './roster-relay.ts'
@@ -48,7 +49,7 @@ export type TaskEnd = {
  * or what the appliance does not have), `journal-full`, `local-disk`.
  */
 export async function runPolicy(parts: BackupTaskParts, policy: AgentPolicy, runId: string, signal: AbortSignal): Promise<TaskEnd> {
-  const { agent, state, config, clock, recorder, outbox } = parts
+  const { agent, config, clock } = parts
   const instructionId = requireInstruction(policy.instructionId)
   const refusal = whyRefused(config, policy, parts.policies.stores)
   if (refusal !== undefined)
@@ -67,22 +68,15 @@ export async function runPolicy(parts: BackupTaskParts, policy: AgentPolicy, run
     from: home,
     to: storePlace(parts.policies, policy.storeId, home),
   }
-  const startedAt = isoTime(clock.now())
-  state.current.save({ header: recorder.started(act), startedAt })
-  const report = { runId, policyId: policy.policyId, kind: 'backup', source: policy.source, startedAt } as const
-  outbox.run({ ...report, state: 'running' })
+  const begun = beginAct(parts, act)
+  const report = { runId, policyId: policy.policyId, kind: 'backup', source: policy.source, startedAt: begun.startedAt } as const
+  parts.outbox.run({ ...report, state: 'running' })
 
   const end = await carryOut(parts, policy, act, source, signal)
-  recorder.ended(act, { outcome: end.outcome, code: end.code, snapshotId: end.snapshotId, totals: end.totals })
-  state.current.remove()
-  if (end.result?.snapshot !== undefined) outbox.snapshot(snapshotReport(parts, policy, act, end.result))
-  outbox.run({
-    ...report,
-    state: end.outcome,
-    endedAt: isoTime(clock.now()),
-    totals: end.totals,
-    ...(end.code === undefined ? {} : { code: end.code }),
-  })
+  const { outcome, code, snapshotId, totals } = end
+  const ended = { ...report, state: outcome, endedAt: isoTime(clock.now()), totals, ...(code === undefined ? {} : { code }) }
+  const made = end.result?.snapshot === undefined ? [] : [{ snapshot: snapshotReport(parts, policy, act, end.result) }]
+  endAct(parts, begun, { outcome, code, snapshotId, totals }, [...made, { run: ended }])
   return { runId, outcome: end.outcome, code: end.code, message: end.message }
 }
 

@@ -9,6 +9,7 @@ import {
   DELIVERY_RECORDS_MAX,
   encodeFrame,
   FIRST_PREVIOUS,
+  parseHeader,
   RECORD_BODY_BYTES_MAX,
   signRecord,
 } from '@holdfast/shared/record.ts'
@@ -142,6 +143,21 @@ export class Journal {
     if (known !== undefined) return known.before.hash
     for (const entry of this.#entriesFrom(seq)) return entry.frame.seq === seq ? entry.hash : undefined
     return undefined
+  }
+
+  /**
+   * How far the journal tells of an act whose first record would have a number above `after`. A beginning that is dropped already counts as begun:
+   * only what the server has recorded is dropped.
+   */
+  standOf(runId: string, after: number): 'not-begun' | 'begun' | 'ended' {
+    let stand: 'not-begun' | 'begun' = 'not-begun'
+    for (const { frame } of this.#entriesFrom(after + 1)) {
+      const header = parseHeader(frame.header)
+      if (!('runId' in header) || header.runId !== runId) continue
+      if (header.kind === 'run-ended' || header.kind === 'recovery-ended') return 'ended'
+      stand = 'begun'
+    }
+    return (this.#segments[0]?.before.seq ?? 0) > after ? 'begun' : stand
   }
 
   /** Drops whole segments whose records are all at most `through`. */

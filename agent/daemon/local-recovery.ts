@@ -3,14 +3,24 @@
 import type { Clock } from '@holdfast/shared/clock.ts'
 import type { Outcome, Purpose } from '@holdfast/shared/protocol/common.ts'
 import { hex64, label } from '@holdfast/shared/protocol/common.ts'
-import { recordHeader, type RecordHeader } from '@holdfast/shared/protocol/records.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import type { FileSystem } from '../file-system/file-system.ts'
 import { ownValue, type AgentConfig } from './agent-config.ts'
 import { agentState, loadAgent } from './agent-state.ts'
 import { newRunId } from './backup-task.ts'
 import { openJournal } from './journal.ts'
-import { NO_TOTALS, recorder, storePlace, type FileAct, type Recorder, type RecoveryAct } from './recorder.ts'
+import {
+  INTERRUPTED,
+  NO_TOTALS,
+  recorder,
+  startedHeader,
+  storePlace,
+  type Act,
+  type FileAct,
+  type Recorder,
+  type RecoveryAct,
+  type StartedHeader,
+} from './recorder.ts'
 import { tallyFiles } from './restore-task.ts'
 import { openStateDirectory, type StateDirectory } from './state-directory.ts'
 
@@ -71,14 +81,18 @@ export function journalLocalRecovery(options: LocalRecoveryOptions): LocalRecove
     to: home,
   }
   const tally = tallyFiles()
-  const mark = markAlive(directory, act.runId, records.started(act))
+  const mark = markAlive(directory, records, act)
   return {
     files: (files) => {
       records.files(act, files, options.recordKey)
       tally.add(files)
     },
     ended: (outcome, code) => {
-      records.ended(act, { outcome, code, totals: outcome === 'cancelled' && tally.totals().files === 0 ? NO_TOTALS : tally.totals() })
+      records.ended(mark.header, {
+        outcome,
+        code,
+        totals: outcome === 'cancelled' && tally.totals().files === 0 ? NO_TOTALS : tally.totals(),
+      })
       mark.remove()
       journalDirectory.close()
       directory.close()
@@ -86,19 +100,28 @@ export function journalLocalRecovery(options: LocalRecoveryOptions): LocalRecove
   }
 }
 
+/** What a process says of the act that it is at; `after` as `Recorder.prepare` gives it. */
+type Mark = ReturnType<Recorder['prepare']>
+
 const MARK = /^local-run_[0-9a-f]{32}\.json$/
 const MARK_BYTES_MAX = 64 * 1024
 
-/** Says which act this process is at; the kernel lets go of the lock with the process, and so a daemon sees that it died. */
-export function markAlive(directory: StateDirectory, runId: string, header: RecordHeader): { remove: () => void } {
+/**
+ * Journals that an act of this process begins, and says before which it is; the kernel lets go of the lock with the process, and so a daemon sees that
+ * it died. Throws as `Recorder.prepare` does; then it did not begin.
+ */
+export function markAlive(directory: StateDirectory, records: Recorder, act: Act): { header: StartedHeader; remove: () => void } {
   const { fileSystem } = directory
-  const name = `local-${runId}.json`
+  const mark: Mark = records.prepare(act)
+  const name = `local-${act.runId}.json`
   const fd = fileSystem.open(directory.fd, Buffer.from(name), 'create')
   fileSystem.lock?.(fd, true)
-  fileSystem.write(fd, Buffer.from(JSON.stringify(header)), 0)
+  fileSystem.write(fd, Buffer.from(JSON.stringify(mark)), 0)
   fileSystem.sync(fd)
   fileSystem.sync(directory.fd)
+  records.started(mark.header)
   return {
+    header: mark.header,
     remove: () => {
       directory.remove(name)
       fileSystem.close(fd)
@@ -115,11 +138,12 @@ export function endDeadRecoveries(directory: StateDirectory, records: Recorder):
     try {
       const isAlive = fileSystem.lock?.(fd, false) === false
       const bytes = directory.read(name, MARK_BYTES_MAX)
-      // Empty: its process is just about to write it, or died before its record was of use.
+      // Empty: its process is just about to write it, or died before anything began.
       if (isAlive || bytes === undefined || bytes.length === 0) continue
-      const header = recordHeader.safeParse(parseOrNothing(bytes))
-      if (header.success && (header.data.kind === 'recovery-started' || header.data.kind === 'run-started'))
-        records.interrupted(header.data)
+      const mark = parseOrNothing(bytes)
+      const header = startedHeader(mark?.header)
+      if (header !== undefined && records.standOf(header, Number(mark?.after)) === 'begun')
+        records.ended(header, { ...INTERRUPTED, totals: NO_TOTALS })
       directory.remove(name)
     } finally {
       fileSystem.close(fd)
@@ -127,10 +151,10 @@ export function endDeadRecoveries(directory: StateDirectory, records: Recorder):
   }
 }
 
-/** A mark that a crash tore says nothing; its beginning stands in the journal all the same. */
-function parseOrNothing(bytes: Buffer): unknown {
+/** A mark that a crash tore says nothing: it was written before anything began. */
+function parseOrNothing(bytes: Buffer): Partial<Mark> | undefined {
   try {
-    return JSON.parse(bytes.toString('utf8'))
+    return JSON.parse(bytes.toString('utf8')) as Partial<Mark>
   } catch (error) {
     if (error instanceof SyntaxError) return undefined
     throw error

@@ -75,7 +75,7 @@ export function journalLocalRun(options: LocalRunOptions): LocalRun {
     to: storePlace(state.policies.load(), storeId, home),
   }
   const startedAt = isoTime(clock.now())
-  const mark = markAlive(directory, act.runId, records.started(act))
+  const mark = markAlive(directory, records, act)
   let sent = { files: 0, bytes: 0, newBytes: 0, changed: 0 }
   const close = (): void => {
     mark.remove()
@@ -87,7 +87,7 @@ export function journalLocalRun(options: LocalRunOptions): LocalRun {
     const { outcome, code, totals, snapshot } = ending
     const why = code === undefined ? {} : { code }
     // Where this fails, the mark stays, and the daemon records the end.
-    records.ended(act, { outcome, ...why, snapshotId: snapshot?.ref.random, totals })
+    records.ended(mark.header, { outcome, ...why, snapshotId: snapshot?.ref.random, totals })
     try {
       const made = snapshot === undefined || storeId === undefined ? [] : [{ snapshot: reportOf(snapshot, act, storeId, totals) }]
       const { runId, source } = act

@@ -2,16 +2,15 @@
 // bounded: the oldest go first, for the records carry the truth. Other processes of this appliance hand theirs over, each as a file of its own,
 // so that nobody but the daemon writes its list.
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
-import { done, runReport, snapshotReport, type RunReport, type SnapshotReport } from '@holdfast/shared/protocol/agent.ts'
+import { done, type RunReport } from '@holdfast/shared/protocol/agent.ts'
 import { z } from 'zod'
-import { stateFile } from './agent-state.ts'
+import { report, stateFile, type Report } from './agent-state.ts'
 import { AGENT_ROUTES } from './routes.ts'
 import type { ServerClient } from './server-client.ts'
 import type { StateDirectory } from './state-directory.ts'
 
 const WAITING_MAX = 1000
-const waiting = z.array(z.union([z.strictObject({ run: runReport }), z.strictObject({ snapshot: snapshotReport })])).max(WAITING_MAX)
-export type Report = z.infer<typeof waiting>[number]
+const waiting = z.array(report).max(WAITING_MAX)
 
 const HANDED_OVER = /^reports-run_[0-9a-f]{32}\.json$/
 
@@ -22,7 +21,8 @@ export function handOver(directory: StateDirectory, runId: string, reports: read
 
 export type Outbox = {
   readonly run: (report: RunReport) => void
-  readonly snapshot: (report: SnapshotReport) => void
+  /** Takes up several, in one; such as are there already are not added again. */
+  readonly add: (reports: readonly Report[]) => void
   /** Sends what waits. Rejects as the client does; a report that the server refuses as such is dropped and named by `onRefused`. */
   readonly send: (signal: AbortSignal) => Promise<void>
   readonly waiting: () => number
@@ -40,12 +40,17 @@ export function outbox(options: { directory: StateDirectory; client: ServerClien
     ...known.filter((other) => !('run' in other && other.run.runId === report.runId)),
     { run: report },
   ]
+  const withReport = (known: readonly Report[], next: Report): readonly Report[] => {
+    if ('run' in next) return withRun(known, next.run)
+    const { snapshotId } = next.snapshot
+    return [...known.filter((other) => !('snapshot' in other && other.snapshot.snapshotId === snapshotId)), next]
+  }
   /** Kept before the file goes: a crash between the two sends a report twice, which changes nothing, and loses none. */
   const takeUp = (): void => {
     for (const name of options.directory.names()) {
       if (!HANDED_OVER.test(name)) continue
       const handed = stateFile(options.directory, name, waiting)
-      keep((handed.load() ?? []).reduce((known, next) => ('run' in next ? withRun(known, next.run) : [...known, next]), reports))
+      keep((handed.load() ?? []).reduce(withReport, reports))
       handed.remove()
     }
   }
@@ -55,7 +60,7 @@ export function outbox(options: { directory: StateDirectory; client: ServerClien
       : options.client.call(done, { ...AGENT_ROUTES.snapshots, json: report.snapshot, signal })
   return {
     run: (report) => keep(withRun(reports, report)),
-    snapshot: (report) => keep([...reports, { snapshot: report }]),
+    add: (added) => keep(added.reduce(withReport, reports)),
     waiting: () => reports.length,
     send: async (signal) => {
       takeUp()

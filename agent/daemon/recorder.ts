@@ -61,6 +61,18 @@ export type Ending = {
   readonly totals: RunTotals
 }
 
+export type StartedHeader = Extract<RecordHeader, { kind: 'run-started' | 'recovery-started' }>
+
+/** The header of a beginning; undefined for anything else. */
+export function startedHeader(value: unknown): StartedHeader | undefined {
+  const parsed = recordHeader.safeParse(value)
+  if (!parsed.success) return undefined
+  return parsed.data.kind === 'run-started' || parsed.data.kind === 'recovery-started' ? parsed.data : undefined
+}
+
+/** How an act ended that a crash or a kill cut off. */
+export const INTERRUPTED = { outcome: 'failed', code: 'interrupted' } as const
+
 export const NO_TOTALS: RunTotals = {
   files: 0,
   bytes: 0,
@@ -74,13 +86,15 @@ export const NO_TOTALS: RunTotals = {
 }
 
 export type Recorder = {
-  /** Throws `journal-full` before anything is begun. The header is what `ended` needs after a crash. */
-  readonly started: (act: Act) => RecordHeader
+  /** What the record of a beginning will say, and the last record before it. Throws `journal-full` before anything is begun. */
+  readonly prepare: (act: Act) => { readonly header: StartedHeader; readonly after: number }
+  /** Journals a beginning that was prepared. */
+  readonly started: (header: StartedHeader) => void
   /** Files that became durable in the store, or were restored, in batches; returns when they are journalled. */
   readonly files: (act: Act, files: readonly FileAct[], recordKey: Buffer) => void
-  readonly ended: (act: Act, ending: Ending) => ChainEnd
-  /** Says how an act ended that a crash or a kill cut off, from its `started` header. */
-  readonly interrupted: (started: RecordHeader) => ChainEnd
+  readonly ended: (started: StartedHeader, ending: Ending) => ChainEnd
+  /** How far the journal tells of an act, by its beginning; `after` as `prepare` gave it. */
+  readonly standOf: (started: StartedHeader, after: number) => ReturnType<Journal['standOf']>
   readonly note: (code: string, more?: { amount?: number; runId?: string }) => void
 }
 
@@ -95,12 +109,12 @@ export function recorder(options: { journal: Journal; agent: Agent; clock: Clock
   }
 
   return {
-    started: (act) => {
+    prepare: (act) => {
       journal.requireRoom()
       const header = strictly({ ...who, at: at(), ...headerOf(act), kind: act.kind === 'run' ? 'run-started' : 'recovery-started' })
-      append(header, false)
-      return header
+      return { header: startedHeader(header)!, after: journal.end.seq }
     },
+    started: (header) => void append(header, false),
     files: (act, files, recordKey) => {
       for (let start = 0; start < files.length; start += BATCH_FILES) {
         const records = fileRecords(act, files.slice(start, start + BATCH_FILES), recordKey, clock.now())
@@ -120,16 +134,15 @@ export function recorder(options: { journal: Journal; agent: Agent; clock: Clock
       }
       options.appended?.()
     },
-    ended: (act, { outcome, code, snapshotId, totals }) => {
+    ended: (started, { outcome, code, snapshotId, totals }) => {
       const more = { outcome, ...(code === undefined ? {} : { code }), totals: rounded(totals) }
       const header =
-        act.kind === 'run' ? { kind: 'run-ended', ...(snapshotId === undefined ? {} : { snapshotId }) } : { kind: 'recovery-ended' }
-      return append(strictly({ ...who, at: at(), ...headerOf(act), ...header, ...more }), true)
+        started.kind === 'run-started'
+          ? { kind: 'run-ended', ...(snapshotId === undefined ? {} : { snapshotId }) }
+          : { kind: 'recovery-ended' }
+      return append(strictly({ ...started, at: at(), ...header, ...more }), true)
     },
-    interrupted: (started) => {
-      const kind = started.kind === 'run-started' ? 'run-ended' : 'recovery-ended'
-      return append(strictly({ ...started, at: at(), kind, outcome: 'failed', code: 'interrupted', totals: NO_TOTALS }), true)
-    },
+    standOf: ({ runId }, after) => journal.standOf(runId, after),
     note: (code, more = {}) => {
       append(
         strictly({ ...who, at: at(), kind: 'agent-note', actor: 'agent', instructionId: null, purpose: 'backup', code, ...more }),

@@ -1,6 +1,6 @@
 // Carries out one granted restore under a lease: opens the grant, journals the recovery before the first byte, restores into the root that the
 // appliance's own configuration names, and says how it ended. Heartbeats keep the lease; a lost lease or a cancel stops the writing.
-import { isoTime, parseTime, type Clock } from '@holdfast/shared/clock.ts'
+import { parseTime, type Clock } from '@holdfast/shared/clock.ts'
 import { HoldfastError, isHoldfastError, messageOf } from '@holdfast/shared/errors.ts'
 import { GRANT_BYTES_MAX, HEARTBEAT_MS, restoreProgressReply, type RestoreResult } from '@holdfast/shared/protocol/agent.ts'
 import type { Random } from '@holdfast/shared/random.ts'
@@ -15,6 +15,8 @@ import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import { ownValue, type AgentConfig } from './agent-config.ts'
 import type { Agent, AgentState, Policies } from './agent-state.ts'
 import { newRunId, type TaskEnd } from './backup-task.ts'
+import { beginAct, endAct } from './current-act.ts'
+import type { Outbox } from './outbox.ts'
 import { isRequestedCancel, requestedCancel, withRepository, type Engines, type RestoreOutcome, type RestoreStand } from './parts.ts'
 import { NO_TOTALS, requireInstruction, storePlace, type FileAct, type Recorder, type RecoveryAct } from './recorder.ts'
 import type { RestoreCommandBody } from './restore-requests.ts'
@@ -33,6 +35,7 @@ export type RestoreTaskParts = {
   readonly keys: WriteKeys
   readonly engines: Engines
   readonly recorder: Recorder
+  readonly outbox: Outbox
   readonly client: ServerClient
   readonly fileSystem: FileSystem
   readonly clock: Clock
@@ -162,7 +165,7 @@ async function recover(
   body: RestoreCommandBody,
   work: Recovery,
 ): Promise<{ totals: RunTotals; errors: string | undefined }> {
-  const { agent, state, config, recorder, keys, fileSystem, clock } = parts
+  const { agent, config, recorder, keys, fileSystem } = parts
   const { repository, snapshot, grant, runId, lease } = work
   const root = ownValue(config.restoreRoots, body.restoreRoot)
   if (root === undefined) throw new HoldfastError('policy', `this appliance has no restore root ${body.restoreRoot}`)
@@ -185,8 +188,9 @@ async function recover(
   }
   const { view } = await loadWholeView(repository, lease.signal)
   lease.signal.throwIfAborted()
-  state.current.save({ header: recorder.started(act), startedAt: isoTime(clock.now()) })
+  const begun = beginAct(parts, act)
   const tally = tallyFiles()
+  let report: RestoreOutcome
   try {
     const restoreTo = (target: Buffer): Promise<RestoreOutcome> =>
       parts.engines.restore({
@@ -206,19 +210,17 @@ async function recover(
           tally.add(files)
         },
       })
-    const report = isDrill ? await inDrillDirectory(fileSystem, root, body.restoreId, restoreTo) : await restoreTo(root)
-    const errors = report.outcome === 'done' ? undefined : report.outcome
-    const totals = { ...tally.totals(), failed: Math.max(tally.totals().failed, report.failed) }
-    recorder.ended(act, { outcome: errors === undefined ? 'ok' : 'incomplete', code: errors, totals })
-    state.current.remove()
-    return { totals, errors }
+    report = isDrill ? await inDrillDirectory(fileSystem, root, body.restoreId, restoreTo) : await restoreTo(root)
   } catch (error) {
     const reason: unknown = lease.signal.aborted ? lease.signal.reason : error
     const isCancelled = isRequestedCancel(reason)
-    recorder.ended(act, { outcome: isCancelled ? 'cancelled' : 'failed', code: codeOf(reason), totals: tally.totals() })
-    state.current.remove()
+    endAct(parts, begun, { outcome: isCancelled ? 'cancelled' : 'failed', code: codeOf(reason), totals: tally.totals() })
     throw error
   }
+  const errors = report.outcome === 'done' ? undefined : report.outcome
+  const totals = { ...tally.totals(), failed: Math.max(tally.totals().failed, report.failed) }
+  endAct(parts, begun, { outcome: errors === undefined ? 'ok' : 'incomplete', code: errors, totals })
+  return { totals, errors }
 }
 
 /** The snapshot that a request names: by id, or the newest of a series that was begun at or before a time. */

@@ -1,10 +1,9 @@
 // What the daemon does, one thing at a time: granted restores first, then what a person asked for, then what is due. Knows what was running when
 // the last process ended, and says so in the journal.
-import { isoTime, parseTime, type Clock } from '@holdfast/shared/clock.ts'
+import { isoTime, type Clock } from '@holdfast/shared/clock.ts'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { Log } from '@holdfast/shared/log.ts'
 import type { AgentPolicy } from '@holdfast/shared/protocol/agent.ts'
-import { recordHeader } from '@holdfast/shared/protocol/records.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import type { FileSystem } from '../file-system/file-system.ts'
 import type { WriteKeys } from '../keys/keys.ts'
@@ -13,11 +12,12 @@ import type { AgentConfig } from './agent-config.ts'
 import type { Agent, AgentState, CollectionStates, RunStates } from './agent-state.ts'
 import type { Alarms } from './alarms.ts'
 import { newRunId, runPolicy, type TaskEnd } from './backup-task.ts'
+import { takeCutOff } from './current-act.ts'
 import { endDeadRecoveries } from './local-recovery.ts'
 import type { Outbox } from './outbox.ts'
 import { withRepository, type Engines } from './parts.ts'
 import type { PolicyKeeper } from './policy-keeper.ts'
-import { NO_TOTALS, type Recorder } from './recorder.ts'
+import type { Recorder } from './recorder.ts'
 import type { RestoreCommandBody, RestoreRequests } from './restore-requests.ts'
 import { holdLease, runRestore, type Lease } from './restore-task.ts'
 import { afterClockStep, runAsked, runBegan, runEnded, schedule } from './schedule.ts'
@@ -203,26 +203,12 @@ export function makeWork(options: WorkOptions): Work {
 
   /** Journals the end of the act that `current.json` tells of, which did not get so far itself: it was cut off, or found no room. */
   const endCutOff = (): void => {
-    const cut = state.current.load()
+    const cut = takeCutOff({ state, recorder, outbox, clock })
     if (cut === undefined) return
-    const parsed = recordHeader.safeParse(cut.header)
-    if (!parsed.success || (parsed.data.kind !== 'run-started' && parsed.data.kind !== 'recovery-started'))
-      throw new HoldfastError('damaged', 'current.json in the state directory is damaged; move it away')
-    const header = parsed.data
-    const nowMs = Math.round(clock.now())
-    // The report first, which needs room for a file of its own: without it the record would be made again and again.
-    if (header.kind === 'run-started' && header.policyId !== undefined) {
-      const { runId, policyId, source } = header
-      outbox.run({
-        ...{ runId, policyId, source, kind: 'backup', state: 'failed', code: 'interrupted', totals: NO_TOTALS },
-        startedAt: cut.startedAt,
-        endedAt: isoTime(Math.max(nowMs, parseTime(cut.startedAt))),
-      })
-    }
-    recorder.interrupted(header)
+    const { header, ending } = cut
     if (header.kind === 'run-started' && header.policyId !== undefined)
-      keepRuns(runEnded(runs, header.policyId, { nowMs, outcome: 'failed', code: 'interrupted' }))
-    state.current.remove()
+      keepRuns(runEnded(runs, header.policyId, { nowMs: Math.round(clock.now()), outcome: ending.outcome, code: ending.code }))
+    cut.drop()
   }
 
   /** False where such an end still finds no room: nothing else begins before it is recorded. */

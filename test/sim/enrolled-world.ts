@@ -59,7 +59,7 @@ const SERVER_CHANCES: ServerChances = {
   ...{ lostRequest: 100, lostReply: 100, silence: 40, twice: 60, replay: 20, delay: 40 },
   ...{ death: 8, jobTwice: 30 },
 }
-const APPLIANCE_CHANCES: ApplianceChances = { suspend: 20, crash: 12, fail: 40, fileCrash: 12 }
+const APPLIANCE_CHANCES: ApplianceChances = { suspend: 20, crash: 20, fail: 40, fileCrash: 40 }
 
 type World = {
   readonly options: EnrolledWorldOptions
@@ -94,7 +94,7 @@ export async function runEnrolledWorld(options: EnrolledWorldOptions): Promise<E
     random: fixtureRandom(`server ${options.seed}`),
     settings: {
       ...{ secure: true, restoreTtlMs: 72 * HOUR, graceMs: HOUR, silentMs: HOUR },
-      ...{ undeleteMs: DAY * (1 + below(3)), deletionsEveryMs: 10 * MINUTE },
+      ...{ undeleteMs: DAY * (1 + below(2)), deletionsEveryMs: 10 * MINUTE },
     },
     chances: () => (isQuiet ? NO_CHANCES : (options.serverChances ?? SERVER_CHANCES)),
     openStore: (process) => byTurns(processes, process, bucket.store('server')),
@@ -228,7 +228,7 @@ async function livesBeside(world: World, appliance: Appliance): Promise<void> {
   const { processes, below } = world
   const person = processes.start('person')
   for (let moment = momentsOf(world); moment > 0; moment--) {
-    await processes.pause(person, below(below(5) === 0 ? 3 * DAY : 14 * HOUR))
+    await processes.pause(person, below(below(5) === 0 ? 4 * DAY : 36 * HOUR))
     if (!appliance.isCrashed() && !appliance.isBusy()) alterSource(appliance, sharedContent, below(4))
     const kind = below(12)
     if (kind === 0) appliance.stepClock((below(20) - 10) * MINUTE)
@@ -257,7 +257,7 @@ async function restoresAreAsked(world: World): Promise<void> {
   const person = processes.start('controller')
   const used = new Map<Appliance, number>()
   for (let moment = momentsOf(world); moment > 0; moment--) {
-    await processes.pause(person, HOUR + below(below(5) === 0 ? 2 * DAY : 16 * HOUR))
+    await processes.pause(person, HOUR + below(below(5) === 0 ? 4 * DAY : 36 * HOUR))
     const appliance = appliances[below(appliances.length)]!
     const root = used.get(appliance) ?? 0
     const known = [...truth.promised.keys()]
@@ -335,7 +335,7 @@ async function serverIsRun(world: World): Promise<void> {
   const { processes, below, domain, server, appliances, policies } = world
   const person = processes.start('operator')
   for (let moment = 2 * momentsOf(world); moment > 0; moment--) {
-    await processes.pause(person, below(12 * HOUR))
+    await processes.pause(person, below(DAY))
     const appliance = appliances[below(appliances.length)]!
     const policyId = policies.get(appliance)!
     const kind = below(12)
@@ -363,7 +363,7 @@ async function forgottenIsTakenBack(world: World): Promise<void> {
   const { processes, below, bucket, domain, random } = world
   const person = processes.start('key holder')
   for (let moment = Math.ceil(momentsOf(world) / 2); moment > 0; moment--) {
-    await processes.pause(person, below(2 * DAY))
+    await processes.pause(person, below(4 * DAY))
     const store = byTurns(processes, person, bucket.store('key holder'))
     const how = {
       repository: await openRepository({ store, keys: domain.keys.write.structure }),

@@ -4,6 +4,9 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { recordHeader } from '@holdfast/shared/protocol/records.ts'
+import { systemRandom } from '@holdfast/shared/random.ts'
+import { openJournal } from '../../../agent/daemon/journal.ts'
 import { parseSegmentName } from '../../../agent/daemon/journal-format.ts'
 import { acceptPolicy } from '../../../agent/daemon/status.ts'
 import type { Engines } from '../../../agent/daemon/parts.ts'
@@ -206,9 +209,12 @@ describe('a backup by policy', () => {
       from: { region: 'CA-QC' },
       to: { region: 'CA-ON' },
     }
-    customer.state.current.save({ header, startedAt: header.at })
+    const { key } = customer.agent()
+    const journal = openJournal({ directory: customer.directory.below('journal'), agentId, key, random: systemRandom })
+    customer.state.current.save({ header, startedAt: header.at, after: journal.end.seq })
+    journal.append(() => ({ header: recordHeader.parse(header), body: Buffer.alloc(0) }))
     daemon = customer.start()
-    await until(async () => expect(await recordKinds()).toEqual(['run-started', 'transmission', 'run-ended', 'run-ended']))
+    await until(async () => expect(await recordKinds()).toEqual(['run-started', 'transmission', 'run-ended', 'run-started', 'run-ended']))
     expect(customer.state.runs.load()?.[policyId]).toMatchObject({ lastOutcome: 'failed', lastCode: 'interrupted', failures: 1 })
     const run = await customer.server.call('GET', `/v1/runs/${header.runId}`, customer.token)
     expect(run.json()).toMatchObject({ state: 'failed', code: 'interrupted' })

@@ -9,7 +9,15 @@ import { parseAgentConfig } from '../../../agent/daemon/agent-config.ts'
 import { agentOf, agentState } from '../../../agent/daemon/agent-state.ts'
 import { openJournal, type Journal } from '../../../agent/daemon/journal.ts'
 import { endDeadRecoveries, journalLocalRecovery } from '../../../agent/daemon/local-recovery.ts'
-import { NO_TOTALS, recorder, requireInstruction, type FileAct, type RunAct } from '../../../agent/daemon/recorder.ts'
+import {
+  INTERRUPTED,
+  NO_TOTALS,
+  recorder,
+  requireInstruction,
+  type FileAct,
+  type RunAct,
+  type StartedHeader,
+} from '../../../agent/daemon/recorder.ts'
 import { openStateDirectory } from '../../../agent/daemon/state-directory.ts'
 import { posixFileSystem } from '../../../agent/file-system/posix-file-system.ts'
 import { createTokens } from '../../../agent/repository/snapshot.ts'
@@ -65,7 +73,13 @@ function setUp(limitBytes?: number) {
       ...(limitBytes === undefined ? {} : { limitBytes }),
     })
   const journal = openIts()
-  return { clock, fileSystem, open, openIts, journal, records: recorder({ journal, agent, clock }) }
+  const records = recorder({ journal, agent, clock })
+  const start = (one: RunAct) => {
+    const { header } = records.prepare(one)
+    records.started(header)
+    return header
+  }
+  return { clock, fileSystem, open, openIts, journal, records, start }
 }
 const entries = (journal: Journal, after = 0) =>
   decodeDelivery(journal.read(after)!.bytes).map((frame) => verifyRecord(agent.agentId, agent.key.publicKey, frame))
@@ -79,8 +93,8 @@ const file = (path: string, more: Partial<FileAct> = {}): FileAct => ({
 
 describe('the recorder', () => {
   it('records a run from its beginning over its files to its end, each durable when the call returns', () => {
-    const { records, openIts } = setUp()
-    records.started(act)
+    const { records, openIts, start } = setUp()
+    const header = start(act)
     expect(entries(openIts()).map(({ header }) => header.kind)).toEqual(['run-started'])
     records.files(
       act,
@@ -91,7 +105,7 @@ describe('the recorder', () => {
       ],
       recordKey,
     )
-    records.ended(act, {
+    records.ended(header, {
       outcome: 'incomplete',
       code: 'incomplete',
       snapshotId: '5'.repeat(32),
@@ -133,30 +147,43 @@ describe('the recorder', () => {
   })
 
   it('leaves no name in the journal, whatever is given to it', () => {
-    const { records, fileSystem } = setUp()
-    records.started(act)
+    const { records, fileSystem, start } = setUp()
+    start(act)
     records.files(act, [file('/srv/payroll of the clinic'), file('/srv/x', { errno: 'payroll', outcome: 'failed' })], recordKey)
     expect(fileSystem.allBytes().includes('payroll')).toBe(false)
-    expect(() => records.started({ ...act, source: '/srv/payroll' })).toThrow(expect.objectContaining({ code: 'failed' }))
-    expect(() => records.started({ ...act, path: '/srv/payroll' } as RunAct)).toThrow(expect.objectContaining({ code: 'failed' }))
+    expect(() => start({ ...act, source: '/srv/payroll' })).toThrow(expect.objectContaining({ code: 'failed' }))
+    expect(() => start({ ...act, path: '/srv/payroll' } as RunAct)).toThrow(expect.objectContaining({ code: 'failed' }))
     expect(fileSystem.allBytes().includes('payroll')).toBe(false)
   })
 
   it('begins nothing when the journal is full, and can still say how what began ended', () => {
-    const { records } = setUp(8 * 1024 * 1024 + 3000)
-    records.started(act)
+    const { records, start } = setUp(8 * 1024 * 1024 + 3000)
+    const header = start(act)
     expect(() => {
       for (;;) records.files(act, [file('/srv/a')], recordKey)
     }).toThrow(expect.objectContaining({ code: 'journal-full' }))
-    records.ended(act, { outcome: 'failed', code: 'journal-full', totals: NO_TOTALS })
-    expect(() => records.started(act)).toThrow(expect.objectContaining({ code: 'journal-full' }))
+    records.ended(header, { outcome: 'failed', code: 'journal-full', totals: NO_TOTALS })
+    expect(() => start(act)).toThrow(expect.objectContaining({ code: 'journal-full' }))
     records.note('journal-full')
   })
 
-  it('says of what a crash cut off that it was interrupted', () => {
-    const { records, journal } = setUp()
-    records.interrupted(records.started(act))
-    expect(entries(journal)[1]!.header).toMatchObject({ kind: 'run-ended', runId: act.runId, outcome: 'failed', code: 'interrupted' })
+  it('knows of an act whether it was begun and whether it ended', () => {
+    const { records } = setUp()
+    const { header, after } = records.prepare(act)
+    expect(records.standOf(header, after)).toBe('not-begun')
+    records.started(header)
+    records.note('something-else')
+    expect(records.standOf(header, after)).toBe('begun')
+    records.ended(header, { ...INTERRUPTED, totals: NO_TOTALS })
+    expect(records.standOf(header, after)).toBe('ended')
+    expect(records.standOf({ ...header, runId: id('run', '7') }, after)).toBe('not-begun')
+  })
+
+  it('takes an act as begun whose beginning the server has recorded and the journal dropped', () => {
+    const { records, journal, start } = setUp()
+    const header = start(act)
+    journal.forget(journal.end.seq)
+    expect(records.standOf(header, 0)).toBe('begun')
   })
 
   it.each([undefined, null, ''])('without an instruction (%j) nothing may be done', (none) => {
@@ -242,15 +269,22 @@ describe('a recovery at the command line', () => {
         .filter((file) => file.startsWith('local-'))
       // What a process that was killed leaves: its mark, and nobody who holds it.
       const dead = `local-run_${'9'.repeat(32)}.json`
-      const header = JSON.parse(await readFile(join(folder, name!), 'utf8')) as { runId: string }
-      await writeFile(join(folder, dead), JSON.stringify({ ...header, runId: `run_${'9'.repeat(32)}` }))
+      const { header } = JSON.parse(await readFile(join(folder, name!), 'utf8')) as { header: StartedHeader }
+      const others = { ...header, runId: `run_${'9'.repeat(32)}` }
+      await writeFile(join(folder, dead), JSON.stringify({ header: others, after: 0 }))
+      // One that died before its beginning was journalled.
+      const unbegun = { header: { ...header, runId: `run_${'7'.repeat(32)}` }, after: 0 }
+      await writeFile(join(folder, `local-${unbegun.header.runId}.json`), JSON.stringify(unbegun))
       await writeFile(join(folder, `local-run_${'8'.repeat(32)}.json`), '{"torn')
       const directory = open(false)
       const journal = openJournal({ directory: directory.below('journal'), agentId: agent.agentId, key: agent.key, random })
-      endDeadRecoveries(directory, recorder({ journal, agent, clock: options.clock }))
+      const records = recorder({ journal, agent, clock: options.clock })
+      records.started(others)
+      endDeadRecoveries(directory, records)
       expect(entries(journal).map(({ header: said }) => [said.kind, 'runId' in said && said.runId])).toEqual([
         ['recovery-started', header.runId],
-        ['recovery-ended', `run_${'9'.repeat(32)}`],
+        ['recovery-started', others.runId],
+        ['recovery-ended', others.runId],
       ])
       expect(directory.names().filter((file) => file.startsWith('local-'))).toEqual([name])
       alive.ended('ok')
