@@ -11,11 +11,7 @@ export const GROUPS: readonly MutationGroup[] = [
   {
     name: 'format',
     sources: ['shared/format/*.ts', 'agent/repository/{tree,segment,pack,snapshot,structure-box,forget-record}.ts'],
-    tests: [
-      'test/shared/format/*.test.ts',
-      'test/agent/repository/{snapshot-order,structure-box,tree}.test.ts',
-      'test/agent/repository/pack-reader.test.ts',
-    ],
+    tests: ['test/shared/format/*.test.ts', 'test/agent/repository/{snapshot-order,structure-box,pack,tree,snapshot}.test.ts'],
   },
   {
     name: 'index',
