@@ -3,6 +3,7 @@ import type { Target } from '../_support/target.ts'
 import { apiBodies } from './api-bodies.ts'
 import { collectionList, needsStatement } from './collection.ts'
 import { agentConfig, command, enrolmentCode, location, policies, recoveryCode } from './configuration.ts'
+import { forgetRecord, sessionEnd } from './forgetting.ts'
 import { bundle, grant, sealedGrant } from './grants.ts'
 import { indexFile } from './index-file.ts'
 import { keyObject, repositoryDescription, roster, sessionObject } from './objects.ts'
@@ -22,6 +23,8 @@ export const targets: readonly Target[] = [
   indexFile,
   collectionList,
   needsStatement,
+  forgetRecord,
+  sessionEnd,
   treeNode,
   restore,
   snapshotStructure,
