@@ -17,6 +17,9 @@ export type SoakResult = {
   readonly seconds: number
 }
 
+/** What each figure of real kills begins with: the soak adds them up. */
+export const REAL_KILLS = 'real kills of'
+
 /** Keeps one figure of the soak; does nothing where no file for results is named. */
 export function soakResult(result: SoakResult): void {
   const file = env['HOLDFAST_SOAK_RESULTS']

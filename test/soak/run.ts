@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { env, execPath } from 'node:process'
 import { z } from 'zod'
-import { SUITES } from './suites.ts'
+import { SUITES, type SoakSuite } from './suites.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 const RESULT = join(import.meta.dirname, 'result.json')
@@ -38,7 +38,7 @@ const isClean = git('status', '--porcelain') === ''
 const runs: Ran[] = []
 for (const suite of SUITES.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) {
   console.log(`== ${suite.name}: ${suite.says} (about ${suite.minutes} minutes)`)
-  const ran = await runSuite(suite.name, suite.files, suite.env ?? {})
+  const ran = await runSuite(suite)
   runs.push(ran)
   keep(ran)
   for (const one of ran.figures) console.log(`   ${line(one)}`)
@@ -64,7 +64,7 @@ function keep({ name, code, seconds, figures: measured }: Ran): void {
   writeFileSync(RESULT, `${JSON.stringify(Object.fromEntries(all), null, 2)}\n`)
 }
 
-async function runSuite(name: string, files: readonly string[], more: Readonly<Record<string, string>>): Promise<Ran> {
+async function runSuite({ name, files, sum, env: more = {} }: SoakSuite): Promise<Ran> {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-soak-'))
   const results = join(folder, 'figures')
   writeFileSync(results, '')
@@ -85,10 +85,19 @@ async function runSuite(name: string, files: readonly string[], more: Readonly<R
       .split('\n')
       .filter((text) => text !== '')
     const seconds = Math.round((performance.now() - began) / 1000)
-    return { name, code, seconds, figures: lines.map((text) => figure.parse(JSON.parse(text))) }
+    const measured = lines.map((text) => figure.parse(JSON.parse(text)))
+    return { name, code, seconds, figures: sum === undefined ? measured : [...measured, added(name, sum, measured, seconds)] }
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
+}
+
+/** One figure of several that count the same. */
+function added(suite: string, sum: NonNullable<SoakSuite['sum']>, measured: readonly Figure[], seconds: number): Figure {
+  const parts = measured.filter((one) => one.figure.startsWith(sum.of))
+  const total = (of: (one: Figure) => number): number => parts.reduce((all, one) => all + of(one), 0)
+  const [value, violations] = [total((one) => one.value), total((one) => one.violations)]
+  return { suite, figure: sum.figure, asked: sum.asked, value, violations, seed, seconds }
 }
 
 /** Shares of something are asked to be at most, everything else at least. */

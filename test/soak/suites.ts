@@ -1,4 +1,5 @@
 // The suites of the soak, and what each shows. They are tests like all others: the soak asks them for the full figures.
+import { REAL_KILLS } from '../_support/soak.ts'
 
 export type SoakSuite = {
   readonly name: string
@@ -6,6 +7,8 @@ export type SoakSuite = {
   readonly files: readonly string[]
   /** On two cores. */
   readonly minutes: number
+  /** A figure of its own that adds up those whose words begin with `of`. */
+  readonly sum?: { readonly of: string; readonly figure: string; readonly asked: number }
   readonly env?: Readonly<Record<string, string>>
 }
 
@@ -38,5 +41,17 @@ export const SUITES: readonly SoakSuite[] = [
   { name: 'repair', says: 'random damage and repair', files: ['test/agent/repair/repair.test.ts'], minutes: 5 },
   { name: 'fuzz', says: 'every parser, guided by coverage', files: ['test/fuzz/fuzz.test.ts'], minutes: 6 },
   { name: 'fidelity', says: 'restore fidelity beside GNU tar, restic and borg', files: ['test/e2e/fidelity-cases.test.ts'], minutes: 12 },
-  { name: 'kills', says: 'real processes killed', files: ['test/machine'], minutes: 15 },
+  {
+    name: 'kills',
+    says: 'real processes killed',
+    files: ['test/machine/kill-loop', 'test/machine/installation-kills.test.ts'],
+    minutes: 15,
+    sum: { of: REAL_KILLS, figure: 'real kills in all', asked: 500 },
+  },
+  {
+    name: 'machines',
+    says: 'full disks, stores and sources that vanish, bad lines, clocks that jump, files that change',
+    files: ['full-disks', 'installation-disks', 'bad-lines', 'clocks', 'restless-files', 'vanishing'].map((name) => `test/machine/${name}`),
+    minutes: 20,
+  },
 ]

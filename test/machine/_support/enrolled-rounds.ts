@@ -1,5 +1,5 @@
 // Rounds of enrolled runs with faults in them: what changes in the source before each, and what must be on record, in the chain and in the store after.
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync, watch, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { systemClock } from '@holdfast/shared/clock.ts'
@@ -36,21 +36,27 @@ export function change(one: Installation, next: () => number): Set<string> {
   return changed
 }
 
-/** A number of changes to what a run works on; where the run makes fewer, when its snapshot stands. */
+/** Asks for a backup and lets it make a number of changes to what it works on; resolves early where the run is over before. */
 export async function momentOfRun(one: Installation, next: () => number): Promise<void> {
   const engine = one.place.path('agent', 'engine')
   const repository = ['tmp', 'packs', 'index', 'snapshots', 'sessions'].map((name) => join(one.store, name))
-  const quiet = new AbortController()
-  const waiting = systemClock.sleep(15_000, quiet.signal).then(
-    () => quiet.abort(),
+  const said = one.log('agent').length
+  const over = new AbortController()
+  const log = watch(one.place.path('agent.log'), () => one.log('agent').slice(said).includes('"event":"run-ended"') && over.abort())
+  // What was asked may get lost on a bad line.
+  const waiting = systemClock.sleep(15_000, over.signal).then(
+    () => over.abort(),
     () => undefined,
   )
-  await changesIn(
+  const moment = changesIn(
     [engine, join(engine, 'spool'), ...repository].filter((path) => existsSync(path)),
     1 + (next() % 24),
-    quiet.signal,
+    over.signal,
   )
-  quiet.abort()
+  await one.askForBackup()
+  await moment
+  log.close()
+  over.abort()
   await waiting
 }
 

@@ -22,6 +22,7 @@ export type Victim = {
   /** How often it is chosen, against the others. */
   readonly weight: number
   readonly args: (at: KilledRepository) => readonly string[]
+  readonly env?: Record<string, string | undefined>
   /** Exit codes with which it may end where nobody kills it; only 0 where none are given. */
   readonly codes?: readonly number[]
   /** Where it works, beside the repository and the state directory. */
@@ -31,6 +32,9 @@ export type Victim = {
   /** What to do once it was killed. */
   readonly after?: (at: KilledRepository) => Promise<void>
 }
+
+/** For repositories that know no code yet. */
+const WITH_PASSPHRASE = { HOLDFAST_RECOVERY_CODE: undefined, HOLDFAST_PASSWORD: 'correct horse' }
 
 export const VICTIMS: readonly Victim[] = [
   { name: 'backup', weight: 12, args: (at) => at.backup },
@@ -53,6 +57,7 @@ export const VICTIMS: readonly Victim[] = [
     name: 'init',
     weight: 1,
     args: (at) => ['init', '--repo', at.otherRepository],
+    env: WITH_PASSPHRASE,
     target: (at) => at.otherRepository,
     after: (at) => at.finishInit(),
   },
@@ -181,6 +186,9 @@ export class KilledRepository {
     const { events, summary } = await this.work.json(['init', ...flags])
     expect(summary.exitCode).toBe(0)
     this.#recoveryCode = only(events, 'recovery-code')[0]?.code ?? ''
+    // A code opens in no time, where a passphrase takes as long as the rest of a small run.
+    const { HOLDFAST_PASSWORD: _, ...others } = this.work.env
+    this.work.env = { ...others, HOLDFAST_RECOVERY_CODE: this.#recoveryCode }
     mkdirSync(join(this.source, 'small'), { recursive: true })
     for (let i = 0; i < 40; i++) this.#write(`small/file-${i}`, this.next() % (30 * KIB))
     for (let i = 0; i < 4; i++) this.#write(`large-${i}`, 1500 * KIB + (this.next() % (1500 * KIB)))
@@ -213,7 +221,7 @@ export class KilledRepository {
     victim.before?.(this)
     const pace = this.#paces.get(victim.name) ?? { changes: 8, untilFirstMs: 500, afterFirstMs: 400 }
     this.#paces.set(victim.name, pace)
-    const child = this.work.start([...victim.args(this), '--json'])
+    const child = this.work.start([...victim.args(this), '--json'], { env: victim.env ?? {} })
     const killed = await killAtMoment(child, this.#watched(victim), pace, this.next)
     await this.#look(victim, killed)
     if (killed.killed) this.kills.set(victim.name, (this.kills.get(victim.name) ?? 0) + 1)
@@ -226,7 +234,7 @@ export class KilledRepository {
     victim.before?.(this)
     this.#watched(victim)
     const args = victim.args(this)
-    const { code, text, stderr } = await this.work.run([...args, '--json'])
+    const { code, text, stderr } = await this.work.run([...args, '--json'], { env: victim.env ?? {} })
     await this.#look({ ...victim, codes }, { code, killed: false, stdout: text, stderr, moment: '' }, fault)
     const events = eventsOf(text)
     const summary = only(events, 'summary')[0]
@@ -340,10 +348,11 @@ export class KilledRepository {
   /** What a killed `init` left is a repository that works, or a place where `init` says what to do; never a repository that does not open. */
   async finishInit(): Promise<void> {
     const repo = ['--repo', this.otherRepository]
-    const again = await this.work.json(['init', ...repo])
+    const env = WITH_PASSPHRASE
+    const again = await this.work.json(['init', ...repo], { env })
     if (again.summary.exitCode === 0 || readdirSync(this.otherRepository).includes('repository')) {
       const state = this.work.path(`other-state-${this.#others}`)
-      const { summary, events } = await this.work.json(['backup', join(this.source, 'small'), ...repo, '--state', state])
+      const { summary, events } = await this.work.json(['backup', join(this.source, 'small'), ...repo, '--state', state], { env })
       expect(summary, JSON.stringify(events)).toMatchObject({ exitCode: 0 })
       rmSync(state, { recursive: true })
     } else expect(again.summary).toMatchObject({ exitCode: 1, code: 'already-exists' })
