@@ -1,0 +1,117 @@
+// Three mistakes of collection that whole simulated histories found, each as small as it gets: what is stored or asleep beside a collection is taken for
+// what it is, and what was forgotten late can still be taken back.
+import { expect, test } from 'vitest'
+import type { Store } from '@holdfast/shared/store/store.ts'
+import { fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
+
+const DAY = 86_400_000
+const LIMITS = { packBytes: 6000, uploadsAtOnce: 2 }
+
+/** A store that does `work` once, right before the first call that `isMoment` picks. */
+function interrupted(
+  inner: Store,
+  isMoment: (call: 'list' | 'read', name: string) => boolean,
+  work: () => Promise<void>,
+): { store: Store; wasReached: () => boolean } {
+  let reached = false
+  const before = async (call: 'list' | 'read', name: string): Promise<void> => {
+    if (reached || !isMoment(call, name)) return
+    reached = true
+    await work()
+  }
+  const store: Store = {
+    ...inner,
+    get: async (name, ...more) => (await before('read', name), inner.get(name, ...more)),
+    getRange: async (name, ...more) => (await before('read', name), inner.getRange(name, ...more)),
+    async *list(prefix, ...more) {
+      await before('list', prefix)
+      yield* inner.list(prefix, ...more)
+    },
+    close: () => inner.close(),
+  }
+  return { store, wasReached: () => reached }
+}
+
+test('a snapshot that is stored while a collection looks, after it read the index files, is no damage: the collection leaves it to the next one', async () => {
+  const writer = await makeEngine({ limits: LIMITS })
+  writeFile(writer, '/src/first', fixtureRandom('first').bytes(9000))
+  writer.pass()
+  await writer.backup()
+  let hook: ReturnType<typeof interrupted> | undefined
+  const collector = await makeEngine({
+    seed: 'collector',
+    beside: writer,
+    seam: (store) => {
+      // The packs are listed after the view was made.
+      hook = interrupted(
+        store,
+        (call, name) => call === 'list' && name === 'packs/',
+        async () => {
+          writeFile(writer, '/src/second', fixtureRandom('second').bytes(9000))
+          await writer.backup()
+        },
+      )
+      return hook.store
+    },
+  })
+  expect(await collector.prune()).toMatchObject({ snapshots: 1, condemned: { packs: 0 } })
+  expect(hook?.wasReached()).toBe(true)
+  expect(await writer.prune()).toMatchObject({ snapshots: 2 })
+  expect(writer.newest()).toEqual(writer.source())
+})
+
+test('a pack that was condemned for reuse stays while a snapshot that was forgotten long after it can be taken back', async () => {
+  const engine = await makeEngine({ limits: LIMITS })
+  const names = [...Array(16).keys()]
+  for (const i of names) writeFile(engine, `/src/${i}`, fixtureRandom(`first ${i}`).bytes(1500))
+  engine.pass()
+  const first = (await engine.backup()).snapshot!.ref.random
+  // Of each pack little is left.
+  for (const i of names.filter((one) => one % 8 !== 0)) writeFile(engine, `/src/${i}`, fixtureRandom(`second ${i}`).bytes(1500))
+  engine.pass()
+  const second = (await engine.backup()).snapshot!.ref.random
+  const promised = engine.newest()
+  await engine.forget(first)
+  const { condemned } = await engine.prune()
+  expect(condemned.forReuse).toBeGreaterThan(0)
+  for (const i of names) writeFile(engine, `/src/${i}`, fixtureRandom(`third ${i}`).bytes(1500))
+  engine.pass()
+  await engine.backup()
+  engine.clock.advance(13 * DAY)
+  await engine.forget(second)
+  engine.clock.advance(2 * DAY)
+  // Condemned for more than the window, and needed by nothing that counts; but not forgotten for so long.
+  await engine.prune()
+  expect(await engine.undelete(second)).toMatchObject({ snapshots: 1 })
+  const reader = engine.reader()
+  expect(reader.tree(reader.snapshots.find(({ structure }) => structure.ref.random === second)!)).toEqual(promised)
+})
+
+test('a run that sleeps until its own packs are collected stores them again and ends well: the store is not called spoilt', async () => {
+  const collector = await makeEngine({ seed: 'collector' })
+  let hook: ReturnType<typeof interrupted> | undefined
+  const writer = await makeEngine({
+    seed: 'writer',
+    limits: LIMITS,
+    beside: collector,
+    seam: (store) => {
+      // The first pack that it reads is one that it reads back.
+      hook ??= interrupted(
+        store,
+        (call, name) => call === 'read' && name.startsWith('packs/'),
+        async () => {
+          collector.clock.advance(8 * DAY)
+          await collector.prune()
+          collector.clock.advance(15 * DAY)
+          expect((await collector.prune()).deleted.packs).toBeGreaterThan(0)
+        },
+      )
+      return hook.store
+    },
+  })
+  for (let i = 0; i < 6; i++) writeFile(writer, `/src/${i}`, fixtureRandom(`slept ${i}`).bytes(3000))
+  writer.pass()
+  expect(await writer.backup()).toMatchObject({ outcome: 'done', problems: [] })
+  expect(hook?.wasReached()).toBe(true)
+  expect(writer.newest()).toEqual(writer.source())
+})
