@@ -76,7 +76,12 @@ export function decodeFooter(
     const epoch = reader.u32()
     const sealedBytes = reader.varint(LIMITS.packBytes)
     const plainBytes = reader.varint(LIMITS.segmentPlainBytes)
+    // Here, where it is the footer that is wrong, and not only when the segment is read.
+    if (kind === SEGMENT_KIND.references ? epoch === 0 : epoch !== sessions[session]?.contentEpoch)
+      throw reader.refuse(`a segment is of epoch ${epoch}, which its key is not`)
     if (sealedBytes <= SEAL_BYTES || plainBytes === 0) throw reader.refuse('a segment is empty')
+    if (codec === 0 && sealedBytes !== plainBytes + SEAL_BYTES)
+      throw reader.refuse(`a segment that is not compressed has ${sealedBytes} bytes sealed and ${plainBytes} plain`)
     const segmentId = reader.raw(32)
     const sealedHash = reader.raw(32)
     let sum = 0
