@@ -5,6 +5,7 @@ import {
   contentBytes,
   decide,
   decideCompared,
+  isMark,
   isOfRestores,
   markName,
   mayBeTorn,
@@ -70,6 +71,8 @@ describe('a file that an interrupted restore may have left', () => {
   it('is a file, for an entry that is a file', () => {
     expect(mayBeTorn(entry, { ...entry, kind: 'symlink' })).toBe(false)
     expect(mayBeTorn({ ...entry, kind: 'symlink' }, entry)).toBe(false)
+    expect(mayBeTorn({ kind: 'file', mtimeNs: 7n }, { ...entry, size: 0 })).toBe(true)
+    expect(mayBeTorn({ kind: 'file', mtimeNs: 7n }, { ...entry, size: 1 })).toBe(false)
   })
 })
 
@@ -82,6 +85,14 @@ describe('a name of restores', () => {
     for (const name of ['a', '.holdfast-restore-', `.holdfast-restore-${'a'.repeat(17)}`, `.holdfast-restore-${'g'.repeat(16)}`]) {
       expect(isOfRestores(Buffer.from(name))).toBe(false)
     }
+    expect([markName(id), temporaryName(Buffer.from('a')), Buffer.from('a'), Buffer.alloc(50, 'a')].map(isMark)).toEqual([
+      true,
+      false,
+      false,
+      false,
+    ])
+    expect(temporaryName(Buffer.from('a')).toString()).toBe('.holdfast-restore-ca978112ca1bbdca')
+    expect(markName(id).toString()).toBe(`.holdfast-restore-${id}`)
     expect(isOfRestores(Buffer.from(`x.holdfast-restore-${id}`))).toBe(false)
     expect(isOfRestores(Buffer.from(`.holdfast-restore-${id}x`))).toBe(false)
     expect(isOfRestores(Buffer.from(`xholdfast-restore-${id}`))).toBe(false)
@@ -109,5 +120,6 @@ it('an entry brings the bytes of its extents, not those of its holes, and what i
   const entry = { kind: 'file', size: 100 } as Entry
   expect(contentBytes(entry)).toBe(100)
   expect(contentBytes({ ...entry, extents })).toBe(25)
+  expect(contentBytes({ kind: 'file' } as Entry)).toBe(0)
   expect(contentBytes({ ...entry, kind: 'directory' })).toBe(0)
 })
