@@ -1,5 +1,5 @@
 // Reads a snapshot out of a copied Holdfast repository (format 1), by agent/repository/FORMAT.md alone: no code is shared with Holdfast.
-//   node holdfast-reader.mjs REPOSITORY                   lists the snapshots
+//   node holdfast-reader.mjs REPOSITORY                   lists the snapshots; forgotten ones are marked, and never `latest`
 //   node holdfast-reader.mjs REPOSITORY SNAPSHOT|latest | tar -xp --xattrs --xattrs-include='*' --numeric-owner -C TARGET
 // Needs Node 24.7 or newer. SNAPSHOT is an id or its beginning. --keys DIR: a folder of key objects outside of the repository. The secret
 // comes from HOLDFAST_RECOVERY_CODE or HOLDFAST_PASSWORD. Holes are written as zeros. Index files are not read: packs say what they hold.
@@ -11,8 +11,7 @@ import { pipeline } from 'node:stream/promises'
 import { parseArgs } from 'node:util'
 import { constants, zstdDecompressSync } from 'node:zlib'
 const [MIB, ZSTD] = [2 ** 20, { [constants.ZSTD_d_windowLogMax]: 24 }]
-const [KEY, SESSION, PACK, SNAPSHOT, ROSTER] = [2, 3, 4, 6, 7] // types of objects
-const [CHUNK, PRIVATE, REFERENCES, ABOUT] = [1, 2, 3, 4] // kinds of segments
+const [KEY, SESSION, PACK, SNAPSHOT, ROSTER, FORGET, CHUNK, PRIVATE, REFERENCES, ABOUT] = [2, 3, 4, 6, 7, 11, 1, 2, 3, 4] // types, kinds
 const refuse = (what, exitCode) => {
   throw Object.assign(new Error(what), { exitCode })
 }
@@ -54,7 +53,7 @@ export function recoveryCode(text) {
   const code = Buffer.from(all.slice(0, 40), 'hex')
   if (hex(digest(crypto.createHash('sha256'), 'holdfast/1 recovery code', code)).startsWith(all.slice(40))) return code
 }
-// ---- BLAKE3-256, plain and keyed, as its paper describes it ----
+// ---- BLAKE3-256, plain and keyed, as its paper describes it, with rounds written out: ten times as fast as a loop ----
 const IV = Int32Array.of(0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19)
 const PERMUTATION = [2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8]
 const [CHUNK_START, CHUNK_END, PARENT, ROOT, KEYED] = [1, 2, 4, 8, 16]
@@ -70,7 +69,6 @@ for (let i = 0; i < 56; i++) {
   if (i % 8 === 7) order = PERMUTATION.map((word) => order[word])
 }
 for (let i = 0; i < 8; i++) lines.push(`cv[${i}] = v${i} ^ v${i + 8};`)
-/** Mixes 16 words into a chaining value. The seven rounds are written out, which is ten times as fast as a loop over them. */
 const compress = new Function('cv', 'words', 'at', 'counter', 'length', 'flags', lines.join('\n'))
 export function blake3(data, key) {
   const words = new Int32Array(Math.max(1, Math.ceil(data.length / 64)) * 16)
@@ -117,7 +115,7 @@ const [NAME, PACK_NAME, KEY_NAME] = [/^[0-9a-f]{32}-[0-9a-f]{32}$/, /^..\/[0-9a-
 const { HOLDFAST_RECOVERY_CODE: text, HOLDFAST_PASSWORD: password } = process.env
 const code = text && recoveryCode(text)
 let directory, wanted, root, domain
-const [told, kept, agents, places] = [new Set(), new Map(), new Map(), new Map()]
+const [told, undone, kept, agents, places] = [new Set(), new Set(), new Map(), new Map(), new Map()]
 const show = (bytes) => bytes.toString().replace(/[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/gu, (ch) => `\\u{${ch.codePointAt(0).toString(16)}}`)
 /** Does a thing. Whatever goes wrong with it is told as damage, once, and costs no more than that thing. */
 function attempt(what, act) {
@@ -129,10 +127,7 @@ function attempt(what, act) {
     if (told.size < told.add(text).size) console.error(text)
   }
 }
-function keep(name, make) {
-  if (kept.size > 64) kept.delete(kept.keys().next().value)
-  return kept.get(name) ?? kept.set(name, make()).get(name)
-}
+const keep = (name, make) => kept.get(name) ?? kept.set(name, make(kept.size > 64 && kept.delete(kept.keys().next().value))).get(name)
 function readAll(folder, shape, read) {
   const names = fs.existsSync(folder) ? fs.readdirSync(folder, { recursive: shape === PACK_NAME }).filter((name) => shape.test(name)) : []
   return names.map((name) => attempt(`${folder}/${name}`, read)).filter(Boolean)
@@ -143,8 +138,7 @@ function readFile(path, limit = MIB, at = 0, length = null) {
   try {
     const { size } = fs.fstatSync(fd)
     const bytes = Buffer.alloc(must(Math.max(size, length) <= limit, 'it is over the limit of its size') && (length ?? size))
-    must(fs.readSync(fd, bytes, 0, bytes.length, at < 0 ? size + at : at) === bytes.length, 'it is shorter than it should be')
-    return bytes
+    return must(fs.readSync(fd, bytes, 0, bytes.length, at < 0 ? size + at : at) === bytes.length, 'it is too short') && bytes
   } finally {
     fs.closeSync(fd)
   }
@@ -155,8 +149,7 @@ function epochOf(head, type) {
   must(head.toString('latin1', 0, 8) === 'HOLDFAST', 'it is not an object of Holdfast')
   must(head[8] <= 1, 'the repository holds what a newer Holdfast made', 1)
   must(head[8] === 1 && head[9] === type && head.readUInt16LE(10) === 0, 'it has another type, or reserved bytes in use')
-  must(!domain || domain.equals(head.subarray(16, 32)), 'it belongs to another domain')
-  return head.readUInt32LE(12)
+  return must(!domain || domain.equals(head.subarray(16, 32)), 'it belongs to another domain') && head.readUInt32LE(12)
 }
 function openKey(path) {
   const r = reader(readFile(path))
@@ -190,9 +183,8 @@ function checkWriter({ signer }, writer, session) {
   const agent = signer.equals(signerOf('writer')) ? { id: Buffer.alloc(16), state: 1 } : agents.get(hex(signer))
   must(agent?.id.equals(writer), 'it is signed by a writer that the roster does not list, or by another than it names')
   if (agent.state === 1) return
-  const r = openBox(SESSION, readFile(`${directory}/sessions/${hex(session)}`))
-  const { entry, started } = r.fields('entry:session writer:16 started:u:64')
-  must(entry.id.equals(session) && started < agent.since, 'it is signed by a revoked writer')
+  const r = openBox(SESSION, readFile(`${directory}/sessions/${hex(session)}`)).fields('entry:session writer:16 started:u:64')
+  must(r.entry.id.equals(session) && r.started < agent.since, 'it is signed by a revoked writer')
 }
 function readRoster(name) {
   const r = openBox(ROSTER, readFile(name))
@@ -204,8 +196,7 @@ function openSession({ id, epoch, sealed, commitment }) {
   const pair = keep(`keys ${epoch}`, () => xwingKeys(derive('content', epoch)))
   const wrap = hkdf(xwingDecapsulate(pair, sealed.subarray(0, 1120)), '', 'holdfast/1 session')
   const key = openGcm(wrap, cat(domain, id), sealed.subarray(1120))
-  must(commitment.equals(hmac(key, 'holdfast/1 commitment', id)), 'a session key is not the one committed to')
-  return key
+  return must(commitment.equals(hmac(key, 'holdfast/1 commitment', id)), 'a session key is not the one committed to') && key
 }
 // ---- Packs, segments and blobs (section 6) ----
 const SEGMENT = `kind:u:8 codec:u:8 session:varint epoch:u:32 sealed:varint:${64 * MIB} plain:varint:${16 * MIB} id:32 hash:32`
@@ -240,8 +231,7 @@ function openSegment(s, sealed = readFile(s.path, 64 * MIB, s.at, s.sealed)) {
   const payload = openGcm(hmac(base, 'holdfast/1 segment', s.id), cat(1, domain, s.kind, s.codec, u32(s.epoch), s.id), sealed)
   if (s.codec === 0) return payload
   const { buffer, engine } = zstdDecompressSync(payload, { info: true, params: ZSTD, maxOutputLength: Math.max(1, s.plain) })
-  must(buffer.length === s.plain && engine.bytesWritten === payload.length, 'a segment has another length than is said')
-  return buffer
+  return must(buffer.length === s.plain && engine.bytesWritten === payload.length, 'a segment has another length than is said') && buffer
 }
 function blob(kind, id, hash, expected = id) {
   for (let place = places.get(`${kind} ${hex(id)}`); place; place = place.next) {
@@ -303,7 +293,18 @@ function readSnapshot(path) {
   must(r.end() && outer.end() && isRight, 'its private part is not the one that was signed, or over its limits')
   const about = JSON.parse(openSegment(part, sealed).toString())
   must(about.v === 1, 'its private part is of another version')
-  return { ...s, id: hex(id), of: hex(cat(s.writer, s.series)), about }
+  return { ...s, id: hex(id), of: hex(cat(s.writer, s.series)), ref: hex(cat(entry.id, id)), about }
+}
+/** What a forget record says (section 13); nothing of a revoked writer's, since a copy does not tell when it was stored. */
+function readForget(path) {
+  const r = openBox(FORGET, readFile(path))
+  const { name, writer } = r.fields('name:32 writer:16 made:u:64')
+  const [, entries, taken] = ['ref:32', 'ref:32 about:72 why:u:8', 'ref:64'].map((of) => r.list(1e5, () => hex(r.fields(of).ref)))
+  must(r.end() && path.endsWith(hex(name).replace(/^.{32}/, '$&-')), 'it has another name inside')
+  if (agents.get(hex(r.signer))?.state === 2) return []
+  checkWriter(r, writer)
+  for (const entry of taken) undone.add(entry)
+  return entries.map((ref) => ({ ref, by: hex(writer), entry: hex(name) + ref }))
 }
 // ---- The archive (tar, pax) ----
 const withLength = (rest) => cat(String(rest.length + String(rest.length + String(rest.length).length).length), rest) // counts itself
@@ -364,7 +365,6 @@ function* archive({ tree, files, directories, bytes, about }) {
   }
   yield Buffer.alloc(1024)
 }
-// ---- The command ----
 const USAGE = fs.readFileSync(import.meta.filename, 'utf8').split('\nimport')[0]
 async function main() {
   const { values, positionals } = parseArgs({ options: { keys: { type: 'string' }, help: { type: 'boolean' } }, allowPositionals: true })
@@ -380,20 +380,20 @@ async function main() {
   const snapshots = readAll(`${directory}/snapshots`, shape, readSnapshot)
   for (const a of snapshots) a.at = Math.min(...snapshots.filter((b) => b.of === a.of && b.sequence >= a.sequence).map((b) => b.started))
   for (const key of ['id', 'started', 'sequence', 'of', 'at']) snapshots.sort((a, b) => (a[key] < b[key] ? -1 : a[key] > b[key] ? 1 : 0))
+  const forgets = readAll(`${directory}/lists/forgets`, NAME, readForget).flat()
+  const isForgotten = (a) => forgets.some((b) => b.ref === a.ref && !undone.has(b.entry) && (a.of.startsWith(b.by) || /^0+$/.test(b.by)))
   if (wanted) {
-    must(snapshots.length === 1 || (shape === NAME && snapshots[0]), `no snapshot, or several: ${show(wanted)}`, told.size > 0 ? 4 : 1)
+    const found = wanted === 'latest' ? snapshots.filter((one) => !isForgotten(one)).slice(-1) : snapshots
+    must(found.length === 1, `no snapshot, or several: ${show(wanted)}`, told.size > 0 ? 4 : 1)
     readAll(`${directory}/packs`, PACK_NAME, readPack)
-    await pipeline(archive(snapshots.at(-1)), process.stdout)
+    await pipeline(archive(found[0]), process.stdout)
   }
-  for (const { id, started, about } of wanted ? [] : snapshots) {
-    const texts = [about.host, about.source, ...about.paths.map((path) => Buffer.from(path, 'base64'))]
-    console.log([id, new Date(started).toISOString(), ...texts.map(show)].join('  '))
+  for (const one of wanted ? [] : snapshots) {
+    const texts = [one.about.host, one.about.source, ...one.about.paths.map((path) => Buffer.from(path, 'base64'))].map(show)
+    console.log([one.id, new Date(one.started).toISOString() + (isForgotten(one) ? ' forgotten' : ''), ...texts].join('  '))
   }
   return told.size > 0 ? 4 : 0
 }
-if (import.meta.main) {
-  process.exitCode = await main().catch((error) => {
-    console.error(`holdfast-reader: ${error.message}`)
-    return error.exitCode ?? (String(error.code).startsWith('ERR_PARSE_ARGS') ? 2 : 1)
-  })
-}
+const failed = (error) =>
+  console.error(`holdfast-reader: ${error.message}`) ?? error.exitCode ?? (String(error.code).startsWith('ERR_PARSE_ARGS') ? 2 : 1)
+if (import.meta.main) process.exitCode = await main().catch(failed)

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { runReader, runReaderArchive, runReaderList } from './reader-support.ts'
-import { TinyWriter, bytes, cat, u16, varint } from './tiny-writer.ts'
+import { type Agent, TinyWriter, bytes, cat, u16, varint } from './tiny-writer.ts'
 
 let base = ''
 beforeEach(() => {
@@ -234,4 +234,40 @@ test('an agent writes when the roster lists it; one that no roster lists, or tha
   expect(await restoreOf('revoked-later', 2, 10)).toMatchObject({ code: 0 })
   expect(await restoreOf('revoked-before', 2, 9)).toMatchObject({ code: 4, stderr: expect.stringContaining('revoked') })
   expect(await restoreOf('unknown', 0, 3)).toMatchObject({ code: 4, stderr: expect.stringContaining('roster does not list') })
+})
+
+test('what its own writer or the root has forgotten is marked and is not the latest; an entry that was undone, or is of another or revoked writer, is nothing', async () => {
+  type Act = (writer: TinyWriter, directory: string, snapshot: string) => void
+  const seen = async (agent: Agent | undefined, act: Act) => {
+    const directory = mkdtempSync(join(base, 'forgotten-'))
+    const writer = new TinyWriter(agent)
+    act(writer, directory, writer.write(directory, everything(writer), COUNTED).snapshot)
+    const secret = { recoveryCode: code(writer.recoveryCode) }
+    const [list, latest] = [await runReaderList(directory, secret), await runReaderArchive(directory, 'latest', secret)]
+    return [list.stdout.includes('Z forgotten  '), list.code, latest.code]
+  }
+  const [counts, forgotten] = [
+    [false, 0, 0],
+    [true, 0, 1],
+  ]
+  const active: Agent = { state: 1, since: 3 }
+  expect(await seen(active, () => undefined)).toEqual(counts)
+  expect(await seen(active, (writer, at, snapshot) => writer.forget(at, 'agent', 1, snapshot))).toEqual(forgotten)
+  expect(await seen(active, (writer, at, snapshot) => writer.forget(at, 'root', 1, snapshot))).toEqual(forgotten)
+  const undone: Act = (writer, at, snapshot) => {
+    writer.forget(at, 'agent', 1, snapshot)
+    writer.forget(at, 'agent', 2, snapshot, 1)
+  }
+  expect(await seen(active, undone)).toEqual(counts)
+  const again: Act = (writer, at, snapshot) => {
+    undone(writer, at, snapshot)
+    writer.forget(at, 'root', 3, snapshot)
+  }
+  expect(await seen(active, again)).toEqual(forgotten)
+  expect(await seen({ state: 2, since: 10 }, (writer, at, snapshot) => writer.forget(at, 'agent', 1, snapshot))).toEqual(counts)
+  const ofAnother: Act = (writer, at, snapshot) => {
+    writer.list(at, active)
+    writer.forget(at, 'agent', 1, snapshot)
+  }
+  expect(await seen(undefined, ofAnother)).toEqual(counts)
 })

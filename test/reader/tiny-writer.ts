@@ -95,6 +95,16 @@ function segment(kind: number, data: Buffer, codec: 0 | 1): { readonly id: Buffe
 /** State 1 active, 2 revoked, and since when, in ms; the session is said to have begun at 9 ms. */
 export type Agent = { readonly state: 0 | 1 | 2; readonly since: number }
 
+/** Seed and writer id. */
+const AGENT = [Buffer.alloc(32, 11), Buffer.alloc(16, 12)] as const
+const ROOT = [derive('writer'), Buffer.alloc(16)] as const
+
+function putIn(directory: string, name: string, data: Buffer): string {
+  mkdirSync(dirname(join(directory, name)), { recursive: true })
+  writeFileSync(join(directory, name), data)
+  return name
+}
+
 /** A repository in the making: blobs are added, then it is written with the id of the root node. */
 export class TinyWriter {
   readonly recoveryCode: Buffer = Buffer.alloc(20, 6)
@@ -121,30 +131,41 @@ export class TinyWriter {
     this.add(3, id, r)
     return id
   }
+  /** A roster that lists the agent. */
+  list(directory: string, { state, since }: Agent): void {
+    const member = cat(AGENT[1], raw(AGENT[0]), Buffer.alloc(20, 13), state, u64(since), bytes('box'))
+    const roster = box(7, cat(u32(1), u64(6), varint(1), member), derive('sign'))
+    putIn(directory, `rosters/${'cd'.repeat(16)}-${'ef'.repeat(16)}`, cat(head(7, 1), roster))
+  }
+  /** A forget record by the agent or the root writer, of a snapshot of that name, or one that undoes what record `undone` says of it. Its number tells it from others. */
+  forget(directory: string, by: 'agent' | 'root', number: number, snapshot: string, undone?: number): void {
+    const [seed, writerId] = by === 'agent' ? AGENT : ROOT
+    const refOf = (n: number): Buffer => Buffer.alloc(32, n)
+    const target = Buffer.from(snapshot.slice('snapshots/'.length).replace('-', ''), 'hex')
+    const entry = cat(target, Buffer.alloc(32), u64(1), Buffer.alloc(32), 2)
+    const says = undone === undefined ? cat(varint(1), entry, varint(0)) : cat(varint(0), varint(1), refOf(undone), target)
+    const name = refOf(number).toString('hex', 0, 16)
+    putIn(
+      directory,
+      `lists/forgets/${name}-${name}`,
+      cat(head(11, 1), box(11, cat(refOf(number), writerId, u64(20), varint(0), says), seed)),
+    )
+  }
   /** Gives the name of the pack, of the index file and of the snapshot. The counts are those of the tree: files, directories, bytes. */
   write(
     directory: string,
     rootNode: Buffer,
     counted: readonly [number, number, number],
   ): { readonly pack: string; readonly index: string; readonly snapshot: string } {
-    const put = (name: string, data: Buffer): string => {
-      mkdirSync(dirname(join(directory, name)), { recursive: true })
-      writeFileSync(join(directory, name), data)
-      return name
-    }
-    const seed = this.agent ? Buffer.alloc(32, 11) : derive('writer')
-    const writerId = Buffer.alloc(16, this.agent ? 12 : 0)
+    const put = (name: string, data: Buffer): string => putIn(directory, name, data)
+    const [seed, writerId] = this.agent ? AGENT : ROOT
     const described = cat(head(1, 0), u64(1), 1, u32(1), u32(2), u32(3), 0, raw(derive('sign')))
     put('repository', cat(described, sign(null, cat('holdfast/1 signed\n', 1, domain, sha256(described)), ed25519(derive('sign')))))
     const salt = Buffer.alloc(16, 7)
     const wrap = cat(head(2, 0), 2, Buffer.alloc(12), salt, Buffer.alloc(12, 8))
     const key = hkdf(this.recoveryCode, salt, 'holdfast/1 recovery code')
     put(`keys/${'ab'.repeat(16)}`, cat(wrap, gcm(key, wrap, cat(root, u64(5), bytes('label')), Buffer.alloc(12, 8))))
-    if (this.agent && this.agent.state > 0) {
-      const member = cat(writerId, raw(seed), Buffer.alloc(20, 13), this.agent.state, u64(this.agent.since), bytes('box'))
-      const roster = box(7, cat(u32(1), u64(6), varint(1), member), derive('sign'))
-      put(`rosters/${'cd'.repeat(16)}-${'ef'.repeat(16)}`, cat(head(7, 1), roster))
-    }
+    if (this.agent && this.agent.state > 0) this.list(directory, this.agent)
     const entry = sessionEntry()
     put(`sessions/${session.toString('hex')}`, cat(head(3, 1), box(3, cat(entry, writerId, u64(9)), seed)))
     const random = Buffer.alloc(16, 0x1a)
