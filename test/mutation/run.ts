@@ -119,7 +119,8 @@ export default defineConfig({
     disableTypeChecks: false,
     reporters: ['json', 'progress-append-only'],
     jsonReporter: { fileName: 'mutation.json' },
-    timeoutMS: 5000,
+    // Long, so that a busy machine is not taken for a test that hangs.
+    timeoutMS: 15_000,
     allowConsoleColors: false,
   }
   writeFileSync(join(copy, 'stryker.config.json'), JSON.stringify(configuration))
