@@ -16,11 +16,7 @@ export const GROUPS: readonly MutationGroup[] = [
   {
     name: 'index',
     sources: ['agent/repository/{index-file,index-merge,view,whole-view,footer-reader,collection-state}.ts'],
-    tests: [
-      'test/agent/repository/*.test.ts',
-      'test/agent/backup/{history,known-ids,lost-packs}.test.ts',
-      'test/agent/check/check.test.ts',
-    ],
+    tests: ['test/agent/repository/{index-file,collection-state}.test.ts'],
   },
   {
     name: 'collection',
