@@ -33,7 +33,7 @@ const seed = env['HOLDFAST_SEED'] ?? `soak-${new Date().toISOString().slice(0, 1
 const startedAt = new Date()
 const git = (...args: string[]): string => spawnSync('git', args, { cwd: ROOT, encoding: 'utf8' }).stdout.trim()
 const commit = git('rev-parse', 'HEAD')
-const isClean = git('status', '--porcelain') === ''
+const isClean = git('status', '--porcelain', '--', '.', ':!test/soak/result.json') === ''
 
 const runs: Ran[] = []
 for (const suite of SUITES.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) {
@@ -72,7 +72,7 @@ async function runSuite({ name, files, sum, env: more = {} }: SoakSuite): Promis
   try {
     const code = await new Promise<number>((resolve, reject) => {
       // The timeouts of tests are for their default shares.
-      const args = [join(ROOT, 'node_modules/vitest/vitest.mjs'), 'run', '--testTimeout=7200000', '--hookTimeout=600000', ...files]
+      const args = [join(ROOT, 'node_modules/vitest/vitest.mjs'), 'run', '--testTimeout=7200000', '--hookTimeout=7200000', ...files]
       const child = spawn(execPath, ['--disable-warning=ExperimentalWarning', ...args], {
         cwd: ROOT,
         stdio: ['ignore', 'inherit', 'inherit'],
