@@ -99,5 +99,5 @@ it(
       seconds: Math.round((systemClock.monotonicMs() - started) / 1000),
     })
   },
-  soak ? 1_800_000 : 240_000,
+  soak ? 3_600_000 : 240_000,
 )
