@@ -51,8 +51,8 @@ function segment(more: Partial<FooterSegment> & Pick<FooterSegment, 'offset'>): 
 }
 const segments = [
   segment({ offset: 0 }),
-  segment({ offset: 116, kind: 2, codec: 1, session: 1, epoch: 7, sealedBytes: 20, plainBytes: 9, blobs: [{ id: id(3), bytes: 9 }] }),
-  segment({ offset: 136, kind: 3, sealedBytes: 17, plainBytes: 1, blobs: [{ id: id(4), bytes: 1 }] }),
+  segment({ offset: 116, kind: 2, codec: 1, session: 1, sealedBytes: 20, plainBytes: 9, blobs: [{ id: id(3), bytes: 9 }] }),
+  segment({ offset: 136, kind: 3, epoch: 7, sealedBytes: 17, plainBytes: 1, blobs: [{ id: id(4), bytes: 1 }] }),
 ]
 const footer = { ref, writerId: writer.id, sessions: entries, segments }
 
@@ -61,6 +61,7 @@ describe('a footer', () => {
     kind?: number
     codec?: number
     session?: number
+    epoch?: number
     sealed?: number
     plain?: number
     blobs?: number[]
@@ -69,13 +70,13 @@ describe('a footer', () => {
   }
   /** The footer of one segment, rightly signed and sealed. */
   const forged = (
-    { kind = 1, codec = 0, session = 0, sealed = 116, plain = 100, blobs = [100], count = 1, claim = blobs.length }: Row,
+    { kind = 1, codec = 0, session = 0, epoch = 1, sealed = 116, plain = 100, blobs = [100], count = 1, claim = blobs.length }: Row,
     sessions = entries,
     extra = 0,
   ): Buffer => {
     const out = new ByteWriter().raw(refBytes(ref)).raw(writer.id).varint(sessions.length)
     for (const entry of sessions) out.raw(encodeSessionEntry(entry))
-    out.varint(count).u8(kind).u8(codec).varint(session).u32(1).varint(sealed).varint(plain).zeros(64).varint(claim)
+    out.varint(count).u8(kind).u8(codec).varint(session).u32(epoch).varint(sealed).varint(plain).zeros(64).varint(claim)
     for (const bytes of blobs) out.hex(id(1)).varint(bytes)
     return sealBox({ type: 'pack', keys, writer, body: out.zeros(extra).view() })
   }
@@ -103,7 +104,8 @@ describe('a footer', () => {
     expect(read(forged({ session: 1 }), 116).footer.segments).toMatchObject([{ session: 1 }])
     expect(read(forged({ sealed: 17, plain: 1, blobs: [1] }), 17).footer.segments).toMatchObject([{ sealedBytes: 17, plainBytes: 1 }])
     expect(
-      read(forged({ sealed: LIMITS.packBytes, plain: LIMITS.segmentPlainBytes, blobs: [LIMITS.segmentPlainBytes] })).footer.segments,
+      read(forged({ codec: 1, sealed: LIMITS.packBytes, plain: LIMITS.segmentPlainBytes, blobs: [LIMITS.segmentPlainBytes] })).footer
+        .segments,
     ).toHaveLength(1)
   })
 
@@ -114,6 +116,10 @@ describe('a footer', () => {
     ['a session that is not listed', { session: 2 }, /a segment names no session/],
     ['references with a session', { kind: 3, session: 1 }, /a segment names no session/],
     ['a session over 65535', { session: 65_536 }, /over the limit of 65535/],
+    ['an epoch that is not that of its session', { epoch: 2 }, /a segment is of epoch 2, which its key is not/],
+    ['references of epoch 0', { kind: 3, epoch: 0 }, /a segment is of epoch 0, which its key is not/],
+    ['less sealed than it is long', { sealed: 115 }, /not compressed has 115 bytes sealed and 100 plain/],
+    ['more sealed than it is long', { sealed: 117 }, /not compressed has 117 bytes sealed and 100 plain/],
     ['a segment of a seal alone', { sealed: 16 }, /a segment is empty/],
     ['a segment of nothing', { plain: 0, blobs: [] }, /a segment is empty/],
     ['a segment longer than a pack', { sealed: LIMITS.packBytes + 1 }, /over the limit/],
