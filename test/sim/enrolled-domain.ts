@@ -1,7 +1,9 @@
 // The people of a simulated domain: who sets the server up and enrols appliances there, who asks for restores and grants them with the root at hand. They
 // reach the server over the same network as everybody, and ask again where no answer came.
+import { createHash } from 'node:crypto'
 import { agentFingerprint } from '@holdfast/shared/agent-fingerprint.ts'
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
+import { objectName } from '@holdfast/shared/format/layout.ts'
 import { makeId } from '@holdfast/shared/ids.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import { secretHash } from 'holdfast-server/passwords.ts'
@@ -81,7 +83,7 @@ export async function enrolDomain(options: {
         } catch (error) {
           if (!isHoldfastError(error, 'server-unreachable')) throw error
         }
-        await processes.pause(people, 40 * MINUTE)
+        await processes.pause(people, 120 * MINUTE)
       }
     }
   const must = async (answer: Promise<Answer>): Promise<Answer['json']> => {
@@ -122,11 +124,6 @@ export async function enrolDomain(options: {
     const agent = await enrolOne(appliance, String(code))
     agentIds.set(appliance, agent.agentId)
     agents.push(agent)
-    const bundle = makeBundle({
-      ...{ keys, agentId: agent.agentId, agentKey: agent.key.publicKey, enrolmentPublicKey: agent.enrolmentKeyPair.publicKey },
-      ...{ repository: 's3:https://objects.example/backup', madeAt: clock.now(), random },
-    })
-    await must(call('PUT', `/v1/agents/${agent.agentId}/bundle`, bundle))
   }
   const entries = agents.map((agent) => ({
     writerId: writerIdOf(agent.agentId),
@@ -138,7 +135,17 @@ export async function enrolDomain(options: {
   }))
   const body = rosterBody({ number: 1, madeAt: clock.now(), entries })
   const roster = sealBox({ type: 'roster', keys: keys.write.structure, writer: rosterWriter(keys.signing), body })
+  const name = createHash('sha256').update(roster).digest('hex')
+  const rosterName = objectName('roster', { session: name.slice(0, 32), random: name.slice(32) })
+  await setUp.put(rosterName, { kind: 'bytes', bytes: roster })
   await must(call('PUT', `/v1/controllers/${controllerId}/roster`, roster))
+  for (const agent of agents) {
+    const bundle = makeBundle({
+      ...{ keys, agentId: agent.agentId, agentKey: agent.key.publicKey, enrolmentPublicKey: agent.enrolmentKeyPair.publicKey },
+      ...{ repository: 's3:https://objects.example/backup', madeAt: clock.now(), random },
+    })
+    await must(call('PUT', `/v1/agents/${agent.agentId}/bundle`, bundle))
+  }
   for (const appliance of appliances) {
     const { process, clock: own, fileSystem, transport } = appliance.process()
     const state = agentState(openStateDirectory({ fileSystem, path: STATE, random: appliance.random }))

@@ -72,6 +72,8 @@ type World = {
   readonly domain: EnrolledDomain
   readonly truth: Truth
   readonly policies: Map<Appliance, string>
+  /** Moments of the story are so far apart: some histories are long enough for what was forgotten to be deleted. */
+  readonly pace: number
 }
 
 /** Runs one history to its end; throws where a promise is broken. */
@@ -80,7 +82,7 @@ export async function runEnrolledWorld(options: EnrolledWorldOptions): Promise<E
   const below = (n: number): number => randomBelow(random, n)
   let isQuiet = true
   const deaths = { server: 0, appliances: 0 }
-  const processes = createProcesses({ random, patience: 12, log: options.log })
+  const processes = createProcesses({ random, patience: 8, log: options.log })
   const bucket = new SimulatedBucket({ clock: processes.clock })
   const story = processes.start('story')
   /** Starts again what died, after a while that a person or a supervisor needs. */
@@ -94,7 +96,7 @@ export async function runEnrolledWorld(options: EnrolledWorldOptions): Promise<E
     random: fixtureRandom(`server ${options.seed}`),
     settings: {
       ...{ secure: true, restoreTtlMs: 72 * HOUR, graceMs: HOUR, silentMs: HOUR },
-      ...{ undeleteMs: DAY * (1 + below(2)), deletionsEveryMs: 10 * MINUTE },
+      ...{ undeleteMs: DAY * (13 + below(3)), deletionsEveryMs: 10 * MINUTE },
     },
     chances: () => (isQuiet ? NO_CHANCES : (options.serverChances ?? SERVER_CHANCES)),
     openStore: (process) => byTurns(processes, process, bucket.store('server')),
@@ -126,7 +128,19 @@ export async function runEnrolledWorld(options: EnrolledWorldOptions): Promise<E
       storeId = id
     }
     domain = await enrolDomain({ processes, random, server, bucket, appliances, setStoreId })
-    const world: World = { options, processes, below, random, server, bucket, appliances, domain, truth, policies: new Map() }
+    const world: World = {
+      options,
+      processes,
+      below,
+      random,
+      server,
+      bucket,
+      appliances,
+      domain,
+      truth,
+      policies: new Map(),
+      pace: [1, 1, 2, 5][below(4)]!,
+    }
     for (const appliance of appliances) {
       alterSource(appliance, sharedContent, 6)
       world.policies.set(appliance, await makePolicy(world, appliance))
@@ -144,9 +158,13 @@ export async function runEnrolledWorld(options: EnrolledWorldOptions): Promise<E
     await comesToRest(world)
     for (const appliance of appliances) await appliance.stop()
   })
-  await processes.run()
-  await truth.checkAll()
-  return report(processes, server, bucket, truth, deaths)
+  try {
+    await processes.run()
+    await truth.checkAll()
+    return report(processes, server, bucket, truth, deaths)
+  } finally {
+    server.database.close()
+  }
 }
 
 function report(
@@ -166,7 +184,7 @@ function report(
     )
   const hash = createHash('sha256').update(processes.hash())
   for (const { actor, operation, name, outcome } of bucket.trace) hash.update(`${actor} ${operation} ${name} ${outcome}\n`)
-  const found = {
+  return {
     hash: hash.digest('hex'),
     turns: processes.turns(),
     snapshots: truth.promised.size,
@@ -179,8 +197,6 @@ function report(
     comebacks: truth.counts.comebacks,
     deaths,
   }
-  server.database.close()
-  return found
 }
 
 /** What others have too: shared content that comes and goes is what collections lose. */
@@ -225,10 +241,10 @@ const momentsOf = ({ options, below }: World): number => options.moments ?? 6 + 
 
 /** The person beside an appliance, and what befalls the machine. */
 async function livesBeside(world: World, appliance: Appliance): Promise<void> {
-  const { processes, below } = world
+  const { processes, below, pace } = world
   const person = processes.start('person')
   for (let moment = momentsOf(world); moment > 0; moment--) {
-    await processes.pause(person, below(below(5) === 0 ? 4 * DAY : 36 * HOUR))
+    await processes.pause(person, pace * below(below(5) === 0 ? 4 * DAY : DAY))
     if (!appliance.isCrashed() && !appliance.isBusy()) alterSource(appliance, sharedContent, below(4))
     const kind = below(12)
     if (kind === 0) appliance.stepClock((below(20) - 10) * MINUTE)
@@ -253,11 +269,11 @@ function acceptPolicies(appliance: Appliance): void {
 
 /** The controller asks for restores, grants most of them, some wrongly, and calls some off. */
 async function restoresAreAsked(world: World): Promise<void> {
-  const { processes, below, domain, truth, appliances } = world
+  const { processes, below, domain, truth, appliances, pace } = world
   const person = processes.start('controller')
   const used = new Map<Appliance, number>()
   for (let moment = momentsOf(world); moment > 0; moment--) {
-    await processes.pause(person, HOUR + below(below(5) === 0 ? 4 * DAY : 36 * HOUR))
+    await processes.pause(person, HOUR + pace * below(below(5) === 0 ? 4 * DAY : DAY))
     const appliance = appliances[below(appliances.length)]!
     const root = used.get(appliance) ?? 0
     const known = [...truth.promised.keys()]
@@ -294,13 +310,13 @@ async function seesToRestore(world: World, asked: AskedRestore): Promise<void> {
   const person = processes.start('key holder')
   const intention = below(10)
   for (;;) {
-    await processes.pause(person, below(3 * HOUR))
+    await processes.pause(person, below(10 * HOUR))
     const { json } = await domain.call('GET', `/v1/restores/${asked.id}`)
     const state = String(json['state']) as Parameters<typeof isEnd>[0]
     if (state === 'completed') truth.arrived(asked)
     if (isEnd(state)) return
     if (state !== 'awaiting_grant') {
-      if (below(40) === 0) await domain.call('POST', `/v1/restores/${asked.id}/cancel`)
+      if (below(12) === 0) await domain.call('POST', `/v1/restores/${asked.id}/cancel`)
       continue
     }
     if (intention === 0) await domain.call('POST', `/v1/restores/${asked.id}/reject`)
@@ -332,10 +348,10 @@ async function grants(world: World, asked: AskedRestore, publicKey: string, isWr
 
 /** The operator changes policies and asks for runs; server and queue have their mishaps. */
 async function serverIsRun(world: World): Promise<void> {
-  const { processes, below, domain, server, appliances, policies } = world
+  const { processes, below, domain, server, appliances, policies, pace } = world
   const person = processes.start('operator')
   for (let moment = 2 * momentsOf(world); moment > 0; moment--) {
-    await processes.pause(person, below(DAY))
+    await processes.pause(person, pace * below(20 * HOUR))
     const appliance = appliances[below(appliances.length)]!
     const policyId = policies.get(appliance)!
     const kind = below(12)
@@ -360,10 +376,10 @@ async function serverIsRun(world: World): Promise<void> {
 
 /** The holder of the root takes back some of what was forgotten, within the window. */
 async function forgottenIsTakenBack(world: World): Promise<void> {
-  const { processes, below, bucket, domain, random } = world
+  const { processes, below, bucket, domain, random, pace } = world
   const person = processes.start('key holder')
-  for (let moment = Math.ceil(momentsOf(world) / 2); moment > 0; moment--) {
-    await processes.pause(person, below(4 * DAY))
+  for (let moment = 3; moment > 0; moment--) {
+    await processes.pause(person, pace * below(4 * DAY))
     const store = byTurns(processes, person, bucket.store('key holder'))
     const how = {
       repository: await openRepository({ store, keys: domain.keys.write.structure }),
@@ -378,10 +394,10 @@ async function forgottenIsTakenBack(world: World): Promise<void> {
 
 /** Somebody with the root restores what was reported good, again and again. */
 async function snapshotsAreChecked(world: World): Promise<void> {
-  const { processes, below, truth } = world
+  const { processes, below, truth, pace } = world
   const auditor = processes.start('auditor')
   for (let moment = momentsOf(world); moment > 0; moment--) {
-    await processes.pause(auditor, below(2 * DAY))
+    await processes.pause(auditor, pace * below(2 * DAY))
     const known = [...truth.promised.keys()]
     if (known.length > 0) await truth.check(known[below(known.length)]!)
   }
@@ -402,8 +418,8 @@ async function comesToRest({ processes, server, appliances, truth, domain }: Wor
     return [...jobs, ...open, ...behind.map(({ name }) => name)]
   }
   // Restores that nobody grants expire; everything else is a matter of minutes.
-  for (let round = 0; round < 400; round++) {
-    await processes.pause(nobody, 30 * MINUTE)
+  for (let round = 0; round < 150; round++) {
+    await processes.pause(nobody, 90 * MINUTE)
     if (missing().length === 0) return
   }
   throw new Error(`not at rest: ${missing().join(', ')}; the server says ${server.logged.slice(-3).join(' ')}`)

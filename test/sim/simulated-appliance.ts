@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto'
 import type { Clock } from '@holdfast/shared/clock.ts'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { makeLog } from '@holdfast/shared/log.ts'
 import { type Random, randomBelow } from '@holdfast/shared/random.ts'
 import type { PutBody, Store } from '@holdfast/shared/store/store.ts'
 import { runBackup } from '../../agent/backup/run.ts'
@@ -179,7 +180,14 @@ export function simulatedAppliance(options: {
       }
     }
     return {
-      collect: runCollection,
+      collect: async (...how) => {
+        try {
+          return await runCollection(...how)
+        } catch (error) {
+          processes.note(`${name} collects: ${String(error)}`)
+          throw error
+        }
+      },
       openStore: async () => store,
       backup: (run) =>
         during(async () => {
@@ -230,6 +238,7 @@ export function simulatedAppliance(options: {
       engines: engines(own, mine),
       agentVersion: '0.1.0',
       signal: stop.signal,
+      log: makeLog({ program: name, clock: own.clock, write: (line) => processes.note(`${name} says ${line.trim()}`) }),
     })
     const death = new Promise<void>((resolve) => {
       died = resolve
