@@ -9,6 +9,7 @@ import { execPath } from 'node:process'
 import { parseArgs } from 'node:util'
 import { z } from 'zod'
 import { soakResult } from '../_support/soak.ts'
+import { writeTable } from '../soak/reliability-table.ts'
 import { EQUIVALENT } from './equivalent.ts'
 import { GROUPS, type MutationGroup } from './groups.ts'
 
@@ -56,6 +57,7 @@ console.log(
 const where = isKept
   ? 'Each score is kept in test/mutation/results.json'
   : 'No score is kept, as this is a part of a group or not what was committed'
+writeTable()
 console.log(`${where}; asked are ${ASKED} %`)
 process.exit(isBelow ? 1 : 0)
 

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { env, execPath } from 'node:process'
 import { z } from 'zod'
+import { writeTable } from './reliability-table.ts'
 import { SUITES, type SoakSuite } from './suites.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
@@ -33,7 +34,7 @@ const seed = env['HOLDFAST_SEED'] ?? `soak-${new Date().toISOString().slice(0, 1
 const startedAt = new Date()
 const git = (...args: string[]): string => spawnSync('git', args, { cwd: ROOT, encoding: 'utf8' }).stdout.trim()
 const commit = git('rev-parse', 'HEAD')
-const isClean = git('status', '--porcelain', '--', '.', ':!test/soak/result.json') === ''
+const isClean = git('status', '--porcelain', '--', '.', ':!test/soak/result.json', ':!README.md') === ''
 
 const runs: Ran[] = []
 for (const suite of SUITES.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) {
@@ -49,7 +50,8 @@ const figures = runs.flatMap((ran) => ran.figures)
 const failed = runs.filter(({ code }) => code !== 0).map(({ name }) => name)
 const below = figures.filter(isBelow)
 console.log(`\n${table(figures)}`)
-console.log('Each result is kept in test/soak/result.json')
+writeTable()
+console.log('Each result is kept in test/soak/result.json, and shown in the README')
 console.log(
   `seed ${seed}, commit ${commit}${isClean ? '' : ' and uncommitted changes'}; ${failed.length} suites failed, ${below.length} figures below what is asked`,
 )
