@@ -26,9 +26,15 @@ export const SUITES: readonly SoakSuite[] = [
   },
   {
     name: 'seeds',
-    says: 'many machines on one store, and domains with their server, from a seed each',
-    files: ['test/sim/worlds.test.ts', 'test/sim/enrolled-worlds.test.ts'],
-    minutes: 20,
+    says: 'many machines on one store, from a seed each',
+    files: ['test/sim/worlds.test.ts'],
+    minutes: 75,
+  },
+  {
+    name: 'domains',
+    says: 'domains with their server: daemon, server, queue, network and store under one seed each',
+    files: ['test/sim/enrolled-worlds.test.ts'],
+    minutes: 15,
   },
   {
     name: 'years',
