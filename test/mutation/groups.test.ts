@@ -59,6 +59,7 @@ describe('the scores that are kept', () => {
     for (const [name, { mutants, killed, timedOut, survived, unreached, score }] of Object.entries(kept)) {
       expect(GROUPS.map((group) => group.name)).toContain(name)
       expect(killed + timedOut + survived + unreached, name).toBe(mutants)
+      expect(score, name).toBeGreaterThanOrEqual(85)
       expect(score, name).toBeCloseTo((100 * (killed + timedOut)) / mutants, 0)
     }
   })

@@ -15,7 +15,10 @@ const replayed = process.env['HOLDFAST_SIM_WORLD']
 const minutes = Number(process.env['HOLDFAST_SIM_MINUTES'] ?? (soak ? 60 : 0))
 const SEEDS = soak ? 5000 : 20
 /** Seeds that once showed a mistake. What a seed does changes with the simulation, so each is one history more and no proof by itself. */
-const ONCE_FAILED = ['seed-108', 'seed-147', 'seed-190', 'seed-243', 'seed-256', 'seed-281']
+const ONCE_FAILED = [
+  ...[108, 147, 190, 243, 256, 281].map((n) => `seed-${n}`),
+  ...['hour 2026-11-27-129', 'hour rate-349', 'soak-4103', 'hour soak-2026-11-27-518', 'hour soak-2026-11-27-1902'],
+]
 
 /** Runs these; gives what went wrong, with how to see it again. */
 async function failuresOf(seeds: Iterable<string>): Promise<{ failures: string[]; run: number }> {
