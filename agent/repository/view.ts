@@ -57,69 +57,109 @@ export function liveIndexFiles(files: readonly IndexFile[]): IndexFile[] {
   return files.filter((file) => !replaced.has(refKey(file.ref)))
 }
 
-type Said = { readonly count: Uint32Array; readonly digest: Uint32Array }
+/** An index file with its rows by pack: those of pack `p` are `rows[start[p]]` to `rows[start[p + 1] - 1]`, in the order of the file. */
+type RowsByPack = {
+  readonly file: IndexFile
+  readonly segments: readonly IndexedSegment[]
+  readonly start: Uint32Array
+  readonly rows: Uint32Array
+}
 
-/** How many blobs a file names in each of its packs, and a digest over them that does not depend on their order. */
-function saidOfPacks(file: IndexFile): Said {
-  const count = new Uint32Array(file.packs.length)
-  const digest = new Uint32Array(file.packs.length)
-  const segments = Array.from({ length: file.segmentCount }, (_, ordinal) => {
-    const { pack, offset } = file.segment(ordinal)
-    return { pack, mixed: Math.imul(offset % 0x7fffffff, 0x9e3779b1) }
-  })
-  for (let row = 0, at = 0; row < file.blobCount; row++, at += INDEX_BLOB_BYTES) {
-    const { pack, mixed } = segments[file.blobs.readUInt32LE(at + 32)]!
-    count[pack]! += 1
-    const place = mixed ^ Math.imul(file.blobs.readUInt32LE(at + 36), 0x85ebca6b) ^ file.blobs.readUInt32LE(at + 40)
-    digest[pack]! += Math.imul(file.blobs.readUInt32LE(at) ^ place, 0xc2b2ae35)
+function rowsByPack(file: IndexFile): RowsByPack {
+  const segments = Array.from({ length: file.segmentCount }, (_, ordinal) => file.segment(ordinal))
+  const packOf = (row: number): number => segments[file.blobs.readUInt32LE(row * INDEX_BLOB_BYTES + 32)]!.pack
+  const start = new Uint32Array(file.packs.length + 1)
+  for (let row = 0; row < file.blobCount; row++) start[packOf(row) + 1]! += 1
+  for (let pack = 0; pack < file.packs.length; pack++) start[pack + 1]! += start[pack]!
+  const next = start.slice()
+  const rows = new Uint32Array(file.blobCount)
+  for (let row = 0; row < file.blobCount; row++) {
+    const pack = packOf(row)
+    rows[next[pack]!] = row
+    next[pack]! += 1
   }
-  return { count, digest }
+  return { file, segments, start, rows }
+}
+
+/**
+ * Whether two files name the same blobs of a pack at the same places, row by row. Compared are the bytes themselves: a digest of them could be met on
+ * purpose by who writes an untrue file that replaces a true one.
+ */
+function saysTheSame(a: RowsByPack, packOfA: number, b: RowsByPack, packOfB: number): boolean {
+  const [from, count] = [a.start[packOfA]!, a.start[packOfA + 1]! - a.start[packOfA]!]
+  if (b.start[packOfB + 1]! - b.start[packOfB]! !== count || a.file.packs[packOfA]!.bytes !== b.file.packs[packOfB]!.bytes) return false
+  const same = new Map<number, number>()
+  for (let i = 0; i < count; i++) {
+    const atA = a.rows[from + i]! * INDEX_BLOB_BYTES
+    const atB = b.rows[b.start[packOfB]! + i]! * INDEX_BLOB_BYTES
+    if (a.file.blobs.compare(b.file.blobs, atB, atB + 32, atA, atA + 32) !== 0) return false
+    if (a.file.blobs.compare(b.file.blobs, atB + 36, atB + INDEX_BLOB_BYTES, atA + 36, atA + INDEX_BLOB_BYTES) !== 0) return false
+    const [ofA, ofB] = [a.file.blobs.readUInt32LE(atA + 32), b.file.blobs.readUInt32LE(atB + 32)]
+    if (same.get(ofA) === ofB) continue
+    if (!isSameSegment(a.file, a.segments[ofA]!, b.file, b.segments[ofB]!)) return false
+    same.set(ofA, ofB)
+  }
+  return true
+}
+
+/** Whether a reader who follows either finds the same bytes and opens them with the same key. The pack is the caller's to compare. */
+function isSameSegment(a: IndexFile, ofA: IndexedSegment, b: IndexFile, ofB: IndexedSegment): boolean {
+  if (ofA.offset !== ofB.offset || ofA.sealedBytes !== ofB.sealedBytes || ofA.plainBytes !== ofB.plainBytes) return false
+  if (ofA.kind !== ofB.kind || ofA.codec !== ofB.codec || ofA.epoch !== ofB.epoch || !ofA.segmentId.equals(ofB.segmentId)) return false
+  if (ofA.kind === SEGMENT_KIND.references) return true
+  const [one, other] = [a.sessions[ofA.session], b.sessions[ofB.session]]
+  return one !== undefined && other !== undefined && isSameSession(one, other)
+}
+
+function isSameSession(a: SessionEntry, b: SessionEntry): boolean {
+  if (a.contentEpoch !== b.contentEpoch || !a.sessionId.equals(b.sessionId)) return false
+  return a.sealedKey.equals(b.sealedKey) && a.commitment.equals(b.commitment)
 }
 
 /**
  * For each of `doubted`, the packs (random parts of names) of which it names a blob that none of `files` names at that place: what it alone says. The
- * same number of blobs is not enough: an untrue file may name others. Nearly all packs are told apart by the digest.
+ * same number of blobs is not enough: an untrue file may name others, or the same ones under a key that does not open them.
  */
 export function packsSaidAlone(doubted: readonly IndexFile[], files: readonly IndexFile[]): Map<IndexFile, ReadonlySet<string>> {
-  const by = new Map<string, { file: IndexFile; pack: number; said: Said }[]>()
+  const asked = new Set(doubted.flatMap((file) => file.packs.map(({ random }) => random)))
+  const by = new Map<string, { said: RowsByPack; pack: number }[]>()
   for (const file of files) {
-    const said = saidOfPacks(file)
-    for (const [pack, { random }] of file.packs.entries()) by.set(random, [...(by.get(random) ?? []), { file, pack, said }])
+    if (!file.packs.some(({ random }) => asked.has(random))) continue
+    const said = rowsByPack(file)
+    for (const [pack, { random }] of file.packs.entries()) {
+      const known = by.get(random)
+      if (known === undefined) by.set(random, [{ said, pack }])
+      else known.push({ said, pack })
+    }
   }
   return new Map(
     doubted.map((file) => {
-      const said = saidOfPacks(file)
-      const open = new Set<number>()
-      for (const [pack, { random }] of file.packs.entries()) {
-        const isSame = (by.get(random) ?? []).some(
-          (other) => other.said.count[other.pack] === said.count[pack] && other.said.digest[other.pack] === said.digest[pack],
-        )
-        if (!isSame) open.add(pack)
-      }
+      const mine = rowsByPack(file)
       const alone = new Set<string>()
-      for (let row = 0, at = 0; open.size > 0 && row < file.blobCount; row++, at += INDEX_BLOB_BYTES) {
-        const segment = file.segment(file.blobs.readUInt32LE(at + 32))
-        const { random } = file.packs[segment.pack]!
-        if (!open.has(segment.pack) || alone.has(random)) continue
-        const names = (by.get(random) ?? []).some(({ file: other }) =>
-          namesAt(other, file.blobs.subarray(at, at + INDEX_BLOB_BYTES), random, segment),
-        )
-        if (!names) alone.add(random)
+      for (const [pack, { random }] of file.packs.entries()) {
+        const others = by.get(random) ?? []
+        if (others.some((other) => saysTheSame(mine, pack, other.said, other.pack))) continue
+        const rows = mine.rows.subarray(mine.start[pack], mine.start[pack + 1])
+        if (rows.some((row) => !others.some((other) => namesAt(other, mine, row)))) alone.add(random)
       }
       return [file, alone]
     }),
   )
 }
 
-/** Whether a file names the blob of a row at the same place. */
-function namesAt(file: IndexFile, row: Buffer, random: string, segment: IndexedSegment): boolean {
-  const id = row.subarray(0, 32)
-  for (let i = firstRow(file, id); i < file.blobCount; i++) {
+/** Whether what a file says of a pack has the blob of a row of another file at the same place. */
+function namesAt({ said, pack }: { said: RowsByPack; pack: number }, mine: RowsByPack, row: number): boolean {
+  const { file, segments } = said
+  const from = row * INDEX_BLOB_BYTES
+  const segment = mine.segments[mine.file.blobs.readUInt32LE(from + 32)]!
+  if (file.packs[pack]!.bytes !== mine.file.packs[segment.pack]!.bytes) return false
+  const wanted = mine.file.blobs.subarray(from, from + INDEX_BLOB_BYTES)
+  for (let i = firstRow(file, wanted.subarray(0, 32)); i < file.blobCount; i++) {
     const at = i * INDEX_BLOB_BYTES
-    if (file.blobs.compare(id, 0, 32, at, at + 32) !== 0) return false
-    const other = file.segment(file.blobs.readUInt32LE(at + 32))
-    const isThere = file.packs[other.pack]?.random === random && other.offset === segment.offset && other.kind === segment.kind
-    if (isThere && file.blobs.compare(row, 36, INDEX_BLOB_BYTES, at + 36, at + INDEX_BLOB_BYTES) === 0) return true
+    if (file.blobs.compare(wanted, 0, 32, at, at + 32) !== 0) return false
+    const other = segments[file.blobs.readUInt32LE(at + 32)]!
+    if (other.pack !== pack || !isSameSegment(file, other, mine.file, segment)) continue
+    if (file.blobs.compare(wanted, 36, INDEX_BLOB_BYTES, at + 36, at + INDEX_BLOB_BYTES) === 0) return true
   }
   return false
 }
