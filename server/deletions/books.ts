@@ -1,11 +1,11 @@
 // What the server itself knows, for the decision about one deletion list: snapshots, stated needs, and the retention in force.
 import { PACK_REF_BYTES } from '@holdfast/shared/protocol/needs.ts'
-import type { RetentionRules } from '@holdfast/shared/retention.ts'
+import { stepMs } from '@holdfast/shared/protocol/schedule.ts'
 import type { Context } from '../context.ts'
 import type { NeedInterval } from '../records/records.ts'
 import type { StoreRow } from '../records/rows.ts'
 import { isInForce } from '../routes/instructions.ts'
-import type { Books, DeletionStored } from './explain.ts'
+import type { Books, DeletionStored, SourceRules } from './explain.ts'
 
 /** Packs asked about at once: one answer of the database stays small. */
 const AT_ONCE = 5000
@@ -48,19 +48,16 @@ export async function statedNeeds(records: Context['records'], storeId: string, 
 }
 
 /** The retention of the store's policies, where the instruction behind the policy is in force (O6). */
-async function rulesIn(
-  { records, clock }: Pick<Context, 'records' | 'clock'>,
-  store: StoreRow,
-): Promise<ReadonlyMap<string, RetentionRules>> {
-  const rules = new Map<string, RetentionRules>()
+async function rulesIn({ records, clock }: Pick<Context, 'records' | 'clock'>, store: StoreRow): Promise<ReadonlyMap<string, SourceRules>> {
+  const rules = new Map<string, SourceRules>()
   let after: number | undefined
   do {
     const page = await records.list({ table: 'policies', where: { storeId: store.id }, limit: 500, after })
-    for (const { agentId, source, retention, instructionId, purpose } of page.items) {
+    for (const { agentId, source, retention, schedule, instructionId, purpose } of page.items) {
       if (retention === null) continue
       const instruction = await records.get({ table: 'instructions', id: instructionId })
       const act = { controllerId: store.controllerId, purpose, agentId, source, now: clock.now() }
-      if (isInForce(instruction, act)) rules.set(`${agentId} ${source}`, retention)
+      if (isInForce(instruction, act)) rules.set(`${agentId} ${source}`, { retention, stepMs: stepMs(schedule) })
     }
     after = page.next ?? undefined
   } while (after !== undefined)

@@ -5,7 +5,7 @@ import type { CollectionList, DeletableKind, DeletableName } from '@holdfast/sha
 import { refKey } from '@holdfast/shared/format/layout.ts'
 import type { DeletionCode } from '@holdfast/shared/protocol/deletions.ts'
 import { DELETION_CODES } from '@holdfast/shared/protocol/deletions.ts'
-import { stillSatisfied, TIMES_DISAGREE_MS, type RetentionRules } from '@holdfast/shared/retention.ts'
+import { stillSatisfied, TIMES_DISAGREE_MS, type RetainedSnapshot, type RetentionRules } from '@holdfast/shared/retention.ts'
 import type { KnownSnapshot, NeedInterval } from '../records/records.ts'
 import type { DeletionReason } from '../records/rows.ts'
 
@@ -28,6 +28,9 @@ export type StoreFacts = {
   readonly indexFiles: number
 }
 
+/** `stepMs`: the longest time between two runs that the policy makes due. */
+export type SourceRules = { readonly retention: RetentionRules; readonly stepMs: number }
+
 export type Books = {
   readonly snapshots: readonly KnownSnapshot[]
   /** Written and replaced before anybody was told. */
@@ -35,7 +38,7 @@ export type Books = {
   /** What was stated about the packs that the list names, and about all of the sessions that it names. */
   readonly needs: readonly NeedInterval[]
   /** The retention in force for a source of an agent in this store; undefined where everything stays. */
-  readonly rulesOf: (agentId: string, source: string) => RetentionRules | undefined
+  readonly rulesOf: (agentId: string, source: string) => SourceRules | undefined
   /** When an agent told that it forgot a snapshot, by this server's clock: `agent snapshot`. */
   readonly forgotten: ReadonlyMap<string, number>
 }
@@ -82,7 +85,7 @@ export function explainDeletion(
   if (!asked.isTrusted) say('signer', refKey(asked.list.ref))
   const relied = reliedLists(asked, store, say, wait)
   explainForgotten(names.snapshot, store, books, options, say, wait)
-  const kept = explainSnapshots(names.snapshot, store, books, say)
+  const kept = explainSnapshots(names.snapshot, store, books, say, wait)
   explainPacks(names.pack, relied, store, say)
   explainNeeds(names, kept, store, books, say)
   explainOthers(names, kept, store, say, (since, sample) => wait(since, sample, Math.min(WAIT_MS, options.undeleteMs)))
@@ -149,7 +152,13 @@ function explainForgotten(
 }
 
 /** Each snapshot named must be one that retention lets go. The answer is what stays. */
-function explainSnapshots(names: readonly DeletableName[], store: StoreFacts, books: Books, say: Say): readonly KnownSnapshot[] {
+function explainSnapshots(
+  names: readonly DeletableName[],
+  store: StoreFacts,
+  books: Books,
+  say: Say,
+  wait: Wait,
+): readonly KnownSnapshot[] {
   const named = new Set(names.map(({ random }) => random))
   const living = books.snapshots.filter(({ deleted }) => !deleted)
   const known = new Set(books.snapshots.map(({ id }) => id))
@@ -174,14 +183,39 @@ function explainSnapshots(names: readonly DeletableName[], store: StoreFacts, bo
     if (staying.size === 0) say('last-one', members[0]!.series ?? '')
     else if (rules !== undefined) {
       const all = dated.map(({ id, at }) => ({ id, at }))
-      for (const missing of stillSatisfied(all, staying, rules, store.now, SLACK_MS).missing) say('retention', missing)
+      for (const missing of stillSatisfied(all, staying, rules.retention, store.now, SLACK_MS).missing) say('retention', missing)
+      explainCrowding(all, named, staying, rules, say, wait)
     }
   }
   return living.filter(({ id }) => !named.has(id))
 }
 
+/**
+ * `last` counts snapshots, and a thief of an appliance may add any number in a minute. So one that goes must have as many newer ones that stay as
+ * `last` says, half a step of the policy apart at least, and the undelete window begins with the one that filled the last place: what came faster
+ * takes nothing from what was there that time would not have taken.
+ */
+function explainCrowding(
+  all: readonly RetainedSnapshot[],
+  named: ReadonlySet<string>,
+  staying: ReadonlySet<string>,
+  { retention: { last = 0 }, stepMs }: SourceRules,
+  say: Say,
+  wait: Wait,
+): void {
+  if (last === 0) return
+  const newestFirst = all.filter(({ id }) => staying.has(id)).sort((a, b) => b.at - a.at)
+  for (const { id, at } of all.filter((one) => named.has(one.id))) {
+    const places: number[] = []
+    for (const newer of newestFirst.filter((one) => one.at >= at).reverse())
+      if (places.length < last && newer.at >= (places.at(-1) ?? -Infinity) + stepMs / 2) places.push(newer.at)
+    if (places.length < last) say('crowded-out', id)
+    else wait(places.at(-1)!, id)
+  }
+}
+
 /** One series is one source of one agent; a snapshot whose report was lost has its source from another one. */
-function rulesOfSeries(members: readonly KnownSnapshot[], books: Books): RetentionRules | undefined {
+function rulesOfSeries(members: readonly KnownSnapshot[], books: Books): SourceRules | undefined {
   const source = members.find((member) => member.source !== null)?.source
   return source === null || source === undefined ? undefined : books.rulesOf(members[0]!.agentId, source)
 }

@@ -27,6 +27,10 @@ export const DELETION_CODES = {
     words: 'a snapshot that is named was not forgotten before, as far as its agent told and the lists say',
   },
   'times-disagree': { settled: true, words: 'a snapshot that is named says another time than the store, so no rule forgets it' },
+  'crowded-out': {
+    settled: true,
+    words: 'a snapshot that is named makes room for newer ones that came faster than its policy is due',
+  },
   'last-one': { settled: true, words: 'it would leave a series without any snapshot' },
   'unknown-snapshot': { settled: true, words: 'a snapshot in the store was never reported to this server' },
   unstated: { settled: true, words: 'no agent has stated which packs a snapshot needs that stays' },

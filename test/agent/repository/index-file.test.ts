@@ -379,10 +379,7 @@ describe('a view', () => {
     [
       'the same',
       pack(1, {
-        blobs: [
-          [1, 5],
-          [2, 6],
-        ],
+        blobs: twoBlobs,
       }),
       false,
     ],
@@ -439,10 +436,7 @@ describe('a view', () => {
         1,
         { blobs: [[9, 1]] },
         {
-          blobs: [
-            [1, 5],
-            [2, 6],
-          ],
+          blobs: twoBlobs,
         },
       ),
       true,
@@ -451,30 +445,21 @@ describe('a view', () => {
       'another kind',
       pack(1, {
         kind: 2,
-        blobs: [
-          [1, 5],
-          [2, 6],
-        ],
+        blobs: twoBlobs,
       }),
       true,
     ],
     [
       'another pack',
       pack(2, {
-        blobs: [
-          [1, 5],
-          [2, 6],
-        ],
+        blobs: twoBlobs,
       }),
       true,
     ],
   ])('knows what a doubted file says alone, where the other says %s', (_, other, isAlone) => {
     const doubted = file(900, [
       pack(1, {
-        blobs: [
-          [1, 5],
-          [2, 6],
-        ],
+        blobs: twoBlobs,
       }),
     ])
     const alone = packsSaidAlone([doubted], [file(901, [other])]).get(doubted)
@@ -487,10 +472,7 @@ describe('a view', () => {
           file(901, [other]),
           file(902, [
             pack(1, {
-              blobs: [
-                [1, 5],
-                [2, 6],
-              ],
+              blobs: twoBlobs,
             }),
           ]),
         ],

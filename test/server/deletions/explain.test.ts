@@ -96,7 +96,7 @@ function worldOf({ needs, goingSnapshots, goingPacks, condemned = goingPacks, re
     snapshots,
     replaced: new Set(),
     needs: intervalsOf(needs),
-    rulesOf: () => ({ daily: 3 }),
+    rulesOf: () => ({ retention: { daily: 3 }, stepMs: DAY }),
     forgotten: new Map(goingSnapshots.map((n) => [`${agentId} ${snapshotId(n)}`, NOW - 20 * DAY])),
   }
   return { asked, facts, books }
@@ -218,6 +218,55 @@ describe('a deletion list is held', () => {
 it('a list that is too early waits until the window of what it relies on is over, also with an approval', () => {
   const parts = built({ ...sound, condemnedAt: NOW - 2 * DAY })
   for (const approved of [false, true]) expect(explain(parts, approved)).toMatchObject({ kind: 'waiting', until: NOW + 12 * DAY })
+})
+
+describe('what `last` lets go', () => {
+  /** Snapshots of one series by their age in days, oldest first; `going` of them are named, and were forgotten long ago. */
+  const aged = (ages: readonly number[], going: number, last: number): Parts => {
+    const { asked, facts, books } = built({
+      needs: ages.map(() => new Set([1])),
+      goingSnapshots: ages.slice(0, going).map((_, n) => n),
+      goingPacks: [],
+    })
+    const at = (n: number): number => NOW - ages[n]! * DAY
+    return {
+      asked,
+      facts: { ...facts, snapshots: new Map([...facts.snapshots].map(([id, one], n) => [id, { ...one, storedAt: at(n) }])) },
+      books: {
+        ...books,
+        snapshots: books.snapshots.map((one, n) => ({ ...one, claimedAt: at(n), witnessedAt: at(n) })),
+        rulesOf: () => ({ retention: { last }, stepMs: DAY }),
+      },
+    }
+  }
+
+  it('goes where as many newer ones stay that came as the policy was due, and the window is over since the last of them', () => {
+    expect(explain(aged([18, 17, 16, 15, 3, 2, 1], 1, 3)).kind).toBe('explained')
+    expect(explain(aged([18, 17, 16.4, 15.5, 3, 2, 1], 1, 3)).kind).toBe('explained')
+    expect(explain(aged([18, 17, 16, 13, 3, 2, 1], 1, 3))).toMatchObject({ kind: 'waiting', until: NOW + DAY })
+  })
+
+  it('stays for the controller where the newer ones came all at once, as a thief of the appliance would add them', () => {
+    const rubbish = Array.from({ length: 9 }, (_, n) => 20 - n / 1000)
+    const parts = aged([24, 23, 22, 21, ...rubbish], 4, 7)
+    expect(explain(parts)).toMatchObject({ kind: 'held', reasons: [{ code: 'crowded-out', count: 4 }] })
+    expect(explain(parts, true)).toEqual({ kind: 'explained', why: 'approval' })
+  })
+
+  it('goes no earlier than time would have taken it, where newer ones came all at once and others after them', () => {
+    const rubbish = Array.from({ length: 7 }, (_, n) => 20 - n / 1000)
+    // Seven places are filled on the 7th day after it, whatever came between.
+    expect(explain(aged([21, ...rubbish, 19, 18, 17, 16, 15, 14.5, 14], 1, 7)).kind).toBe('explained')
+    expect(explain(aged([21, ...rubbish, 19, 18, 17, 16, 15, 13, 12], 1, 7))).toMatchObject({ kind: 'waiting', until: NOW + DAY })
+    expect(codes(aged([21, ...rubbish, 19, 18, 17, 16, 15], 1, 7))).toEqual(['crowded-out'])
+  })
+
+  it('is not asked of a series whose rules go by hours, days, weeks, months or years', () => {
+    const parts = aged([24, 20.001, 20, 19, 18], 1, 0)
+    expect(explain({ ...parts, books: { ...parts.books, rulesOf: () => ({ retention: { daily: 3 }, stepMs: DAY }) } }).kind).toBe(
+      'explained',
+    )
+  })
 })
 
 const packs = fc.uniqueArray(fc.integer({ min: 0, max: 12 }), { maxLength: 8 })

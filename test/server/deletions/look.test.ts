@@ -251,6 +251,27 @@ describe('a thief of the appliance deletes nothing', () => {
     expect(await world.alerts()).toMatchObject([{ kind: 'deletion-held', deletionId: deletion?.id }])
   })
 
+  it('who takes all the places that `last` counts with snapshots made in a minute (crowded-out)', async () => {
+    await world.close()
+    world = await makeDeletionWorld({ retention: { last: 3 } })
+    const good = await world.writePacks(2)
+    for (let day = 0; day < 5; day++) {
+      await world.backup(good)
+      world.days(1)
+    }
+    const earlier = [...world.snapshots]
+    const rubbish = await world.writePacks(1)
+    for (let n = 0; n < 4; n++) await world.backup(rubbish)
+    await world.forgotten(earlier)
+    const list = await world.condemn(good, world.snapshots.slice(5))
+    world.days(40)
+    await world.publish({ kind: 'deletion', lists: [list], names: world.named(earlier, good) })
+    const before = world.bucket.names()
+    expect(await world.look()).toMatchObject({ held: 1, removed: 0 })
+    expect(world.bucket.names()).toEqual(before)
+    expect((await world.deletions())[0]?.reasons).toMatchObject([{ code: 'crowded-out', count: 5 }])
+  })
+
   it('and cannot delete with the credentials of the appliance', async () => {
     const { going } = await fiveDays(world)
     await expect(world.appliance.remove(packName(going.packs[0]!))).rejects.toMatchObject({ code: 'store-refused' })

@@ -31,7 +31,7 @@ beforeAll(async () => {
   appliance = await openS3Store({ endpoint: s3.endpoint, bucket: BUCKET, prefix: '', credentials: PUT_ONLY })
   const deleter = { accessKeyId: s3.accessKey, secretAccessKey: s3.secretKey }
   const real = { endpoint: s3.endpoint, bucket: BUCKET, appliance, deleter }
-  world = await makeDeletionWorld({ clock: systemClock, retention: { last: 2 }, s3: real })
+  world = await makeDeletionWorld({ clock: systemClock, retention: { last: 1 }, s3: real })
 }, 60_000)
 afterAll(async () => {
   await world?.close()
