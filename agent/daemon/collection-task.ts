@@ -64,10 +64,12 @@ export async function runCollection(
   })
   const { survey, stated } = await onSurvey(repository, () => clock.now(), state, signal)
   if (!mayCollect || !policies.some(({ retention }) => retention !== undefined)) return { stated, forgotten: 0, pruned: undefined }
+  const tell = (at: Survey) =>
+    client.call(done, { ...needsRoutes(storeId).forgotten, json: { snapshotIds: ownForgotten(at, keys, undefined) }, signal })
+  // Before anything is forgotten: what was taken back and goes again today has its whole window again, which the server counts from the next word.
+  await tell(survey)
   const forgotten = await forgetByRetention(parts, policies, survey.now)
-  const after = forgotten === 0 ? survey : await surveyRepository(repository, () => clock.now(), signal)
-  const told = { snapshotIds: ownForgotten(after, keys, undefined) }
-  await client.call(done, { ...needsRoutes(storeId).forgotten, json: told, signal })
+  if (forgotten > 0) await tell(await surveyRepository(repository, () => clock.now(), signal))
   const mayName = (names: readonly DeletableName[]) => withoutNeeded(client, storeId, names, signal)
   const pruned = await prune({ repository, keys, clock, random, mayDelete: false, dryRun: false, mayName, signal })
   return { stated, forgotten, pruned }

@@ -124,8 +124,9 @@ function reliedLists(asked: DeletionStored, store: StoreFacts, say: Say, wait: W
 }
 
 /**
- * Each snapshot named was forgotten before the undelete window began: its agent told so, or a list that condemned did not count it any more. Else a
- * thief could end the window of whatever retention lets go today.
+ * Each snapshot named was forgotten before the undelete window began: its agent told so, or, where that is not known (the agent was revoked, the books are
+ * a copy), a list that condemned did not count it any more and none after it did. Else a thief could end the window of whatever retention lets go today,
+ * and what was forgotten, taken back and forgotten again would have no window of its own.
  */
 function explainForgotten(
   names: readonly DeletableName[],
@@ -137,17 +138,22 @@ function explainForgotten(
 ): void {
   const owner = new Map(books.snapshots.map(({ id, agentId }) => [id, agentId]))
   const condemning = [...store.lists.values()].flatMap(({ list, storedAt, isTrusted }) =>
-    list.kind === 'condemned' && isTrusted && storedAt + undeleteMs <= store.now
-      ? [{ storedAt, kept: new Set(list.kept.map(({ random }) => random)) }]
-      : [],
+    list.kind === 'condemned' && isTrusted ? [{ storedAt, kept: new Set(list.kept.map(({ random }) => random)) }] : [],
   )
   for (const { random: id } of names) {
     const object = store.snapshots.get(id)
     if (object === undefined) continue
-    if (condemning.some(({ storedAt, kept }) => storedAt >= object.storedAt && !kept.has(id))) continue
     const told = books.forgotten.get(`${owner.get(id) ?? ''} ${id}`)
-    if (told === undefined) say('not-forgotten', id)
-    else wait(told, id, undeleteMs, now)
+    if (told !== undefined) {
+      wait(told, id, undeleteMs, now)
+      continue
+    }
+    const counted = Math.max(-1, ...condemning.flatMap(({ storedAt, kept }) => (kept.has(id) ? [storedAt] : [])))
+    const since = Math.min(
+      ...condemning.flatMap(({ storedAt, kept }) => (storedAt >= object.storedAt && storedAt > counted && !kept.has(id) ? [storedAt] : [])),
+    )
+    if (since === Infinity) say('not-forgotten', id)
+    else wait(since, id)
   }
 }
 

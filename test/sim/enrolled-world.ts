@@ -157,6 +157,7 @@ export async function runEnrolledWorld(options: EnrolledWorldOptions): Promise<E
     isQuiet = true
     await comesToRest(world)
     for (const appliance of appliances) await appliance.stop()
+    await serverComesToRest(world)
   })
   try {
     await processes.run()
@@ -407,10 +408,10 @@ async function snapshotsAreChecked(world: World): Promise<void> {
 /** Nothing fails any more: every journal arrives, every restore ends, every job is done, in a time that has an end. */
 async function comesToRest({ processes, server, appliances, truth, domain }: World): Promise<void> {
   const nobody = processes.start('end')
-  const { rows, get } = server.database
+  const { get } = server.database
   const missing = (): string[] => {
     if (!server.isUp()) return ['the server is down']
-    const jobs = rows(`SELECT job_id FROM jobs WHERE done_at IS NULL AND queue <> 'deletions'`).map((row) => `job ${String(row['job_id'])}`)
+    const jobs = openJobs(server)
     const open = truth.restores.filter(({ id }) => !isEnd(get('restores', id)!.state)).map(({ id }) => `restore ${id}`)
     const behind = appliances.filter((appliance) => {
       const { journalPending, lastSeq, recordedThrough } = get('agents', domain.agentIds.get(appliance)!)!
@@ -424,6 +425,21 @@ async function comesToRest({ processes, server, appliances, truth, domain }: Wor
     if (missing().length === 0) return
   }
   throw new Error(`not at rest: ${missing().join(', ')}; the server says ${server.logged.slice(-3).join(' ')}`)
+}
+
+/** A daemon that was at work when it was stopped sent its last records while it went. */
+async function serverComesToRest({ processes, server }: World): Promise<void> {
+  const nobody = processes.start('end of the server')
+  for (let round = 0; round < 150; round++) {
+    if (server.isUp() && openJobs(server).length === 0) return
+    await processes.pause(nobody, MINUTE)
+  }
+  throw new Error(`the server is not at rest: ${openJobs(server).join(', ')}`)
+}
+
+function openJobs({ database }: SimulatedServer): string[] {
+  const open = database.rows(`SELECT job_id FROM jobs WHERE done_at IS NULL AND queue <> 'deletions'`)
+  return open.map((row) => `job ${String(row['job_id'])}`)
 }
 
 function reportsOf(appliance: Appliance): number {

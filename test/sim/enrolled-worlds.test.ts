@@ -16,6 +16,8 @@ const replayed = process.env['HOLDFAST_SIM_ENROLLED']
 const SEEDS = soak ? 80 : 2
 /** The default share has short histories; the word is part of the seed, so that a replay is the same. */
 const kind = soak ? '' : 'short '
+/** What failed once, and by what: a snapshot forgotten, taken back and forgotten again was deleted within the window of the second time. */
+const ONCE_FAILED = ['soak-60']
 const optionsOf = (seed: string) => ({ seed, ...(seed.startsWith('short ') ? { appliances: 2, moments: 4 } : {}) })
 
 function* numbered(prefix: string, count: number): Iterable<string> {
@@ -24,10 +26,10 @@ function* numbered(prefix: string, count: number): Iterable<string> {
 
 test('every history with the server keeps every promise', { timeout: 2 * 3_600_000 }, async () => {
   const begun = performance.now()
-  const seed = `${kind}${soak ? 'soak' : rotatingSeed()}`
+  const seed = `${kind}${rotatingSeed()}`
   const failures: string[] = []
   let run = 0
-  for (const one of replayed === undefined ? numbered(seed, SEEDS) : [replayed]) {
+  for (const one of replayed === undefined ? [...numbered(seed, SEEDS), ...ONCE_FAILED] : [replayed]) {
     run += 1
     try {
       await runEnrolledWorld(optionsOf(one))

@@ -220,6 +220,53 @@ it('a list that is too early waits until the window of what it relies on is over
   for (const approved of [false, true]) expect(explain(parts, approved)).toMatchObject({ kind: 'waiting', until: NOW + 12 * DAY })
 })
 
+describe('the undelete window of a snapshot', () => {
+  const lists = (parts: Parts, ...more: { at: number; keeps: boolean }[]): Parts => {
+    const [condemned] = parts.facts.lists.values()
+    const made = more.map(({ at, keeps }, n): StoredList => {
+      const list = condemned!.list as Extract<CollectionList, { kind: 'condemned' }>
+      const going = [0, 1].map((one) => ({ session: hex(2000 + one), random: snapshotId(one) }))
+      return { list: { ...list, ref: ref(910 + n), kept: keeps ? [...list.kept, ...going] : list.kept }, storedAt: at, isTrusted: true }
+    })
+    return {
+      ...parts,
+      facts: { ...parts.facts, lists: new Map([...parts.facts.lists, ...made.map((one) => [refKey(one.list.ref), one] as const)]) },
+    }
+  }
+  const forgotten = (parts: Parts, at: number | undefined): Parts => ({
+    ...parts,
+    books: { ...parts.books, forgotten: new Map(at === undefined ? [] : [0, 1].map((n) => [`${agentId} ${snapshotId(n)}`, at])) },
+  })
+  /** Stored a month ago, so that every list is younger. */
+  const old = (): Parts => {
+    const parts = built({ ...sound, condemnedAt: NOW - 20 * DAY })
+    const snapshots = new Map([...parts.facts.snapshots].map(([id, one]) => [id, { ...one, storedAt: one.storedAt - 30 * DAY }]))
+    const known = parts.books.snapshots.map((one) => ({ ...one, claimedAt: one.claimedAt! - 30 * DAY }))
+    return { ...parts, facts: { ...parts.facts, snapshots }, books: { ...parts.books, snapshots: known } }
+  }
+
+  it('counts from what its agent told last, whatever lists said before: it may have been taken back between', () => {
+    expect(explain(forgotten(old(), NOW - 15 * DAY)).kind).toBe('explained')
+    expect(explain(forgotten(old(), NOW - 3 * DAY))).toMatchObject({ kind: 'waiting', until: NOW + 11 * DAY })
+  })
+
+  it('counts from the first list that left it out, where no agent told of it', () => {
+    expect(explain(forgotten(old(), undefined)).kind).toBe('explained')
+    const later = lists(forgotten(built({ ...sound, goingPacks: [], condemnedAt: NOW - 40 * DAY }), undefined), {
+      at: NOW - DAY,
+      keeps: false,
+    })
+    // The list of forty days ago is older than the snapshots, which says nothing of them.
+    expect(explain(later)).toMatchObject({ kind: 'waiting', until: NOW + 13 * DAY })
+  })
+
+  it('has not begun where the newest list that could leave it out counts it', () => {
+    expect(codes(lists(forgotten(old(), undefined), { at: NOW - 18 * DAY, keeps: true }))).toEqual(['not-forgotten'])
+    const again = lists(forgotten(old(), undefined), { at: NOW - 18 * DAY, keeps: true }, { at: NOW - 4 * DAY, keeps: false })
+    expect(explain(again)).toMatchObject({ kind: 'waiting', until: NOW + 10 * DAY })
+  })
+})
+
 describe('what `last` lets go', () => {
   /** Snapshots of one series by their age in days, oldest first; `going` of them are named, and were forgotten long ago. */
   const aged = (ages: readonly number[], going: number, last: number): Parts => {
