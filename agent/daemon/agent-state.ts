@@ -146,22 +146,23 @@ export const takenCommands = z.array(z.strictObject({ commandId: c.commandId, ex
 export const report = z.union([z.strictObject({ run: runReport }), z.strictObject({ snapshot: snapshotReport })])
 export type Report = z.infer<typeof report>
 
+/** How an act ended, from the moment that this is known until it stands in the journal and the reports wait to be sent. */
+export const actEnd = z.strictObject({
+  outcome: c.outcome,
+  code: c.code.optional(),
+  snapshotId: c.snapshotId.optional(),
+  totals: runTotals,
+  reports: z.array(report).max(2),
+})
+export type ActEnd = z.infer<typeof actEnd>
+
 /** The act that is under way, so that one that a crash ended can be said to have ended. Written before the record of its beginning. */
 export const currentAct = z.strictObject({
   header: z.record(z.string(), z.unknown()),
   startedAt: c.time,
   /** The journal's last record before it: an act of which nothing stands behind that was not begun. */
   after: c.count.optional(),
-  /** How it ended, from the moment that this is known until it stands in the journal and the reports wait to be sent. */
-  end: z
-    .strictObject({
-      outcome: c.outcome,
-      code: c.code.optional(),
-      snapshotId: c.snapshotId.optional(),
-      totals: runTotals,
-      reports: z.array(report).max(2),
-    })
-    .optional(),
+  end: actEnd.optional(),
 })
 
 /** One restore that was asked for: its own key pair lives here and nowhere else, and goes with this file. */

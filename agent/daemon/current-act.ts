@@ -2,7 +2,7 @@
 // sent. So whatever a crash, a kill or a full disk cuts off, the journal tells of one beginning and one end of it, and no report of it is lost.
 import { isoTime, parseTime, type Clock } from '@holdfast/shared/clock.ts'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
-import type { AgentState, Report } from './agent-state.ts'
+import type { ActEnd, AgentState, Report } from './agent-state.ts'
 import type { Outbox } from './outbox.ts'
 import { INTERRUPTED, NO_TOTALS, startedHeader, type Act, type Ending, type Recorder, type StartedHeader } from './recorder.ts'
 
@@ -25,12 +25,16 @@ export function endAct(
   ending: Ending,
   reports: readonly Report[] = [],
 ): void {
-  const { outcome, code, snapshotId, totals } = ending
-  const known = { ...(code === undefined ? {} : { code }), ...(snapshotId === undefined ? {} : { snapshotId }) }
-  state.current.save({ ...begun, end: { outcome, ...known, totals, reports: [...reports] } })
+  state.current.save({ ...begun, end: endOf(ending, reports) })
   recorder.ended(begun.header, ending)
   if (reports.length > 0) outbox.add(reports)
   state.current.remove()
+}
+
+/** What is kept of an ending until the journal has it. */
+export function endOf({ outcome, code, snapshotId, totals }: Ending, reports: readonly Report[]): ActEnd {
+  const known = { ...(code === undefined ? {} : { code }), ...(snapshotId === undefined ? {} : { snapshotId }) }
+  return { outcome, ...known, totals, reports: [...reports] }
 }
 
 export type CutOff = { readonly header: StartedHeader; readonly ending: Ending; readonly drop: () => void }

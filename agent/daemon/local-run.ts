@@ -13,8 +13,7 @@ import { ownValue, type AgentConfig } from './agent-config.ts'
 import { agentState, loadAgent } from './agent-state.ts'
 import { newRunId } from './backup-task.ts'
 import { openJournal } from './journal.ts'
-import { markAlive } from './local-recovery.ts'
-import { handOver } from './outbox.ts'
+import { beginLocalAct } from './local-act.ts'
 import { NO_TOTALS, recorder, storePlace, type RunAct } from './recorder.ts'
 import { openStateDirectory } from './state-directory.ts'
 
@@ -75,26 +74,19 @@ export function journalLocalRun(options: LocalRunOptions): LocalRun {
     to: storePlace(state.policies.load(), storeId, home),
   }
   const startedAt = isoTime(clock.now())
-  const mark = markAlive(directory, records, act)
+  const begun = beginLocalAct(directory, records, act)
   let sent = { files: 0, bytes: 0, newBytes: 0, changed: 0 }
-  const close = (): void => {
-    mark.remove()
-    journalDirectory.close()
-    directory.close()
-  }
-  /** The record first: it is the truth, and the reports only tell of it. */
   const end = (ending: { outcome: Outcome; code?: string; totals: RunTotals; snapshot?: Snapshot }): void => {
     const { outcome, code, totals, snapshot } = ending
     const why = code === undefined ? {} : { code }
-    // Where this fails, the mark stays, and the daemon records the end.
-    records.ended(mark.header, { outcome, ...why, snapshotId: snapshot?.ref.random, totals })
     try {
       const made = snapshot === undefined || storeId === undefined ? [] : [{ snapshot: reportOf(snapshot, act, storeId, totals) }]
       const { runId, source } = act
       const run = { runId, kind: 'backup', source, state: outcome, startedAt, endedAt: isoTime(clock.now()), totals, ...why } as const
-      handOver(directory, runId, [...made, { run }])
+      begun.end({ outcome, ...why, snapshotId: snapshot?.ref.random, totals }, [...made, { run }])
     } finally {
-      close()
+      journalDirectory.close()
+      directory.close()
     }
   }
   return {

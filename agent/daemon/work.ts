@@ -13,7 +13,7 @@ import type { Agent, AgentState, CollectionStates, RunStates } from './agent-sta
 import type { Alarms } from './alarms.ts'
 import { newRunId, runPolicy, type TaskEnd } from './backup-task.ts'
 import { takeCutOff } from './current-act.ts'
-import { endDeadRecoveries } from './local-recovery.ts'
+import { endDeadLocalActs } from './local-act.ts'
 import type { Outbox } from './outbox.ts'
 import { withRepository, type Engines } from './parts.ts'
 import type { PolicyKeeper } from './policy-keeper.ts'
@@ -272,7 +272,7 @@ export function makeWork(options: WorkOptions): Work {
       }
     },
     endInterrupted: () => {
-      endDeadRecoveries(state.directory, recorder)
+      endDeadLocalActs(state.directory, recorder)
       endCutOff()
     },
     runs: () => runs,

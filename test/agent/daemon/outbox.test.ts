@@ -5,14 +5,19 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { isoTime } from '@holdfast/shared/clock.ts'
 import { runReport, snapshotReport } from '@holdfast/shared/protocol/agent.ts'
+import { decodeDelivery, verifyRecord } from '@holdfast/shared/record.ts'
 import type { BackupResult } from '../../../agent/backup/backup-types.ts'
 import { parseAgentConfig } from '../../../agent/daemon/agent-config.ts'
 import { agentOf, agentState } from '../../../agent/daemon/agent-state.ts'
+import { openJournal } from '../../../agent/daemon/journal.ts'
+import { endDeadLocalActs } from '../../../agent/daemon/local-act.ts'
 import { journalLocalRun } from '../../../agent/daemon/local-run.ts'
 import { handOver, outbox } from '../../../agent/daemon/outbox.ts'
+import { recorder } from '../../../agent/daemon/recorder.ts'
 import { AGENT_ROUTES } from '../../../agent/daemon/routes.ts'
 import { serverClient } from '../../../agent/daemon/server-client.ts'
 import { openStateDirectory, type StateDirectory } from '../../../agent/daemon/state-directory.ts'
+import type { FileSystem } from '../../../agent/file-system/file-system.ts'
 import { posixFileSystem } from '../../../agent/file-system/posix-file-system.ts'
 import { seededRandom } from '../../_support/seeded-random.ts'
 import { simulatedClock } from '../../_support/simulated-clock.ts'
@@ -140,6 +145,31 @@ describe('reports that another process hands over', () => {
   })
 })
 
+const begin = (location: string, fileSystem: FileSystem, path: string) =>
+  journalLocalRun({
+    fileSystem,
+    clock,
+    random,
+    stateDirectory: Buffer.from(path),
+    config: parseAgentConfig(
+      JSON.stringify({
+        host: 'appliance-1',
+        sources: { documents: { paths: ['/srv/documents'] } },
+        stores: { [STORE]: { location: '/mnt/store' } },
+      }),
+      'agent.json',
+    ),
+    source: {
+      label: 'appliance-1:/srv/documents',
+      host: 'appliance-1',
+      paths: [Buffer.from('/srv/documents')],
+      excludes: { patterns: [], cacheDirectories: false, oneFileSystem: false },
+    },
+    series: '3'.repeat(64),
+    location,
+    recordKey: Buffer.alloc(32, 7),
+  })
+
 describe('a backup at the command line of an enrolled appliance', () => {
   let folder: string
   const open = (): StateDirectory =>
@@ -152,33 +182,8 @@ describe('a backup at the command line of an enrolled appliance', () => {
   })
   afterEach(() => rm(folder, { recursive: true, force: true }))
 
-  const begin = (location: string) =>
-    journalLocalRun({
-      fileSystem: posixFileSystem,
-      clock,
-      random,
-      stateDirectory: Buffer.from(folder),
-      config: parseAgentConfig(
-        JSON.stringify({
-          host: 'appliance-1',
-          sources: { documents: { paths: ['/srv/documents'] } },
-          stores: { [STORE]: { location: '/mnt/store' } },
-        }),
-        'agent.json',
-      ),
-      source: {
-        label: 'appliance-1:/srv/documents',
-        host: 'appliance-1',
-        paths: [Buffer.from('/srv/documents')],
-        excludes: { patterns: [], cacheDirectories: false, oneFileSystem: false },
-      },
-      series: '3'.repeat(64),
-      location,
-      recordKey: Buffer.alloc(32, 7),
-    })
-
   it('tells the server of its run and its snapshot through the daemon, without a path or a typed tag', async () => {
-    begin('/mnt/store').done(result)
+    begin('/mnt/store', posixFileSystem, folder).done(result)
     await openOutbox(open()).send(signal)
     const [first, second] = told()
     expect(first?.[0]).toBe(paths.snapshots)
@@ -197,8 +202,8 @@ describe('a backup at the command line of an enrolled appliance', () => {
   })
 
   it('into a store that the configuration does not name, and one that failed, tells of the run alone', async () => {
-    begin('/mnt/elsewhere').done(result)
-    begin('/mnt/store').failed('failed', 'store-unreachable')
+    begin('/mnt/elsewhere', posixFileSystem, folder).done(result)
+    begin('/mnt/store', posixFileSystem, folder).failed('failed', 'store-unreachable')
     await openOutbox(open()).send(signal)
     expect(told().map(([path]) => path)).toEqual([paths.runs, paths.runs])
     expect(
@@ -210,5 +215,41 @@ describe('a backup at the command line of an enrolled appliance', () => {
       ['failed', 'store-unreachable'],
       ['ok', undefined],
     ])
+  })
+
+  it('is told of as it ended, once in the journal and with all its reports, wherever a crash cuts it off after its beginning', async () => {
+    const seen = new Set<string>()
+    for (let step = 1; ; step++) {
+      const fileSystem = crashFileSystem()
+      const opened = () => openStateDirectory({ fileSystem, path: Buffer.from('/state'), random, create: true })
+      agentState(opened()).identity.save(identity)
+      const begun = begin('/mnt/store', fileSystem, '/state')
+      fileSystem.crashAt(step)
+      let isCrashed = false
+      try {
+        begun.done(result)
+      } catch (error) {
+        if (!(error instanceof SimulatedCrash)) throw error
+        isCrashed = true
+      }
+      fileSystem.reboot(0, false)
+      // The daemon that starts then.
+      const directory = opened()
+      const journal = openJournal({ directory: directory.below('journal'), agentId, key, random })
+      const records = recorder({ journal, agent: agentOf(identity), clock })
+      endDeadLocalActs(directory, records)
+      side.requests.length = 0
+      await openOutbox(directory).send(signal)
+      const frames = decodeDelivery(journal.read(0)!.bytes).map((frame) => verifyRecord(agentId, key.publicKey, frame))
+      const said = frames.flatMap(({ header }) => (header.kind === 'run-ended' ? [header.outcome] : []))
+      expect(said, `crash at ${step}`).toHaveLength(1)
+      expect(directory.names().filter((name) => /^(local|end|reports)-/.test(name))).toEqual([])
+      // Interrupted is what nothing is told of but the record; any other end is told of as the one that it is.
+      if (said[0] === 'ok') expect(told().map(([path]) => path)).toEqual([paths.snapshots, paths.runs])
+      else expect(told()).toEqual([])
+      seen.add(said[0]!)
+      if (!isCrashed) break
+    }
+    expect(seen).toEqual(new Set(['failed', 'ok']))
   })
 })

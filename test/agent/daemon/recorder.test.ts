@@ -8,7 +8,8 @@ import { decodeDelivery, verifyRecord } from '@holdfast/shared/record.ts'
 import { parseAgentConfig } from '../../../agent/daemon/agent-config.ts'
 import { agentOf, agentState } from '../../../agent/daemon/agent-state.ts'
 import { openJournal, type Journal } from '../../../agent/daemon/journal.ts'
-import { endDeadRecoveries, journalLocalRecovery } from '../../../agent/daemon/local-recovery.ts'
+import { endDeadLocalActs } from '../../../agent/daemon/local-act.ts'
+import { journalLocalRecovery } from '../../../agent/daemon/local-recovery.ts'
 import {
   INTERRUPTED,
   NO_TOTALS,
@@ -280,7 +281,7 @@ describe('a recovery at the command line', () => {
       const journal = openJournal({ directory: directory.below('journal'), agentId: agent.agentId, key: agent.key, random })
       const records = recorder({ journal, agent, clock: options.clock })
       records.started(others)
-      endDeadRecoveries(directory, records)
+      endDeadLocalActs(directory, records)
       expect(entries(journal).map(({ header: said }) => [said.kind, 'runId' in said && said.runId])).toEqual([
         ['recovery-started', header.runId],
         ['recovery-started', others.runId],
