@@ -4,6 +4,7 @@ import type { Clock } from '@holdfast/shared/clock.ts'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { endName, objectName, type ObjectRef, packName } from '@holdfast/shared/format/layout.ts'
 import type { Random } from '@holdfast/shared/random.ts'
+import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
 import { newSession, storeSession } from '../backup/session.ts'
 import type { SessionEntry, WriteKeys } from '../keys/keys.ts'
 import { blake3Hash } from '../repository/blake3.ts'
@@ -22,13 +23,18 @@ const PART: Record<1 | 2 | 3, BlobPart> = { 1: 'chunk', 2: 'private', 3: 'refere
 
 export type MovedSegments = { readonly segments: number; readonly bytes: number; readonly packs: number }
 
+export type ListedPack = PackRow & { readonly info: ObjectInfo }
+
 export type MoveOptions = {
   readonly repository: Repository
   readonly keys: WriteKeys
   readonly view: View
   readonly mark: Mark
-  /** Packs that are mostly dead. Those of other writers are passed over: their nodes must not come under this writer's name. */
-  readonly packs: readonly PackRow[]
+  /**
+   * Packs that are mostly dead, as they are listed: when the store received one tells whether its writer was revoked by then. Those of other writers are
+   * passed over: their nodes must not come under this writer's name.
+   */
+  readonly packs: readonly ListedPack[]
   /** No more than so many sealed bytes in one run; the rest waits for the next. */
   readonly bytesMax: number
   /** How large the packs become. */
@@ -83,7 +89,7 @@ export async function moveSegments(options: MoveOptions): Promise<MovedSegments>
     return live > 0 && live >= segment.plainBytes * DENSE
   }
 
-  const moveFrom = async (pack: PackRow): Promise<void> => {
+  const moveFrom = async (pack: ListedPack): Promise<void> => {
     const { footer } = await readFooter(repository, pack, pack.bytes, signal)
     if (!footer.writerId.equals(keys.writer.id)) return
     for (const segment of footer.segments) {

@@ -8,13 +8,13 @@ import type { Random } from '@holdfast/shared/random.ts'
 import type { WriteKeys } from '../keys/keys.ts'
 import { maySpeakOf } from '../repository/collection-state.ts'
 import { encodeForgetRecord } from '../repository/forget-record.ts'
-import { encodeIndexFile, type IndexFile } from '../repository/index-file.ts'
+import { encodeIndexFile, type IndexFile, type PackRow } from '../repository/index-file.ts'
 import { packsOf } from '../repository/index-merge.ts'
 import type { Repository } from '../repository/repository.ts'
 import { carryOut, type DeletionReport } from './deletion.ts'
 import { forgetSnapshots } from './forget.ts'
 import type { Mark } from './mark.ts'
-import { inGroups, moveSegments, type MovedSegments } from './move-segments.ts'
+import { inGroups, type ListedPack, moveSegments, type MovedSegments } from './move-segments.ts'
 import { lackingOf, planPrune, type PrunePlan, WAIT_MS } from './prune-plan.ts'
 import { forgottenByAgents, hasChanged, markForgotten, markSurvey, onSurvey, requireSound, type Survey, unfinishedOf } from './survey.ts'
 
@@ -125,7 +125,7 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
       keys,
       view: seen.survey.whole.view,
       mark: seen.mark,
-      packs: seen.plan.sparse.map(({ pack }) => pack),
+      packs: seen.plan.sparse.flatMap(({ pack }) => listedOf(seen.survey, pack)),
       bytesMax: options.moveBytesMax ?? MOVE_BYTES_MAX,
       packBytes: options.packBytes ?? PACK_BYTES,
       clock,
@@ -210,6 +210,11 @@ const NOTHING_DELETED: DeletionReport = { objects: 0, packs: 0, bytes: 0, locked
 function withoutNamed({ survey, plan }: { survey: Survey; plan: PrunePlan }): PrunePlan['deletions'] {
   const named = new Set(survey.state.deletionLists.flatMap(({ list }) => list.names.map((name) => `${name.kind} ${refKey(name)}`)))
   return plan.deletions.filter((name) => !named.has(`${name.kind} ${refKey(name)}`))
+}
+
+function listedOf({ packs }: Survey, pack: PackRow): ListedPack[] {
+  const info = packs.get(pack.random)?.info
+  return info === undefined ? [] : [{ ...pack, info }]
 }
 
 function countNames(names: PrunePlan['deletions']): { objects: number; packs: number } {

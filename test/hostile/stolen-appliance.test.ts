@@ -392,6 +392,26 @@ describe('a collection after a theft', () => {
     }
     await expectEarlier(theft, victim.bucket.store('controller'))
   })
+
+  test('goes on where the revoked appliance left packs of which little is needed: what it stored before that counts', async () => {
+    const theft = await makeTheft()
+    const { victim } = theft
+    const root = await makeEngine({ seed: 'root', beside: victim })
+    const names = Array.from({ length: 12 }, (_, i) => `/src/small-${i}`)
+    for (const name of names) writeFile(victim, name, fixtureRandom(name).bytes(1000))
+    victim.pass()
+    const large = (await victim.backup()).snapshot!.ref.random
+    for (const name of names.slice(1)) victim.fs.quietly(() => victim.fs.remove(CWD, Buffer.from(name), 'file'))
+    victim.pass()
+    const kept = (await victim.backup()).snapshot!.ref.random
+    const tree = victim.source()
+    victim.clock.advance(60_000)
+    const [name, bytes] = theft.roster(2, victim.clock.now())
+    await put(victim.bucket.store('controller'), name, bytes)
+    await root.forget(large)
+    expect((await root.prune()).condemned.forReuse).toBeGreaterThan(0)
+    await expectEarlier({ ...theft, earlier: new Map([...theft.earlier, [kept, tree]]) }, victim.bucket.store('controller'))
+  })
 })
 
 test('the other appliance goes on after all of it: its next backup is right', async () => {

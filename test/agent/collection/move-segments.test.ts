@@ -5,9 +5,10 @@ import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { DeletableName } from '@holdfast/shared/format/collection-list.ts'
 import { packName } from '@holdfast/shared/format/layout.ts'
 import { createMark, type Mark } from '../../../agent/collection/mark.ts'
-import { moveSegments, type MoveOptions } from '../../../agent/collection/move-segments.ts'
+import { type ListedPack, moveSegments, type MoveOptions } from '../../../agent/collection/move-segments.ts'
 import { agentWriter } from '../../../agent/keys/domain.ts'
 import { readFooter } from '../../../agent/repository/footer-reader.ts'
+import type { PackRow } from '../../../agent/repository/index-file.ts'
 import { openRepository, type Repository } from '../../../agent/repository/repository.ts'
 import type { View } from '../../../agent/repository/view.ts'
 import { loadWholeView } from '../../../agent/repository/whole-view.ts'
@@ -40,6 +41,8 @@ async function markAll({ repository, view }: Made): Promise<Mark> {
   return mark
 }
 
+const listed = (pack: PackRow): ListedPack => ({ ...pack, info: { name: packName(pack), bytes: pack.bytes, storedAt: 0 } })
+
 async function move(given: Made, more: Partial<MoveOptions> = {}) {
   const { engine, repository, view } = given
   const before = new Set(engine.bucket.names())
@@ -48,7 +51,7 @@ async function move(given: Made, more: Partial<MoveOptions> = {}) {
     keys: engine.keys.write,
     view,
     mark: more.mark ?? (await markAll(given)),
-    packs: [...view.packs()],
+    packs: [...view.packs()].map(listed),
     bytesMax: 2 ** 30,
     packBytes: 2 ** 24,
     clock: engine.clock,
@@ -87,7 +90,7 @@ describe('moving segments', () => {
     expect((await move(given, { mark, packBytes: all.moved.bytes - 1 })).moved.packs).toBe(2)
     expect((await move(given, { mark, bytesMax: 0 })).moved).toEqual({ segments: 0, bytes: 0, packs: 0 })
     const [first, ...rest] = given.view.packs()
-    const one = await move(given, { mark, packs: [first!] })
+    const one = await move(given, { mark, packs: [listed(first!)] })
     const limited = await move(given, { mark, bytesMax: one.moved.bytes })
     expect(limited.moved).toEqual(one.moved)
     expect((await move(given, { mark, bytesMax: one.moved.bytes + 1 })).moved.bytes).toBeGreaterThan(one.moved.bytes)
