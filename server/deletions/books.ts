@@ -23,11 +23,13 @@ export async function booksFor(
     ...(await records.needsOf({ storeId, packs: Buffer.alloc(0), sessions: [...sessions] })),
     ...(await statedNeeds(records, storeId, packs)),
   ]
+  const stands = list.names.some(({ kind }) => kind === 'index') ? await records.needStands({ storeId }) : []
   const rules = await rulesIn({ records, clock }, store)
   return {
     snapshots,
     replaced: new Set(replaced),
     needs,
+    stands,
     rulesOf: (agentId, source) => rules.get(`${agentId} ${source}`),
     // What belongs to no series has no owner in the books.
     forgotten: new Map(

@@ -22,11 +22,14 @@ export type StoreFacts = {
   readonly unreadable: readonly string[]
   /** Snapshot objects that are there: session and storage time by the random part of the name. */
   readonly snapshots: ReadonlyMap<string, { readonly session: string; readonly storedAt: number }>
-  /** When objects of other kinds than packs and snapshots were stored, by `kind refKey`; those that are not there are absent. */
-  readonly others: ReadonlyMap<string, number>
-  /** How many index files there are. */
-  readonly indexFiles: number
+  /** Objects of the kinds that the list names beside packs and snapshots, by `kind refKey`: all that are there. */
+  readonly others: ReadonlyMap<string, OtherObject>
+  /** How many packs there are; 0 where the list names no index file and no condemned list. */
+  readonly packs: number
+  /** Those packs that are there and that a condemned list among the names condemned, by `refKey`. */
+  readonly condemnedThere: ReadonlySet<string>
 }
+export type OtherObject = { readonly storedAt: number; readonly bytes: number }
 
 /** `stepMs`: the longest time between two runs that the policy makes due. */
 export type SourceRules = { readonly retention: RetentionRules; readonly stepMs: number }
@@ -37,6 +40,8 @@ export type Books = {
   readonly replaced: ReadonlySet<string>
   /** What was stated about the packs that the list names, and about all of the sessions that it names. */
   readonly needs: readonly NeedInterval[]
+  /** How many packs the last snapshot needs that was stated of each series; nothing where the list names no index file. */
+  readonly stands: readonly { readonly snapshotId: string; readonly packs: number }[]
   /** The retention in force for a source of an agent in this store; undefined where everything stays. */
   readonly rulesOf: (agentId: string, source: string) => SourceRules | undefined
   /** When an agent told that it forgot a snapshot, by this server's clock: `agent snapshot`. */
@@ -51,6 +56,8 @@ export type Explanation =
 
 /** What carries no data, such as replaced index files, waits so long: until nobody is at work with a listing that lacks its successor. */
 const WAIT_MS = 86_400_000
+/** What an index file says of a pack at least: its name and size, one segment, one blob. */
+const INDEX_BYTES_PER_PACK = 144
 /** How far the clocks of store, server and agent may be apart. */
 const SLACK_MS = 2 * 3_600_000
 const SAMPLES = 5
@@ -81,6 +88,9 @@ export function explainDeletion(
   }
   const names = byKind(asked.list.names)
 
+  // What agents told is counted by the server's clock, everything else by the store's. In hours, so that a look that sees the same tells it once.
+  const apart = options.now - store.now
+  if (Math.abs(apart) > SLACK_MS) say('clocks-disagree', `${Math.round(apart / 3_600_000)} h`)
   for (const name of store.unreadable) say('unreadable', name)
   if (!asked.isTrusted) say('signer', refKey(asked.list.ref))
   const relied = reliedLists(asked, store, say, wait)
@@ -88,7 +98,9 @@ export function explainDeletion(
   const kept = explainSnapshots(names.snapshot, store, books, say, wait)
   explainPacks(names.pack, relied, store, say)
   explainNeeds(names, kept, store, books, say)
-  explainOthers(names, kept, store, say, (since, sample) => wait(since, sample, Math.min(WAIT_MS, options.undeleteMs)))
+  explainOthers(asked, names, kept, store, books, say, (since, sample, waitMs) =>
+    wait(since, sample, Math.min(waitMs ?? Infinity, options.undeleteMs)),
+  )
 
   const reasons = [...found].map(([code, { count, samples }]) => ({ code, count, samples }))
   const open = reasons.filter(({ code }) => !(options.isApproved && DELETION_CODES[code].settled))
@@ -296,21 +308,52 @@ function firstFrom(numbers: readonly number[], from: number): number | undefined
   return numbers[low]
 }
 
-/** Index files, sessions, lists and the like: older than a day, and nothing that stays rests on them. */
-function explainOthers(names: Names, kept: readonly KnownSnapshot[], store: StoreFacts, say: Say, wait: Wait): void {
+/**
+ * Index files, sessions, lists and the like: older than a day, and nothing that stays rests on them. Whose they are and what they say, the server cannot
+ * see; so what a newer one must say too before it may go has a newer one that stays, and records of what was forgotten go only after a whole undelete
+ * window since the list that names them came.
+ */
+function explainOthers(
+  asked: DeletionStored,
+  names: Names,
+  kept: readonly KnownSnapshot[],
+  store: StoreFacts,
+  books: Books,
+  say: Say,
+  wait: Wait,
+): void {
   for (const kind of ['session', 'index', 'list', 'forget', 'end'] as const)
     for (const name of names[kind]) {
-      const storedAt = store.others.get(otherKey(kind, name))
-      if (storedAt !== undefined) wait(storedAt, `${kind} ${refKey(name)}`)
+      const stored = store.others.get(otherKey(kind, name))
+      if (stored === undefined) continue
+      const sample = `${kind} ${refKey(name)}`
+      if (kind === 'forget') wait(Math.max(asked.storedAt, stored.storedAt), sample)
+      else wait(stored.storedAt, sample, WAIT_MS)
     }
-  const goingIndexes = names.index.filter((name) => store.others.has(otherKey('index', name)))
-  // They can be made again from the packs, but until then nothing could be restored.
-  if (goingIndexes.length > 0 && goingIndexes.length >= store.indexFiles && kept.length > 0) say('in-use', 'every index file')
+  for (const kind of ['index', 'forget'] as const) {
+    const going = new Set(names[kind].map((name) => otherKey(kind, name)))
+    const staying = [...store.others].flatMap(([key, { storedAt }]) => (key.startsWith(`${kind} `) && !going.has(key) ? [storedAt] : []))
+    const newest = Math.max(-Infinity, ...staying)
+    for (const key of going) {
+      const stored = store.others.get(key)
+      if (stored !== undefined && stored.storedAt > newest && (kind === 'forget' || kept.length > 0)) say('in-use', key)
+    }
+  }
+  if (names.index.length > 0 && kept.length > 0) {
+    const going = new Set(names.index.map((name) => otherKey('index', name)))
+    const left = [...store.others].reduce((sum, [key, { bytes }]) => (key.startsWith('index ') && !going.has(key) ? sum + bytes : sum), 0)
+    const stay = new Set(kept.flatMap(({ id }) => (store.snapshots.has(id) ? [id] : [])))
+    const needed = Math.max(0, ...books.stands.flatMap(({ snapshotId, packs }) => (stay.has(snapshotId) ? [packs] : [])))
+    // They can be made again from the packs, but until then a restore would have to read all of their footers.
+    if (left < Math.min(needed, store.packs) * INDEX_BYTES_PER_PACK) say('in-use', `${going.size} index files`)
+  }
   const going = new Set(names.list.map(refKey))
   for (const name of names.list) {
     const list = store.lists.get(refKey(name))?.list
     // A list that takes back protects as long as the one that it takes back from is there.
     if (list?.kind === 'revived' && list.from.some(({ list: from }) => store.lists.has(refKey(from)) && !going.has(refKey(from))))
       say('in-use', refKey(name))
+    // One that condemns keeps writers from what may go at any time.
+    if (list?.kind === 'condemned' && list.packs.some((pack) => store.condemnedThere.has(refKey(pack)))) say('in-use', refKey(name))
   }
 }

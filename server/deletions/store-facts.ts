@@ -17,7 +17,7 @@ import {
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { ObjectInfo, ObjectName, Store } from '@holdfast/shared/store/store.ts'
 import type { AgentRow } from '../records/rows.ts'
-import { otherKey, type DeletionStored, type StoredList, type StoreFacts } from './explain.ts'
+import { otherKey, type DeletionStored, type OtherObject, type StoredList, type StoreFacts } from './explain.ts'
 
 export const FORGETS_PREFIX = `${LISTS_PREFIX}forgets/`
 
@@ -94,19 +94,31 @@ export async function storeFacts(store: Store, asked: DeletionStored, read: Read
     const ref = parseObjectName(name)
     if (ref !== undefined) snapshots.set(ref.random, { session: ref.session, storedAt })
   }
-  const others = new Map<string, number>()
-  let indexFiles = 0
+  const others = new Map<string, OtherObject>()
   const kinds = new Set<DeletableKind>(asked.list.names.map(({ kind }) => kind))
   for (const [kind, prefix] of OTHERS) {
     if (!kinds.has(kind)) continue
-    for (const { name, storedAt } of await listed(store, prefix, signal)) {
+    for (const { name, storedAt, bytes } of await listed(store, prefix, signal)) {
       const ref = refOf(kind, name)
-      if (ref === undefined) continue
-      if (kind === 'index') indexFiles += 1
-      others.set(otherKey(kind, ref), storedAt)
+      if (ref !== undefined) others.set(otherKey(kind, ref), { storedAt, bytes })
     }
   }
-  return { now, lists: read.lists, unreadable: read.unreadable, snapshots, others, indexFiles }
+  const condemned = new Set<string>()
+  for (const name of asked.list.names) {
+    const list = name.kind === 'list' ? read.lists.get(refKey(name))?.list : undefined
+    if (list?.kind === 'condemned') for (const pack of list.packs) condemned.add(refKey(pack))
+  }
+  const condemnedThere = new Set<string>()
+  let packs = 0
+  if (condemned.size > 0 || kinds.has('index'))
+    for await (const page of store.list('packs/', { signal }))
+      for (const { name } of page) {
+        const ref = parseObjectName(name)
+        if (ref === undefined) continue
+        packs += 1
+        if (condemned.has(refKey(ref))) condemnedThere.add(refKey(ref))
+      }
+  return { now, lists: read.lists, unreadable: read.unreadable, snapshots, others, packs, condemnedThere }
 }
 
 const OTHERS = [

@@ -153,6 +153,8 @@ export type Acts = {
   noteForgotten: (input: { agentId: string; storeId: string; snapshotIds: readonly string[]; at: number }) => void
   /** What was stated about these packs (32 bytes each) and about all packs of these sessions. */
   needsOf: (input: { storeId: string; packs: Buffer; sessions: readonly string[] }) => readonly NeedInterval[]
+  /** How many packs the last snapshot needs that was stated of each series in a store. */
+  needStands: (input: { storeId: string }) => readonly { readonly snapshotId: string; readonly packs: number }[]
   /** Forgets what was stated about packs (32 bytes each) that are gone. */
   dropNeeds: (input: { storeId: string; packs: Buffer }) => void
   /** Gives or takes the right to delete in a store, and with it the job that looks there. */

@@ -38,6 +38,7 @@ export const DELETION_CODES = {
     settled: false,
     words: 'the store refuses to delete an object that is named: a lock holds it, or the credentials may not',
   },
+  'clocks-disagree': { settled: false, words: 'the clocks of this server and of the store are hours apart, so no window can be measured' },
   'too-early': { settled: false, words: 'the undelete window is not over' },
 } as const satisfies Record<string, { settled: boolean; words: string }>
 export type DeletionCode = keyof typeof DELETION_CODES

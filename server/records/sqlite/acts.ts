@@ -57,6 +57,7 @@ export const sqliteActs: SqliteActs = {
   booksOf: needs.booksOf,
   noteForgotten: needs.noteForgotten,
   needsOf: needs.needsOf,
+  needStands: needs.needStands,
   dropNeeds: needs.dropNeeds,
   setDeleteCredentials: deletions.setDeleteCredentials,
   noteDeletion: deletions.noteDeletion,

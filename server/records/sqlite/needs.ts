@@ -145,6 +145,15 @@ export const needsOf: Act<'needsOf'> = (db, { storeId, packs, sessions }) => {
   return found
 }
 
+export const needStands: Act<'needStands'> = (db, { storeId }) =>
+  db
+    .sql(
+      `SELECT s.snapshot_id AS snapshot_id, (SELECT count(*) FROM need_intervals i WHERE i.series_n = s.n AND i.last IS NULL) AS packs
+       FROM need_series s WHERE s.store_id = ?`,
+    )
+    .all(storeId)
+    .map((row) => ({ snapshotId: String(row['snapshot_id']), packs: Number(row['packs']) }))
+
 export const dropNeeds: Act<'dropNeeds'> = (db, { storeId, packs }) => {
   const drop = db.sql('DELETE FROM need_intervals WHERE pack = ? AND series_n IN (SELECT n FROM need_series WHERE store_id = ?)')
   for (let at = 0; at < packs.length; at += PACK_REF_BYTES) drop.run(packs.subarray(at, at + PACK_REF_BYTES), storeId)

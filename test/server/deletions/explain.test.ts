@@ -90,12 +90,14 @@ function worldOf({ needs, goingSnapshots, goingPacks, condemned = goingPacks, re
     unreadable: [],
     snapshots: new Map(needs.map((_, n) => [snapshotId(n), { session: hex(2000 + n), storedAt: storedAt(n, needs.length) }])),
     others: new Map(),
-    indexFiles: 0,
+    packs: 0,
+    condemnedThere: new Set(),
   }
   const books: Books = {
     snapshots,
     replaced: new Set(),
     needs: intervalsOf(needs),
+    stands: [],
     rulesOf: () => ({ retention: { daily: 3 }, stepMs: DAY }),
     forgotten: new Map(goingSnapshots.map((n) => [`${agentId} ${snapshotId(n)}`, NOW - 20 * DAY])),
   }
@@ -103,8 +105,8 @@ function worldOf({ needs, goingSnapshots, goingPacks, condemned = goingPacks, re
 }
 
 type Parts = ReturnType<typeof worldOf>
-const explain = ({ asked, facts, books }: Parts, approved = false) =>
-  explainDeletion(asked, facts, books, { undeleteMs: UNDELETE, isApproved: approved, now: NOW })
+const explain = ({ asked, facts, books }: Parts, approved = false, now = NOW) =>
+  explainDeletion(asked, facts, books, { undeleteMs: UNDELETE, isApproved: approved, now })
 const codes = (parts: Parts, approved = false): DeletionCode[] => {
   const explanation = explain(parts, approved)
   return explanation.kind === 'explained' ? [] : explanation.reasons.map(({ code }) => code)
@@ -192,7 +194,7 @@ describe('a deletion list is held', () => {
       'in-use',
       (p) => ({
         ...p,
-        facts: { ...p.facts, indexFiles: 1, others: new Map([[otherKey('index', ref(5)), 0]]) },
+        facts: { ...p.facts, others: new Map([[otherKey('index', ref(5)), { storedAt: 0, bytes: 9 }]]) },
         asked: { ...p.asked, list: { ...p.asked.list, names: [{ kind: 'index', ...ref(5) }] } },
       }),
       false,
@@ -218,6 +220,100 @@ describe('a deletion list is held', () => {
 it('a list that is too early waits until the window of what it relies on is over, also with an approval', () => {
   const parts = built({ ...sound, condemnedAt: NOW - 2 * DAY })
   for (const approved of [false, true]) expect(explain(parts, approved)).toMatchObject({ kind: 'waiting', until: NOW + 12 * DAY })
+})
+
+it('is held while the clocks of server and store are hours apart, also with an approval, and goes on by itself when they agree', () => {
+  const parts = built({ ...sound, goingPacks: [] })
+  const told = (at: number): Parts => ({
+    ...parts,
+    books: { ...parts.books, forgotten: new Map([0, 1].map((n) => [`${agentId} ${snapshotId(n)}`, at])) },
+  })
+  // A year ahead, every window would be over.
+  for (const hours of [3, -3, 365 * 24])
+    for (const approved of [false, true])
+      expect(explain(told(NOW - DAY), approved, NOW + hours * 3_600_000)).toMatchObject({
+        kind: 'held',
+        reasons: expect.arrayContaining([{ code: 'clocks-disagree', count: 1, samples: [`${hours} h`] }]) as unknown,
+      })
+  expect(explain(told(NOW - DAY))).toMatchObject({ kind: 'waiting', until: NOW + 13 * DAY })
+  expect(explain(told(NOW - 20 * DAY), false, NOW + 3_600_000).kind).toBe('explained')
+})
+
+describe('what carries no data', () => {
+  type Other = {
+    readonly kind: 'index' | 'forget'
+    readonly n: number
+    readonly days: number
+    readonly bytes?: number
+    readonly going?: boolean
+  }
+  /** Objects by the days since they were stored, of which some are named, in a list that came so many days ago. */
+  const of = (all: readonly Other[], asked: { packs?: number; listDays?: number } = {}): Parts => {
+    const parts = built({ ...sound, goingSnapshots: [], goingPacks: [] })
+    const names: DeletableName[] = all.flatMap(({ kind, n, going }) => (going === true ? [{ kind, ...ref(n) }] : []))
+    const others = new Map(all.map(({ kind, n, days, bytes = 5000 }) => [otherKey(kind, ref(n)), { storedAt: NOW - days * DAY, bytes }]))
+    return {
+      asked: { ...parts.asked, storedAt: NOW - (asked.listDays ?? 0) * DAY, list: { ...parts.asked.list, names, lists: [] } },
+      facts: { ...parts.facts, others, packs: 1000 },
+      books: { ...parts.books, stands: [{ snapshotId: snapshotId(4), packs: asked.packs ?? 0 }] },
+    }
+  }
+
+  it('goes after a day, where something newer stays that can say the same', () => {
+    const merged: Other[] = [1, 2, 3].map((n) => ({ kind: 'index', n, days: 9 - n, going: true }))
+    expect(explain(of([...merged, { kind: 'index', n: 4, days: 2 }])).kind).toBe('explained')
+    expect(explain(of([...merged, { kind: 'index', n: 5, days: 0.5, going: true }, { kind: 'index', n: 4, days: 0 }]))).toMatchObject({
+      kind: 'waiting',
+    })
+  })
+
+  it('is held where nothing newer stays: of index files, and of records of what was forgotten', () => {
+    for (const kind of ['index', 'forget'] as const) {
+      const parts = of(
+        [
+          { kind, n: 1, days: 30 },
+          { kind, n: 2, days: 20, going: true },
+          { kind, n: 3, days: 20, going: true },
+        ],
+        { listDays: 20 },
+      )
+      expect(explain(parts)).toMatchObject({ kind: 'held', reasons: [{ code: 'in-use', count: 2 }] })
+      expect(codes(parts, true)).toEqual(['in-use'])
+    }
+  })
+
+  it('is held where the index files that stay are too small to name the packs that a kept snapshot needs', () => {
+    const all: Other[] = [...[1, 2, 3].map((n) => ({ kind: 'index' as const, n, days: 9, going: true })), { kind: 'index', n: 4, days: 2 }]
+    expect(explain(of(all, { packs: 34 })).kind).toBe('explained')
+    expect(codes(of(all, { packs: 35 }))).toEqual(['in-use'])
+    // Packs that are not there any more, such as those that the root emptied, need no name.
+    const few = of(all, { packs: 35 })
+    expect(explain({ ...few, facts: { ...few.facts, packs: 34 } }).kind).toBe('explained')
+  })
+
+  it('waits for a whole undelete window where it says what was forgotten or taken back', () => {
+    const all: Other[] = [
+      { kind: 'forget', n: 1, days: 60, going: true },
+      { kind: 'forget', n: 2, days: 40 },
+    ]
+    expect(explain(of(all, { listDays: 1 }))).toMatchObject({ kind: 'waiting', until: NOW + 13 * DAY })
+    expect(explain(of(all, { listDays: 15 })).kind).toBe('explained')
+  })
+
+  it('is held where it is a list that condemned a pack which is still there', () => {
+    const parts = built({ ...sound, goingSnapshots: [], goingPacks: [] })
+    const names: DeletableName[] = [{ kind: 'list', ...ref(900) }]
+    const lists = new Map(
+      [...parts.facts.lists].map(([key, one]) => [
+        key,
+        { ...one, list: { ...one.list, packs: [{ ...ref(9), bytes: 1, why: 'dead' }] } as CollectionList },
+      ]),
+    )
+    const asked = { ...parts.asked, list: { ...parts.asked.list, names, lists: [] } }
+    const facts = { ...parts.facts, lists, others: new Map([[otherKey('list', ref(900)), { storedAt: NOW - 40 * DAY, bytes: 9 }]]) }
+    expect(explain({ ...parts, asked, facts }).kind).toBe('explained')
+    expect(codes({ ...parts, asked, facts: { ...facts, condemnedThere: new Set([refKey(ref(9))]) } })).toEqual(['in-use'])
+  })
 })
 
 describe('the undelete window of a snapshot', () => {

@@ -6,7 +6,7 @@ import { systemRandom } from '@holdfast/shared/random.ts'
 import { makeSigningKey } from '@holdfast/shared/signing.ts'
 import { watch } from 'holdfast-server/jobs.ts'
 import { SimulatedCrash, type StoreCall } from '../../_support/simulated-store.ts'
-import { fiveDays, makeDeletionWorld, type DeletionWorld } from './_support/deletion-world.ts'
+import { DAY, fiveDays, makeDeletionWorld, type DeletionWorld } from './_support/deletion-world.ts'
 
 let world: DeletionWorld
 beforeEach(async () => {
@@ -125,6 +125,26 @@ describe('a list that retention explains', () => {
   }, 30_000)
 })
 
+it('a server whose clock is a year ahead ends no undelete window: it tells of it, and goes on by itself once it is right', async () => {
+  const shared = await world.writePacks(1)
+  for (let day = 0; day < 5; day++) {
+    await world.backup(shared)
+    world.days(1)
+  }
+  const going = world.snapshots.slice(0, 1)
+  await world.forgotten(going)
+  await world.publish({ kind: 'deletion', lists: [], names: world.named(going, []) })
+  const ahead = { ...world.clock, now: () => world.clock.now() + 365 * DAY }
+  expect(await world.look({ clock: ahead })).toMatchObject({ held: 1, removed: 0 })
+  expect((await world.deletions())[0]).toMatchObject({ state: 'held', code: 'clocks-disagree' })
+  expect(await world.alerts()).toMatchObject([{ kind: 'deletion-held' }])
+  expect(await world.look()).toMatchObject({ held: 0, removed: 0 })
+  expect((await world.deletions())[0]).toMatchObject({ state: 'waiting', code: 'too-early' })
+  expect(await world.alerts()).toEqual([])
+  world.days(15)
+  expect(await world.look()).toMatchObject({ done: 1, removed: 1 })
+})
+
 describe('a thief of the appliance deletes nothing', () => {
   type Made = Awaited<ReturnType<typeof fiveDays>>
   const forged: readonly (readonly [string, string, (made: Made) => Promise<unknown>])[] = [
@@ -202,6 +222,47 @@ describe('a thief of the appliance deletes nothing', () => {
         const list = await world.condemn(staying.packs, [])
         world.days(20)
         return world.publish({ kind: 'deletion', lists: [list], names: world.named([], staying.packs) })
+      },
+    ],
+    [
+      'names the list that condemns what is still there',
+      'in-use',
+      async ({ list, going }) => {
+        world.days(2)
+        return world.publish({ kind: 'deletion', lists: [], names: [{ kind: 'list', ...list }, ...world.named(going.snapshots, [])] })
+      },
+    ],
+    [
+      'names the newest index files',
+      'in-use',
+      async () => {
+        const files = [1, 2, 3].map(() => world.newRef())
+        for (const file of files) {
+          await world.put(objectName('index', file))
+          world.days(1)
+        }
+        world.days(1)
+        return world.publish({ kind: 'deletion', lists: [], names: files.slice(1).map((file) => ({ kind: 'index' as const, ...file })) })
+      },
+    ],
+    [
+      'names all index files but one, which cannot name every pack',
+      'in-use',
+      async ({ staying }) => {
+        const files = [1, 2, 3].map(() => world.newRef())
+        for (const [n, file] of files.entries())
+          await world.put(objectName('index', file), Buffer.alloc(n < 2 ? 5000 : staying.packs.length * 144 - 1))
+        world.days(2)
+        return world.publish({ kind: 'deletion', lists: [], names: files.slice(0, 2).map((file) => ({ kind: 'index' as const, ...file })) })
+      },
+    ],
+    [
+      'names the last record of what was forgotten',
+      'in-use',
+      async () => {
+        const record = world.newRef()
+        await world.put(objectName('forget', record))
+        return world.publish({ kind: 'deletion', lists: [], names: [{ kind: 'forget', ...record }] })
       },
     ],
     [
