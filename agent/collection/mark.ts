@@ -37,7 +37,8 @@ const MISSING_HELD = 1000
 
 /**
  * Begins to mark over a view. Of several places of a blob one is needed: in a pack that is there, rather one that is not condemned, rather one that the
- * snapshot's own writer indexed (another agent could have stored rubbish under a valid id), rather one that is needed already.
+ * snapshot's own writer indexed (another agent could have stored rubbish under a valid id), rather one that is needed already; one that is known not to
+ * hold it only where there is no other.
  */
 export function createMark(options: {
   repository: Repository
@@ -45,6 +46,7 @@ export function createMark(options: {
   /** By the random part of a pack's name. */
   isGone: (pack: string) => boolean
   isCondemned: (pack: string) => boolean
+  isSpoilt?: ((id: string, part: BlobPart, pack: string) => boolean) | undefined
 }): Mark {
   const { repository, view } = options
   const { keys, store } = repository
@@ -67,22 +69,26 @@ export function createMark(options: {
     if (rows.length === 0) packs.add('unknown')
   }
 
-  const choose = (rows: readonly BlobRow[], writerKey: Buffer): BlobRow | undefined => {
+  const choose = (id: string, part: BlobPart, writerKey: Buffer): BlobRow | undefined => {
     let best: BlobRow | undefined
     let bestRank = Infinity
-    for (const row of rows) {
+    for (const row of view.rows(id, part)) {
       if (options.isGone(row.pack.random)) continue
       const own = files[row.file]!.writerKey.equals(writerKey)
       const isLastResort = row.file >= view.files.length
       const rank =
-        (isLastResort ? 8 : 0) + (options.isCondemned(row.pack.random) ? 4 : 0) + (own ? 0 : 2) + (isLive(row.file, row.row) ? 0 : 1)
+        (options.isSpoilt?.(id, part, row.pack.random) === true ? 16 : 0) +
+        (isLastResort ? 8 : 0) +
+        (options.isCondemned(row.pack.random) ? 4 : 0) +
+        (own ? 0 : 2) +
+        (isLive(row.file, row.row) ? 0 : 1)
       if (rank < bestRank) [best, bestRank] = [row, rank]
     }
     return best
   }
 
   const need = (id: string, part: BlobPart, snapshot: OpenedSnapshot): boolean => {
-    const chosen = choose(view.rows(id, part), snapshot.writerKey)
+    const chosen = choose(id, part, snapshot.writerKey)
     if (chosen === undefined) {
       lacks(id, part, snapshot)
       return false

@@ -5,7 +5,7 @@ import type { Clock } from '@holdfast/shared/clock.ts'
 import { type CollectionListBody, type DeletableName, encodeCollectionList } from '@holdfast/shared/format/collection-list.ts'
 import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { Random } from '@holdfast/shared/random.ts'
-import type { WriteKeys } from '../keys/keys.ts'
+import type { ReadKeys, WriteKeys } from '../keys/keys.ts'
 import { maySpeakOf } from '../repository/collection-state.ts'
 import { encodeForgetRecord } from '../repository/forget-record.ts'
 import { encodeIndexFile, type IndexFile, type PackRow } from '../repository/index-file.ts'
@@ -15,8 +15,19 @@ import { carryOut, type DeletionReport } from './deletion.ts'
 import { forgetSnapshots } from './forget.ts'
 import type { Mark } from './mark.ts'
 import { inGroups, type ListedPack, moveSegments, type MovedSegments } from './move-segments.ts'
+import { spoiltCopies, type SpoiltCopy } from './copy-proof.ts'
 import { lackingOf, planPrune, type PrunePlan, WAIT_MS } from './prune-plan.ts'
-import { forgottenByAgents, hasChanged, markForgotten, markSurvey, onSurvey, requireSound, type Survey, unfinishedOf } from './survey.ts'
+import {
+  forgottenByAgents,
+  hasChanged,
+  markForgotten,
+  markSurvey,
+  onSurvey,
+  requireSound,
+  spoiltKey,
+  type Survey,
+  unfinishedOf,
+} from './survey.ts'
 
 /** Bytes go only so long after they were condemned, unless less is asked for. */
 export const UNDELETE_WINDOW_MS = 14 * 86_400_000
@@ -25,11 +36,17 @@ const PACK_BYTES = 16 * 2 ** 20
 /** More forget records than this become one. */
 const FORGETS_MAX = 16
 
-export type PruneProgress = { readonly phase: 'looking' | 'marking' | 'moving' | 'deleting'; readonly done: number; readonly total: number }
+export type PruneProgress = {
+  readonly phase: 'looking' | 'marking' | 'proving' | 'moving' | 'deleting'
+  readonly done: number
+  readonly total: number
+}
 
 export type PruneOptions = {
   readonly repository: Repository
   readonly keys: WriteKeys
+  /** Whoever deletes proves with them that what goes is somewhere else; without them what only they open stays in both places. */
+  readonly readKeys?: ReadKeys | undefined
   readonly clock: Clock
   readonly random: Random
   /** How long what was condemned can be taken back; never less than a day. */
@@ -66,6 +83,8 @@ export type PruneReport = {
   readonly revived: number
   /** Snapshots that their runs never finished, and that count no longer. */
   readonly givenUp: number
+  /** Packs with copies that do not hold what they should, by the random part of their names: other copies of it were kept. */
+  readonly spoilt: readonly string[]
   readonly moved: MovedSegments
   readonly waiting: PrunePlan['waiting']
   readonly waitingForWriters: PrunePlan['waitingForWriters']
@@ -77,27 +96,48 @@ export type PruneReport = {
   readonly unreadable: readonly string[]
 }
 
-type Look = { readonly survey: Survey; readonly mark: Mark; readonly held: ReadonlySet<string>; readonly plan: PrunePlan }
+type Look = {
+  readonly survey: Survey
+  readonly mark: Mark
+  readonly undeletable: Mark
+  readonly held: ReadonlySet<string>
+  readonly plan: PrunePlan
+}
 
 export async function prune(options: PruneOptions): Promise<PruneReport> {
   const { repository, keys, clock, signal, dryRun, acceptDamage = false } = options
   const windowMs = options.windowMs ?? UNDELETE_WINDOW_MS
   const collector = options.random.bytes(16).toString('hex')
+  const spoilt = new Map<string, SpoiltCopy>()
   const look = async (): Promise<Look> => {
     options.onProgress?.({ phase: 'looking', done: 0, total: 0 })
+    const known = new Set(spoilt.keys())
     const work = async (survey: Survey) => {
-      const mark = await markSurvey(repository, survey, (done, total) => options.onProgress?.({ phase: 'marking', done, total }), signal)
+      const mark = await markSurvey(
+        repository,
+        survey,
+        (done, total) => options.onProgress?.({ phase: 'marking', done, total }),
+        signal,
+        known,
+      )
       requireSound(survey, mark, acceptDamage)
       const held = options.acceptAgentForgets === true ? new Set<string>() : forgottenByAgents(survey, keys.writer.id)
-      const undeletable = await markForgotten(repository, survey, Math.max(WAIT_MS, windowMs), held, signal)
-      return { survey, mark, held, plan: planPrune(survey, mark, { undeletable, held }, keys, windowMs) }
+      const undeletable = await markForgotten(repository, survey, Math.max(WAIT_MS, windowMs), held, signal, known)
+      return { survey, mark, undeletable, held, plan: planPrune(survey, mark, { undeletable, held }, keys, windowMs) }
     }
     return onSurvey(repository, () => clock.now(), work, signal)
   }
 
   let seen = await look()
   if (dryRun)
-    return report(seen, { moved: NOTHING_MOVED, revived: 0, givenUp: 0, deleted: NOTHING_DELETED, named: countNames(seen.plan.deletions) })
+    return report(seen, {
+      moved: NOTHING_MOVED,
+      revived: 0,
+      givenUp: 0,
+      spoilt: [],
+      deleted: NOTHING_DELETED,
+      named: countNames(seen.plan.deletions),
+    })
   let revived = await reviveNeeded(seen.plan)
   const givenUp = await giveUpUnfinished(seen)
   await rewriteIndex(seen.plan.rewrite)
@@ -108,15 +148,11 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
     seen = await look()
     revived += await reviveNeeded(seen.plan)
   }
+  if (options.mayDelete) seen = await untilProven(seen)
   const open = options.mayDelete ? seen.plan.deletions : withoutNamed(seen)
   const names = options.mayDelete || options.mayName === undefined || open.length === 0 ? open : await options.mayName(open)
   if (names.length > 0) await publish({ kind: 'deletion', lists: seen.plan.lists, names })
-  const deleted = options.mayDelete
-    ? await carryOut(repository.store, names, {
-        signal,
-        onDeleted: (done, total) => options.onProgress?.({ phase: 'deleting', done, total }),
-      })
-    : NOTHING_DELETED
+  const deleted = options.mayDelete && names.length > 0 ? await carryOutStill(names) : NOTHING_DELETED
 
   let moved = NOTHING_MOVED
   if (seen.plan.condemn.length > 0) {
@@ -136,7 +172,45 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
     // A snapshot that was stored before the list could be seen: what it uses is taken back. One stored later has seen the list itself.
     if (await hasChanged(repository, seen.survey, collector, signal)) revived += await reviveNeeded((await look()).plan)
   }
-  return report(seen, { moved, revived, givenUp, deleted, named: countNames(names) })
+  const packsSpoilt = [...new Set([...spoilt.values()].map(({ pack }) => pack))]
+  return report(seen, { moved, revived, givenUp, spoilt: packsSpoilt, deleted, named: countNames(names) })
+
+  /** Looks until a copy that stays was opened of everything in the packs that go which is needed. What does not open is chosen last from then on. */
+  async function untilProven(from: Look): Promise<Look> {
+    for (let at = from; ;) {
+      const { survey, mark, undeletable, plan } = at
+      const found = await spoiltCopies({
+        ...{ repository, readKeys: options.readKeys, view: survey.whole.view, marks: [mark, undeletable], signal },
+        going: new Set(plan.deletions.flatMap(({ kind, random }) => (kind === 'pack' ? [random] : []))),
+        onBlob: (done, total) => options.onProgress?.({ phase: 'proving', done, total }),
+      })
+      if (found.length === 0) return at
+      // Where no copy opens, what is there stays as it is: a repair or a person may know more.
+      if (found.every((copy) => spoilt.has(spoiltKey(copy)))) return { ...at, plan: withoutCopiesOf(found, at) }
+      for (const copy of found) spoilt.set(spoiltKey(copy), copy)
+      at = await look()
+      revived += await reviveNeeded(at.plan)
+    }
+  }
+
+  /**
+   * Removes what is named, as far as it is still due. Whoever takes something back looks at deletion lists after that, so from the list on it is they who are
+   * too late; what they took back before stands in the store by now. So this may sleep anywhere.
+   */
+  async function carryOutStill(names: readonly DeletableName[]): Promise<DeletionReport> {
+    let due = names
+    if (await hasChanged(repository, seen.survey, collector, signal)) {
+      const again = await look()
+      revived += await reviveNeeded(again.plan)
+      seen = await untilProven(again)
+      const still = new Set(seen.plan.deletions.map(nameKey))
+      due = names.filter((name) => still.has(nameKey(name)))
+    }
+    return carryOut(repository.store, due, {
+      signal,
+      onDeleted: (done, total) => options.onProgress?.({ phase: 'deleting', done, total }),
+    })
+  }
 
   async function publish(body: CollectionListBody): Promise<void> {
     const ref = newRef()
@@ -208,8 +282,21 @@ const NOTHING_DELETED: DeletionReport = { objects: 0, packs: 0, bytes: 0, locked
 
 /** What no earlier deletion list names that somebody else has yet to carry out. */
 function withoutNamed({ survey, plan }: { survey: Survey; plan: PrunePlan }): PrunePlan['deletions'] {
-  const named = new Set(survey.state.deletionLists.flatMap(({ list }) => list.names.map((name) => `${name.kind} ${refKey(name)}`)))
-  return plan.deletions.filter((name) => !named.has(`${name.kind} ${refKey(name)}`))
+  const named = new Set(survey.state.deletionLists.flatMap(({ list }) => list.names.map(nameKey)))
+  return plan.deletions.filter((name) => !named.has(nameKey(name)))
+}
+
+/** A plan that lets no copy of these blobs go. */
+function withoutCopiesOf(blobs: readonly SpoiltCopy[], { survey, plan }: Look): PrunePlan {
+  const rows = blobs.flatMap(({ id, part }) => survey.whole.view.rows(id, part))
+  const [packs, sessions] = [new Set(rows.map(({ pack }) => pack.random)), new Set(rows.map(({ pack }) => pack.session))]
+  const stays = ({ kind, session, random }: DeletableName): boolean =>
+    kind === 'pack' ? packs.has(random) : (kind === 'session' || kind === 'end') && sessions.has(session)
+  return { ...plan, deletions: plan.deletions.filter((name) => !stays(name)) }
+}
+
+function nameKey(name: DeletableName): string {
+  return `${name.kind} ${refKey(name)}`
 }
 
 function listedOf({ packs }: Survey, pack: PackRow): ListedPack[] {
@@ -223,7 +310,7 @@ function countNames(names: PrunePlan['deletions']): { objects: number; packs: nu
 
 function report(
   { survey, mark, held, plan }: Look,
-  done: Pick<PruneReport, 'moved' | 'revived' | 'givenUp' | 'deleted' | 'named'>,
+  done: Pick<PruneReport, 'moved' | 'revived' | 'givenUp' | 'spoilt' | 'deleted' | 'named'>,
 ): PruneReport {
   let storedBytes = 0
   let liveBytes = 0

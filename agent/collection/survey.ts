@@ -10,6 +10,7 @@ import { listRefs, type Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import { loadWholeView, type WholeView } from '../repository/whole-view.ts'
 import { historyGaps } from './history-gaps.ts'
+import type { SpoiltCopy } from './copy-proof.ts'
 import { createMark, type Mark } from './mark.ts'
 import { isUnfinished } from './unfinished.ts'
 import { loadSessionLives, type SessionLives } from './session-life.ts'
@@ -91,14 +92,22 @@ export async function onSurvey<T>(
   }
 }
 
+/** Copies that are known not to hold what they should. */
+export type Spoilt = ReadonlySet<string>
+
+export function spoiltKey({ id, part, pack }: SpoiltCopy): string {
+  return `${id} ${part} ${pack}`
+}
+
 /** Marks what the snapshots that count need. */
 export async function markSurvey(
   repository: Repository,
   survey: Survey,
   onSnapshot: (done: number, total: number) => void,
   signal?: AbortSignal,
+  spoilt: Spoilt = new Set(),
 ): Promise<Mark> {
-  const mark = emptyMark(repository, survey)
+  const mark = emptyMark(repository, survey, spoilt)
   for (const [i, snapshot] of survey.snapshots.entries()) {
     await mark.add(snapshot, signal)
     onSnapshot(i + 1, survey.snapshots.length)
@@ -123,8 +132,9 @@ export async function markForgotten(
   windowMs: number,
   held: ReadonlySet<string>,
   signal?: AbortSignal,
+  spoilt: Spoilt = new Set(),
 ): Promise<Mark> {
-  const mark = emptyMark(repository, survey)
+  const mark = emptyMark(repository, survey, spoilt)
   for (const snapshot of survey.forgotten) {
     const entries = survey.state.forgotten.get(refKey(snapshot.structure.ref)) ?? []
     const since = Math.min(...entries.map((entry) => entry.since))
@@ -134,12 +144,13 @@ export async function markForgotten(
   return mark
 }
 
-function emptyMark(repository: Repository, { whole, state, packs }: Survey): Mark {
+function emptyMark(repository: Repository, { whole, state, packs }: Survey, spoilt: Spoilt): Mark {
   return createMark({
     repository,
     view: whole.view,
     isGone: (random) => whole.gone.has(random) || !packs.has(random),
     isCondemned: (random) => state.condemned.has(random),
+    isSpoilt: spoilt.size === 0 ? undefined : (id, part, pack) => spoilt.has(spoiltKey({ id, part, pack })),
   })
 }
 

@@ -221,7 +221,7 @@ export async function makeEngine(
     prune: async (more = {}) => {
       const store = storeOf()
       const repository = await openRepository({ store, keys: writeKeys.structure, cache })
-      return prune({ repository, keys: writeKeys, clock, random, mayDelete: true, dryRun: false, ...more })
+      return prune({ repository, keys: writeKeys, readKeys: keys.read, clock, random, mayDelete: true, dryRun: false, ...more })
     },
     forget: async (...ids) => {
       const repository = await openRepository({ store: storeOf(), keys: writeKeys.structure, cache })

@@ -37,7 +37,8 @@ Examples:
 
 What is condemned today is deleted by a run after the window, once nothing needs it and every backup that began before has ended. It may be
 interrupted at any time. On an enrolled appliance it condemns, and the control server's job deletes.
-Exit code 4: something does not add up, and nothing was condemned or deleted; the message says what to do.`,
+Before a pack goes, a copy that stays of all that snapshots need of it is opened and compared with its id. Exit code 4: one did not open, or something
+else does not add up; what it is about was not deleted, and the message says what to do.`,
     )
     .action((flags: PruneFlags) => start('prune', (context) => runPrune(context, flags)))
 }
@@ -51,6 +52,7 @@ async function runPrune(context: Context, flags: PruneFlags): Promise<Outcome> {
     const done = await prune({
       repository,
       keys: holder.write,
+      readKeys: holder.kind === 'root' ? holder.root.read : undefined,
       clock,
       random,
       mayDelete: holder.kind === 'root',
@@ -72,10 +74,18 @@ async function runPrune(context: Context, flags: PruneFlags): Promise<Outcome> {
     })
     for (const name of done.unreadable)
       report.say({ event: 'problem', path: name, code: 'damaged', message: 'does not open; it condemns and forgets nothing' })
+    for (const pack of done.spoilt)
+      report.say({
+        event: 'problem',
+        path: `pack ${pack}`,
+        code: 'damaged',
+        message:
+          "has a copy of what snapshots need that does not open; other copies of it were kept. 'holdfast check --content' tells more",
+      })
     for (const { name, bytes, until } of done.deleted.locked)
       report.say({ event: 'locked', object: name, bytes, ...(until === undefined ? {} : { until: isoTime(until) }) })
     return {
-      result: done.deleted.locked.length > 0 ? 'incomplete' : 'done',
+      result: done.spoilt.length > 0 ? 'damaged' : done.deleted.locked.length > 0 ? 'incomplete' : 'done',
       repository: repository.store.location,
       domainId: repository.description.domainId.toString('hex'),
       counts: countsOf(done),
@@ -98,6 +108,7 @@ function countsOf(done: PruneReport): Record<string, number> {
     bytesCondemned: done.condemned.bytes,
     packsForReuse: done.condemned.forReuse,
     packsRevived: done.revived,
+    packsSpoilt: done.spoilt.length,
     snapshotsGivenUp: done.givenUp,
     segmentsMoved: done.moved.segments,
     bytesMoved: done.moved.bytes,

@@ -50,7 +50,7 @@ const collectorOf = (engine: Engine, seed = 'collector'): Promise<Engine> => mak
 async function pausedPrune(engine: Engine, stop: Stop, act: () => Promise<void>): Promise<PruneReport> {
   const { keys, clock, random, bucket } = engine
   const repository = await openRepository({ store: pausedStore(bucket.store('collector'), stop, act), keys: keys.write.structure })
-  return prune({ repository, keys: keys.write, clock, random, mayDelete: true, dryRun: false })
+  return prune({ repository, keys: keys.write, readKeys: keys.read, clock, random, mayDelete: true, dryRun: false })
 }
 
 /** Months of collections, each of which may say that it cannot. */
