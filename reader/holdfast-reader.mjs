@@ -299,12 +299,12 @@ function readSnapshot(path) {
 function readForget(path) {
   const r = openBox(FORGET, readFile(path))
   const { name, writer } = r.fields('name:32 writer:16 made:u:64')
-  const [, entries, taken] = ['ref:32', 'ref:32 about:72 why:u:8', 'ref:64'].map((of) => r.list(1e5, () => hex(r.fields(of).ref)))
+  const [merged, entries, taken] = ['ref:32', 'ref:32 about:72 why:u:8', 'ref:64'].map((of) => r.list(1e5, () => hex(r.fields(of).ref)))
   must(r.end() && path.endsWith(hex(name).replace(/^.{32}/, '$&-')), 'it has another name inside')
-  if (agents.get(hex(r.signer))?.state === 2) return []
-  checkWriter(r, writer)
-  for (const entry of taken) undone.add(entry)
-  return entries.map((ref) => ({ ref, by: hex(writer), entry: hex(name) + ref }))
+  if (agents.get(hex(r.signer))?.state === 2 || checkWriter(r, writer)) return []
+  const by = hex(writer).replace(/^0+$/, '') // the root's begins every writer's: it speaks for all
+  for (const entry of taken) undone.add(by + entry)
+  return entries.map((ref) => ({ ref, by, at: new Set([hex(name), ...merged].flatMap((of) => [of + ref, by + of + ref])) }))
 }
 // ---- The archive (tar, pax) ----
 const withLength = (rest) => cat(String(rest.length + String(rest.length + String(rest.length).length).length), rest) // counts itself
@@ -381,7 +381,7 @@ async function main() {
   for (const a of snapshots) a.at = Math.min(...snapshots.filter((b) => b.of === a.of && b.sequence >= a.sequence).map((b) => b.started))
   for (const key of ['id', 'started', 'sequence', 'of', 'at']) snapshots.sort((a, b) => (a[key] < b[key] ? -1 : a[key] > b[key] ? 1 : 0))
   const forgets = readAll(`${directory}/lists/forgets`, NAME, readForget).flat()
-  const isForgotten = (a) => forgets.some((b) => b.ref === a.ref && !undone.has(b.entry) && (a.of.startsWith(b.by) || /^0+$/.test(b.by)))
+  const isForgotten = (a) => forgets.some((b) => b.ref === a.ref && a.of.startsWith(b.by) && b.at.isDisjointFrom(undone))
   if (wanted) {
     const found = wanted === 'latest' ? snapshots.filter((one) => !isForgotten(one)).slice(-1) : snapshots
     must(found.length === 1, `no snapshot, or several: ${show(wanted)}`, told.size > 0 ? 4 : 1)

@@ -2,6 +2,8 @@
 import { type DeletableName, type CondemnedPack } from '@holdfast/shared/format/collection-list.ts'
 import { type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { WriteKeys } from '../keys/keys.ts'
+import { type LoadedForget, maySpeakOf } from '../repository/collection-state.ts'
+import type { ForgetRecord } from '../repository/forget-record.ts'
 import type { IndexFile } from '../repository/index-file.ts'
 import { packsSaidAlone } from '../repository/view.ts'
 import type { Mark, PackUse } from './mark.ts'
@@ -191,13 +193,28 @@ function dueRecords({ now, state, packs, whole, indexFiles }: Survey, lacking: R
     if (isOver(loaded) && loaded.list.from.every(({ list }) => over.has(refKey(list)) || !isThere(state, list)))
       names.push({ kind: 'list', ...loaded.list.ref })
   for (const loaded of state.deletionLists) if (isOver(loaded)) names.push({ kind: 'list', ...loaded.list.ref })
-  const replaced = new Map<string, number>()
-  for (const { record, storedAt } of state.forgets) for (const ref of record.replaces) replaced.set(refKey(ref), storedAt)
-  for (const { record } of state.forgets) {
-    const since = replaced.get(refKey(record.ref))
-    if (since !== undefined && isOver({ storedAt: since })) names.push({ kind: 'forget', ...record.ref })
-  }
+  for (const { record } of state.forgets) if (isMerged(record, state, isOver)) names.push({ kind: 'forget', ...record.ref })
   return names
+}
+
+/**
+ * Whether all that a forget record says stands in others that replace it, for long enough: of its own writer or of the root, or a thief could take away
+ * what others forgot. One that takes something back stays: without it that would be forgotten again, in whichever record holds it still.
+ */
+function isMerged(record: ForgetRecord, { forgets, forgotten }: Survey['state'], isOver: (one: LoadedForget) => boolean): boolean {
+  if (record.undone.length > 0) return false
+  const name = refKey(record.ref)
+  const replacing = new Set(
+    forgets
+      .filter((one) => maySpeakOf(one.record.writerId, record.writerId) && one.record.replaces.some((ref) => refKey(ref) === name))
+      .filter(isOver)
+      .map((one) => refKey(one.record.ref)),
+  )
+  if (replacing.size === 0) return false
+  return record.entries.every(({ snapshot }) => {
+    const by = (forgotten.get(refKey(snapshot)) ?? []).map((entry) => refKey(entry.record))
+    return !by.includes(name) || by.some((one) => replacing.has(one))
+  })
 }
 
 function isThere({ condemnedLists }: Survey['state'], ref: ObjectRef): boolean {

@@ -7,7 +7,7 @@ import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layo
 import type { Random } from '@holdfast/shared/random.ts'
 import type { ReadKeys, WriteKeys } from '../keys/keys.ts'
 import { maySpeakOf } from '../repository/collection-state.ts'
-import { encodeForgetRecord } from '../repository/forget-record.ts'
+import { encodeForgetRecord, type ForgetRecord } from '../repository/forget-record.ts'
 import { encodeIndexFile, type IndexFile, type PackRow } from '../repository/index-file.ts'
 import { packsOf } from '../repository/index-merge.ts'
 import type { Repository } from '../repository/repository.ts'
@@ -253,22 +253,27 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
     }
   }
 
-  /** Many small forget records become one; the old ones go when nobody can have missed it. */
+  /**
+   * Many small forget records become one; the old ones go when nobody can have missed it. Those that take something back, or of which something was taken
+   * back, stay as they are: what counts again must not hang on the order in which records go, or on how old this look is.
+   */
   async function mergeForgets({ state }: Survey): Promise<void> {
-    const replaced = new Set(state.forgets.flatMap(({ record }) => record.replaces.map(refKey)))
-    const own = state.forgets.filter(({ record }) => record.writerId.equals(keys.writer.id) && !replaced.has(refKey(record.ref)))
-    if (own.length <= FORGETS_MAX) return
-    const entries = new Map(
-      own
-        .flatMap(({ record }) => record.entries)
-        .filter(({ snapshot }) => state.forgotten.get(refKey(snapshot))?.some(({ writerId }) => writerId.equals(keys.writer.id)) === true)
-        .map((entry) => [refKey(entry.snapshot), entry]),
-    )
+    const mine = state.forgets.map(({ record }) => record).filter(({ writerId }) => writerId.equals(keys.writer.id))
+    const there = new Map(mine.map((record) => [refKey(record.ref), record]))
+    const replaced = new Set(mine.flatMap(({ replaces }) => replaces.map(refKey)))
+    const holds = ({ ref, entries, undone }: ForgetRecord): boolean =>
+      undone.length === 0 &&
+      entries.every(({ snapshot }) => state.forgotten.get(refKey(snapshot))?.some(({ record }) => refKey(record) === refKey(ref)) === true)
+    const merged = mine.filter((record) => !replaced.has(refKey(record.ref)) && holds(record))
+    if (merged.length <= FORGETS_MAX) return
+    // Whoever takes back an entry of a record that one of these replaced, and that is there still, takes it back here too.
+    const replaces = merged.flatMap((record) => [record.ref, ...record.replaces.filter((ref) => there.has(refKey(ref)))])
+    const entries = new Map(merged.flatMap((record) => record.entries).map((entry) => [`${refKey(entry.snapshot)} ${entry.why}`, entry]))
     const ref = newRef()
     const record = {
       ref,
       madeAt: Math.floor(clock.now()),
-      replaces: own.map(({ record: { ref: old } }) => old),
+      replaces: [...new Map(replaces.map((one) => [refKey(one), one])).values()],
       entries: [...entries.values()],
       undone: [],
     }

@@ -5,7 +5,7 @@ import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
 import { ROOT_WRITER_ID } from '../keys/domain.ts'
-import { type CollectionState, hasNewRecords } from '../repository/collection-state.ts'
+import { type CollectionState, forgottenEntries, hasNewRecords } from '../repository/collection-state.ts'
 import { listRefs, type Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import { loadWholeView, type WholeView } from '../repository/whole-view.ts'
@@ -136,10 +136,11 @@ export async function markForgotten(
 ): Promise<Mark> {
   const mark = emptyMark(repository, survey, spoilt)
   for (const snapshot of survey.forgotten) {
-    const entries = survey.state.forgotten.get(refKey(snapshot.structure.ref)) ?? []
+    const { ref, writerId } = snapshot.structure
+    const entries = forgottenEntries(survey.state, ref, writerId)
     const since = Math.min(...entries.map((entry) => entry.since))
     const canComeBack = since + windowMs > survey.now && !entries.some(({ why }) => why === 'replaced')
-    if (canComeBack || held.has(refKey(snapshot.structure.ref))) await mark.add(snapshot, signal)
+    if (canComeBack || held.has(refKey(ref))) await mark.add(snapshot, signal)
   }
   return mark
 }
@@ -158,7 +159,11 @@ function emptyMark(repository: Repository, { whole, state, packs }: Survey, spoi
 export async function hasChanged(repository: Repository, survey: Survey, collector: string, signal?: AbortSignal): Promise<boolean> {
   const state = await repository.loadCollection(signal)
   const refs = await listRefs(repository.store, 'snapshots/', signal)
-  const undone = [...survey.state.forgotten.keys()].some((name) => !state.forgotten.has(name))
+  // Entry by entry: what another writer says of a snapshot hides no undelete.
+  const entriesOf = ({ forgotten }: CollectionState): string[] =>
+    [...forgotten].flatMap(([name, entries]) => entries.map(({ record }) => `${refKey(record)} ${name}`))
+  const entries = new Set(entriesOf(state))
+  const undone = entriesOf(survey.state).some((entry) => !entries.has(entry))
   const taken = ({ revivedLists }: CollectionState): number => revivedLists.filter(({ list }) => list.ref.session !== collector).length
   return undone || refs.some((ref) => !survey.listed.has(refKey(ref))) || taken(state) !== taken(survey.state)
 }

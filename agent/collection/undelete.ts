@@ -4,7 +4,8 @@ import { encodeCollectionList } from '@holdfast/shared/format/collection-list.ts
 import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { ROOT_WRITER_ID } from '../keys/domain.ts'
-import type { Condemned } from '../repository/collection-state.ts'
+import type { WriteKeys } from '../keys/keys.ts'
+import { type Condemned, forgottenEntries } from '../repository/collection-state.ts'
 import { encodeForgetRecord } from '../repository/forget-record.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import { listRefs } from '../repository/repository.ts'
@@ -19,13 +20,17 @@ export type UndeleteReport = {
   readonly bytes: number
 }
 
-/** Snapshots that are forgotten, still there, and may be spoken of by this writer. */
+/** Snapshots that are forgotten, still there, and may be taken back by this writer: the root any, an agent its own that it has forgotten itself. */
 export async function listForgotten(options: ForgetOptions): Promise<{ survey: Survey; snapshots: readonly OpenedSnapshot[] }> {
   const { repository, keys, clock, signal } = options
   const survey = await surveyRepository(repository, () => clock.now(), signal)
-  const mine = ({ structure }: OpenedSnapshot): boolean =>
-    keys.writer.id.equals(ROOT_WRITER_ID) || structure.writerId.equals(keys.writer.id)
-  return { survey, snapshots: survey.forgotten.filter(mine) }
+  return { survey, snapshots: survey.forgotten.filter((snapshot) => isMine(keys, survey, snapshot)) }
+}
+
+/** Only the root undoes what the root has forgotten. */
+function isMine({ writer }: WriteKeys, { state }: Survey, { structure }: OpenedSnapshot): boolean {
+  const entries = forgottenEntries(state, structure.ref, structure.writerId)
+  return writer.id.equals(ROOT_WRITER_ID) || entries.every(({ writerId }) => writerId.equals(writer.id))
 }
 
 /** Makes forgotten snapshots count again. Throws `damaged` where bytes that they need are gone; then nothing was changed, or what it says. */
@@ -37,6 +42,12 @@ export async function undelete(
 ): Promise<UndeleteReport> {
   const { repository, keys, clock, random, signal } = options
   if (chosen.length === 0) return { snapshots: 0, packs: 0, bytes: 0 }
+  const foreign = chosen.find((snapshot) => !isMine(keys, survey, snapshot))
+  if (foreign !== undefined)
+    throw new HoldfastError(
+      'forbidden',
+      `snapshot ${foreign.structure.ref.random.slice(0, 12)} was forgotten by another writer: whoever holds the root takes it back; nothing was changed`,
+    )
   const condemned = await neededOf(options, chosen, survey)
   const result = { snapshots: chosen.length, packs: condemned.length, bytes: condemned.reduce((sum, { bytes }) => sum + bytes, 0) }
   if (dryRun) return result
@@ -50,7 +61,7 @@ export async function undelete(
     await repository.store.put(objectName('list', ref), { kind: 'bytes', bytes: object }, { signal })
   }
   const undone = chosen.flatMap(({ structure }) =>
-    (survey.state.forgotten.get(refKey(structure.ref)) ?? []).map(({ record }) => ({ record, snapshot: structure.ref })),
+    forgottenEntries(survey.state, structure.ref, structure.writerId).map(({ record }) => ({ record, snapshot: structure.ref })),
   )
   const ref = newRef()
   const object = encodeForgetRecord({ ref, madeAt, replaces: [], entries: [], undone }, keys.structure, keys.writer)

@@ -39,7 +39,12 @@ export type CollectionState = {
 
 /** The entry by which a snapshot of `writerId` no longer counts, or undefined where it does. */
 export function forgottenEntry(state: Pick<CollectionState, 'forgotten'>, snapshot: ObjectRef, writerId: Buffer): Forgotten | undefined {
-  return state.forgotten.get(refKey(snapshot))?.find((entry) => maySpeakOf(entry.writerId, writerId))
+  return forgottenEntries(state, snapshot, writerId)[0]
+}
+
+/** All such entries, the earliest first: what writers say who may not speak of the snapshot is nothing, and begins no undelete window. */
+export function forgottenEntries(state: Pick<CollectionState, 'forgotten'>, snapshot: ObjectRef, writerId: Buffer): Forgotten[] {
+  return (state.forgotten.get(refKey(snapshot)) ?? []).filter((entry) => maySpeakOf(entry.writerId, writerId))
 }
 
 /** Whether a record of `recordWriter` may speak of snapshots of `snapshotWriter`: its own, or any where it is the root's. */
@@ -87,22 +92,26 @@ export function collectionState(loaded: {
   }
 }
 
-/** An undone entry is undone in every record that holds it: one that was merged into another is not forgotten again by that. */
+/**
+ * An entry is undone by a record of its own writer or of the root: nobody else takes back what the root has forgotten. One that was merged into another
+ * record is undone there too where it was undone in the record that this one replaces: a merge made from an old look forgets nothing again.
+ */
 function forgottenBy(forgets: readonly LoadedForget[]): Map<string, Forgotten[]> {
-  const undone = new Map<string, Set<string>>()
+  const undone = new Set<string>()
   for (const { record } of forgets)
-    for (const { record: from, snapshot } of record.undone) {
-      const known = undone.get(refKey(from)) ?? new Set()
-      undone.set(refKey(from), known.add(refKey(snapshot)))
-    }
+    for (const { record: from, snapshot } of record.undone)
+      undone.add(`${record.writerId.toString('hex')} ${refKey(from)} ${refKey(snapshot)}`)
   const forgotten = new Map<string, Forgotten[]>()
-  for (const { record, storedAt } of forgets.toSorted((a, b) => a.storedAt - b.storedAt))
+  for (const { record, storedAt } of forgets.toSorted((a, b) => a.storedAt - b.storedAt)) {
+    const { writerId, ref, replaces } = record
+    const names = [ref, ...replaces].map(refKey)
+    const who = new Set([writerId, ROOT_WRITER_ID].map((id) => id.toString('hex')))
     for (const entry of record.entries) {
       const name = refKey(entry.snapshot)
-      if (undone.get(refKey(record.ref))?.has(name) === true) continue
-      const spoken = { ...entry, record: record.ref, writerId: record.writerId, since: storedAt }
-      forgotten.set(name, [...(forgotten.get(name) ?? []), spoken])
+      if ([...who].some((id) => names.some((from) => undone.has(`${id} ${from} ${name}`)))) continue
+      forgotten.set(name, [...(forgotten.get(name) ?? []), { ...entry, record: ref, writerId, since: storedAt }])
     }
+  }
   return forgotten
 }
 

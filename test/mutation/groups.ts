@@ -24,8 +24,8 @@ export const GROUPS: readonly MutationGroup[] = [
     // Not asleep.test.ts and months.test.ts: whole months for every change.
     tests: [
       'test/shared/retention.test.ts',
-      'test/agent/collection/{prune-plan,history,unfinished,session-life,reference-walk,deletion,forget,mark,survey,move-segments}.test.ts',
-      'test/agent/collection/prune.test.ts',
+      'test/agent/collection/{prune-plan,due-records,history,unfinished,session-life,reference-walk,deletion,forget,mark,survey,move-segments}.test.ts',
+      'test/agent/collection/{prune,taken-back}.test.ts',
     ],
   },
   {

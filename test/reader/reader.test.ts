@@ -236,7 +236,7 @@ test('an agent writes when the roster lists it; one that no roster lists, or tha
   expect(await restoreOf('unknown', 0, 3)).toMatchObject({ code: 4, stderr: expect.stringContaining('roster does not list') })
 })
 
-test('what its own writer or the root has forgotten is marked and is not the latest; an entry that was undone, or is of another or revoked writer, is nothing', async () => {
+test('what its own writer or the root has forgotten is marked and is not the latest; an entry that its writer or the root undid, also where it was merged since, or of another or revoked writer, is nothing', async () => {
   type Act = (writer: TinyWriter, directory: string, snapshot: string) => void
   const seen = async (agent: Agent | undefined, act: Act) => {
     const directory = mkdtempSync(join(base, 'forgotten-'))
@@ -259,6 +259,17 @@ test('what its own writer or the root has forgotten is marked and is not the lat
     writer.forget(at, 'agent', 2, snapshot, 1)
   }
   expect(await seen(active, undone)).toEqual(counts)
+  const undoneBy = (first: 'agent' | 'root', by: 'agent' | 'root', merged?: number): Act => {
+    return (writer, at, snapshot) => {
+      writer.forget(at, first, 1, snapshot)
+      writer.forget(at, by, 2, snapshot, 1)
+      if (merged !== undefined) writer.forget(at, first, 3, snapshot, undefined, merged)
+    }
+  }
+  expect(await seen(active, undoneBy('agent', 'root'))).toEqual(counts)
+  expect(await seen(active, undoneBy('root', 'agent'))).toEqual(forgotten)
+  expect(await seen(active, undoneBy('agent', 'root', 1))).toEqual(counts)
+  expect(await seen(active, undoneBy('agent', 'agent', 4))).toEqual(forgotten)
   const again: Act = (writer, at, snapshot) => {
     undone(writer, at, snapshot)
     writer.forget(at, 'root', 3, snapshot)

@@ -137,18 +137,19 @@ export class TinyWriter {
     const roster = box(7, cat(u32(1), u64(6), varint(1), member), derive('sign'))
     putIn(directory, `rosters/${'cd'.repeat(16)}-${'ef'.repeat(16)}`, cat(head(7, 1), roster))
   }
-  /** A forget record by the agent or the root writer, of a snapshot of that name, or one that undoes what record `undone` says of it. Its number tells it from others. */
-  forget(directory: string, by: 'agent' | 'root', number: number, snapshot: string, undone?: number): void {
+  /** A forget record by the agent or the root writer, of a snapshot of that name, or one that undoes what record `undone` says of it. Its number tells it from others; it replaces record `merged`. */
+  forget(directory: string, by: 'agent' | 'root', number: number, snapshot: string, undone?: number, merged?: number): void {
     const [seed, writerId] = by === 'agent' ? AGENT : ROOT
     const refOf = (n: number): Buffer => Buffer.alloc(32, n)
     const target = Buffer.from(snapshot.slice('snapshots/'.length).replace('-', ''), 'hex')
     const entry = cat(target, Buffer.alloc(32), u64(1), Buffer.alloc(32), 2)
     const says = undone === undefined ? cat(varint(1), entry, varint(0)) : cat(varint(0), varint(1), refOf(undone), target)
+    const replaced = merged === undefined ? varint(0) : cat(varint(1), refOf(merged))
     const name = refOf(number).toString('hex', 0, 16)
     putIn(
       directory,
       `lists/forgets/${name}-${name}`,
-      cat(head(11, 1), box(11, cat(refOf(number), writerId, u64(20), varint(0), says), seed)),
+      cat(head(11, 1), box(11, cat(refOf(number), writerId, u64(20), replaced, says), seed)),
     )
   }
   /** Gives the name of the pack, of the index file and of the snapshot. The counts are those of the tree: files, directories, bytes. */

@@ -1,138 +1,28 @@
 // What a collection decides from what it saw, case by case and to the millisecond: when a pack is condemned, taken back, waited for, deleted, and in which
 // order everything goes (design section 7).
 import { describe, expect, test } from 'vitest'
-import type { CollectionListBody } from '@holdfast/shared/format/collection-list.ts'
-import { type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
-import type { Mark, PackUse } from '../../../agent/collection/mark.ts'
-import { LISTS_STAY_MS, planPrune, type PrunePlan, WAIT_MS } from '../../../agent/collection/prune-plan.ts'
-import type { SessionLife } from '../../../agent/collection/session-life.ts'
-import type { Listed, Survey } from '../../../agent/collection/survey.ts'
-import { rootKeys } from '../../../agent/keys/domain.ts'
-import { collectionState, type LoadedForget, type LoadedList } from '../../../agent/repository/collection-state.ts'
+import { type ObjectRef } from '@holdfast/shared/format/layout.ts'
+import type { PackUse } from '../../../agent/collection/mark.ts'
+import type { Listed } from '../../../agent/collection/survey.ts'
+import { LISTS_STAY_MS, WAIT_MS } from '../../../agent/collection/prune-plan.ts'
 import type { ForgottenSnapshot } from '../../../agent/repository/forget-record.ts'
-import type { IndexFile } from '../../../agent/repository/index-file.ts'
-import type { OpenedSnapshot } from '../../../agent/repository/snapshot.ts'
-import { createView } from '../../../agent/repository/view.ts'
-import { fixtureRandom } from '../../_support/engine-fixture.ts'
+import {
+  condemned,
+  entry,
+  forget,
+  hex,
+  indexFile,
+  listed,
+  listOf,
+  plan,
+  ref,
+  use,
+  DAY,
+  NOW,
+  WINDOW,
+  type Given,
+} from './_support/plan-fixture.ts'
 
-const DAY = 86_400_000
-const NOW = 1000 * DAY
-const WINDOW = 14 * DAY
-const random = fixtureRandom('prune plan')
-const keys = rootKeys({ root: random.bytes(32), domainId: random.bytes(16) })
-const WRITER = keys.write.writer.id
-
-const hex = (number: number): string => number.toString(16).padStart(32, '0')
-/** An object of session `session`, whose random part is made of `number`. */
-const ref = (number: number, session = 1): ObjectRef => ({ session: hex(session), random: hex(number) })
-const listed = (one: ObjectRef, storedAt = 0, bytes = 100): Listed => ({
-  ...one,
-  info: { name: `packs/${refKey(one)}`, bytes, storedAt } as unknown as Listed['info'],
-})
-const condemned = (storedAt: number, list: ObjectRef, packs: readonly (readonly [ObjectRef, 'dead' | 'reuse'])[]): LoadedList => ({
-  storedAt,
-  list: {
-    kind: 'condemned',
-    kept: [],
-    packs: packs.map(([pack, why]) => ({ ...pack, bytes: 70, why })),
-    ref: list,
-    writerId: WRITER,
-    madeAt: 0,
-  },
-})
-const listOf = (storedAt: number, list: ObjectRef, body: CollectionListBody): LoadedList => ({
-  storedAt,
-  list: { ...body, ref: list, writerId: WRITER, madeAt: 0 },
-})
-const use = (pack: ObjectRef, liveBytes: number, bytes = 100): [string, PackUse] => [
-  pack.random,
-  { pack: { ...pack, bytes: 100 }, bytes, liveBytes },
-]
-const markOf = (uses: [string, PackUse][], lacking: readonly ObjectRef[] = []): Mark => ({
-  add: async () => undefined,
-  missing: () => ({ first: [], count: lacking.length, packs: new Map([[hex(999), new Set(lacking.map((pack) => pack.random))]]) }),
-  uses: () => new Map(uses),
-  isLive: () => false,
-})
-const indexFile = (
-  one: ObjectRef,
-  packs: readonly ObjectRef[],
-  replaces: readonly ObjectRef[] = [],
-  writerKey = keys.write.writer.publicKey,
-): IndexFile => ({
-  ref: one,
-  writerKey,
-  replaces,
-  sessions: [],
-  packs: packs.map((pack) => ({ ...pack, bytes: 100 })),
-  segmentCount: 0,
-  segment: () => {
-    throw new Error('it has no segments')
-  },
-  blobCount: 0,
-  blobs: Buffer.alloc(0),
-})
-
-type Given = {
-  lists?: readonly LoadedList[]
-  forgets?: readonly LoadedForget[]
-  packs?: readonly Listed[]
-  snapshots?: readonly Listed[]
-  /** Snapshots that open and are forgotten. */
-  opened?: readonly ObjectRef[]
-  files?: readonly IndexFile[]
-  indexFiles?: readonly Listed[]
-  gone?: readonly ObjectRef[]
-  lives?: readonly (Partial<SessionLife> & { session: string; live?: boolean })[]
-  names?: Survey['sessions']['names']
-}
-
-function survey(given: Given): Survey {
-  const view = createView(given.files ?? [])
-  const lives = given.lives ?? []
-  return {
-    now: NOW,
-    state: collectionState({ lists: given.lists ?? [], forgets: given.forgets ?? [], refused: [] }),
-    snapshots: [],
-    forgotten: (given.opened ?? []).map((one) => ({ structure: { ref: one } }) as unknown as OpenedSnapshot),
-    refused: [],
-    listed: new Map((given.snapshots ?? []).map((one) => [refKey(one), one])),
-    packs: new Map((given.packs ?? []).map((one) => [one.random, one])),
-    indexFiles: given.indexFiles ?? (given.files ?? []).map((file) => listed(file.ref)),
-    sessions: {
-      all: new Map(lives.map((life) => [life.session, { startedAt: 0, lastAt: 0, ended: false, ...life }])),
-      isLive: (session) => lives.some((life) => life.session === session && life.live === true),
-      names: given.names ?? [],
-    },
-    whole: { view, indexed: view, refused: [], gone: new Set((given.gone ?? []).map((one) => one.random)), unindexed: [] },
-  }
-}
-
-function plan(
-  given: Given,
-  uses: [string, PackUse][] = [],
-  more: { undeletable?: [string, PackUse][]; held?: ObjectRef[]; windowMs?: number; lacking?: ObjectRef[] } = {},
-): PrunePlan {
-  const aside = { undeletable: markOf(more.undeletable ?? []), held: new Set((more.held ?? []).map(refKey)) }
-  return planPrune(survey(given), markOf(uses, more.lacking), aside, keys.write, more.windowMs ?? WINDOW)
-}
-
-const entry = (snapshot: ObjectRef, why: ForgottenSnapshot['why'] = 'asked'): ForgottenSnapshot => ({
-  snapshot,
-  series: Buffer.alloc(32),
-  sequence: 0,
-  hash: Buffer.alloc(32),
-  why,
-})
-const forget = (
-  storedAt: number,
-  record: ObjectRef,
-  entries: readonly ForgottenSnapshot[],
-  replaces: readonly ObjectRef[] = [],
-): LoadedForget => ({
-  storedAt,
-  record: { ref: record, writerId: WRITER, madeAt: 0, replaces, entries, undone: [] },
-})
 const NOTHING = { packs: 0, bytes: 0 }
 
 describe('a condemned pack', () => {
@@ -389,59 +279,6 @@ describe('an index file', () => {
     // What a snapshot lacks must stay named: it tells what was never finished from what is damaged.
     expect(rewritten(2, 5, { lacking: [packs[1]!] })).toBe(0)
     expect(rewritten(2, 5, { lacking: [packs[3]!] })).toBe(1)
-  })
-})
-
-describe('lists and records', () => {
-  const pack = ref(1)
-  const list = ref(90)
-  const over = NOW - LISTS_STAY_MS
-  const names = (given: Given, lacking: ObjectRef[] = []): string[] =>
-    plan(given, [], { lacking }).deletions.map(({ kind, random: name }) => `${kind} ${Number.parseInt(name, 16)}`)
-
-  test('that condemned stay for thirty days, and while one of their packs is there or named by any index file', () => {
-    const lists = (at: number) => ({
-      lists: [
-        condemned(at, list, [
-          [pack, 'dead'],
-          [ref(2), 'dead'],
-        ]),
-      ],
-    })
-    expect(names(lists(over))).toEqual(['list 90'])
-    expect(names(lists(over + 1))).toEqual([])
-    expect(names({ ...lists(over), packs: [listed(pack)] })).toEqual([])
-    expect(names(lists(over), [ref(2)])).toEqual([])
-    expect(names(lists(over), [ref(3)])).toEqual(['list 90'])
-    expect(names({ ...lists(over), files: [indexFile(ref(21), [ref(2)])] })).toEqual([])
-    expect(names({ ...lists(over), files: [indexFile(ref(21), [ref(3)])] })).toEqual(['list 90'])
-    // A replaced file that is still there may name a pack of it.
-    const replaced = [indexFile(ref(21), [ref(3)]), indexFile(ref(22), [ref(3)], [ref(21)])]
-    expect(names({ ...lists(over), files: replaced, indexFiles: replaced.map((file) => listed(file.ref, NOW)) })).toEqual([])
-  })
-
-  test('that took back go after thirty days with the last list that they took from', () => {
-    const revived = (at: number, ...from: ObjectRef[]) =>
-      listOf(at, ref(91), { kind: 'revived', from: from.map((one) => ({ list: one, packs: [pack] })) })
-    expect(names({ lists: [revived(over, list)] })).toEqual(['list 91'])
-    expect(names({ lists: [revived(over + 1, list)] })).toEqual([])
-    expect(names({ lists: [condemned(over, list, [[pack, 'dead']]), revived(over, list)] })).toEqual(['list 90', 'list 91'])
-    expect(names({ lists: [condemned(NOW, list, [[pack, 'dead']]), revived(over, list)] })).toEqual([])
-    expect(names({ lists: [condemned(NOW, list, [[pack, 'dead']]), revived(over, ref(95), list)] })).toEqual([])
-    expect(names({ lists: [condemned(NOW, list, [[pack, 'dead']]), revived(over, ref(95))] })).toEqual(['list 91'])
-  })
-
-  test('that named deletions go after thirty days', () => {
-    const deletion = (at: number) => listOf(at, ref(92), { kind: 'deletion', lists: [], names: [] })
-    expect(names({ lists: [deletion(over)] })).toEqual(['list 92'])
-    expect(names({ lists: [deletion(over + 1)] })).toEqual([])
-  })
-
-  test('that forgot go thirty days after another record took their entries over', () => {
-    const [old, merged] = [ref(80), ref(81)]
-    expect(names({ forgets: [forget(0, old, [])] })).toEqual([])
-    expect(names({ forgets: [forget(0, old, []), forget(over, merged, [], [old])] })).toEqual(['forget 80'])
-    expect(names({ forgets: [forget(0, old, []), forget(over + 1, merged, [], [old])] })).toEqual([])
   })
 })
 

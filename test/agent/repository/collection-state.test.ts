@@ -4,6 +4,7 @@ import { type ObjectRef, packName, refKey } from '@holdfast/shared/format/layout
 import { ROOT_WRITER_ID } from '../../../agent/keys/domain.ts'
 import {
   collectionState,
+  forgottenEntries,
   forgottenEntry,
   type LoadedForget,
   type LoadedList,
@@ -30,14 +31,14 @@ const forget = (
   number: number,
   storedAt: number,
   entries: readonly number[],
-  more: { writerId?: Buffer; undone?: [number, number][] } = {},
+  more: { writerId?: Buffer; undone?: [number, number][]; replaces?: number[] } = {},
 ): LoadedForget => ({
   storedAt,
   record: {
     ref: ref(number),
     writerId: more.writerId ?? AGENT,
     madeAt: 0,
-    replaces: [],
+    replaces: (more.replaces ?? []).map(ref),
     entries: entries.map((entry) => ({
       snapshot: ref(entry),
       series: Buffer.alloc(32),
@@ -99,6 +100,31 @@ describe('what records say together', () => {
     expect(half.forgotten.get(refKey(ref(1)))!.map(({ record }) => record)).toEqual([ref(81)])
   })
 
+  test('is undone by who said it or by the root, and by nobody else', () => {
+    const left = (by: Buffer, undoneBy: Buffer) => {
+      const forgets = [forget(80, 10, [1], { writerId: by }), forget(82, 30, [], { writerId: undoneBy, undone: [[80, 1]] })]
+      return stateOf([], forgets).forgotten.size
+    }
+    expect([left(AGENT, AGENT), left(AGENT, ROOT_WRITER_ID), left(ROOT_WRITER_ID, ROOT_WRITER_ID)]).toEqual([0, 0, 0])
+    expect([left(ROOT_WRITER_ID, AGENT), left(AGENT, OTHER)]).toEqual([1, 1])
+  })
+
+  test('is undone in the record that it was merged into too, also where the first is gone, but not in one that says it anew', () => {
+    const records = (undoneBy: Buffer, ...forgets: LoadedForget[]) =>
+      stateOf([], [...forgets, forget(85, 50, [], { writerId: undoneBy, undone: [[80, 1]] })])
+        .forgotten.get(refKey(ref(1)))
+        ?.map(({ record }) => record)
+    const first = forget(80, 10, [1])
+    const merged = forget(81, 20, [1, 2], { replaces: [79, 80] })
+    for (const by of [AGENT, ROOT_WRITER_ID]) {
+      expect(records(by, first, merged)).toBeUndefined()
+      expect(records(by, merged)).toBeUndefined()
+      expect(records(by, first, forget(81, 20, [1, 2], { replaces: [79] }))).toEqual([ref(81)])
+      expect(records(by, first, merged, forget(83, 60, [1]))).toEqual([ref(83)])
+    }
+    expect(records(OTHER, first, merged)).toEqual([ref(80), ref(81)])
+  })
+
   test('counts where its writer may speak of the snapshot: its own, or any where it is the root', () => {
     expect([maySpeakOf(AGENT, AGENT), maySpeakOf(AGENT, OTHER), maySpeakOf(ROOT_WRITER_ID, OTHER)]).toEqual([true, false, true])
     const state = stateOf([], [forget(80, 10, [1]), forget(81, 20, [1], { writerId: ROOT_WRITER_ID })])
@@ -106,6 +132,8 @@ describe('what records say together', () => {
     expect(forgottenEntry(state, ref(1), OTHER)!.record).toEqual(ref(81))
     expect(forgottenEntry(state, ref(2), AGENT)).toBeUndefined()
     expect(forgottenEntry(stateOf([], [forget(80, 10, [1])]), ref(1), OTHER)).toBeUndefined()
+    expect(forgottenEntries(state, ref(1), AGENT).map(({ since }) => since)).toEqual([10, 20])
+    expect(forgottenEntries(state, ref(1), OTHER).map(({ since }) => since)).toEqual([20])
   })
 })
 

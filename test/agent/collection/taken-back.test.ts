@@ -1,0 +1,195 @@
+// What was taken back stays taken back: through merged records, collections that sleep or die, other writers' records, and deletion lists that stand
+// already (design section 7).
+import { describe, expect, test } from 'vitest'
+import { isHoldfastError } from '@holdfast/shared/errors.ts'
+import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
+import type { Store } from '@holdfast/shared/store/store.ts'
+import { ROOT_WRITER_ID } from '../../../agent/keys/domain.ts'
+import { encodeForgetRecord, type ForgetRecord } from '../../../agent/repository/forget-record.ts'
+import { openRepository, type Repository } from '../../../agent/repository/repository.ts'
+import { type Engine, fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
+import { makeTheft } from '../../hostile/_support/theft.ts'
+
+const DAY = 86_400_000
+const LIMITS = { packBytes: 6000, uploadsAtOnce: 2 }
+
+const repositoryOf = (engine: Engine): Promise<Repository> =>
+  openRepository({ store: engine.bucket.store('looker'), keys: engine.keys.write.structure })
+const counts = async (engine: Engine, id: string): Promise<boolean> =>
+  (await (await repositoryOf(engine)).listSnapshots()).snapshots.some(({ structure }) => structure.ref.random === id)
+const isThere = (engine: Engine, id: string): boolean => engine.bucket.names('snapshots/').some((name) => name.endsWith(id))
+const records = (engine: Engine): string[] => engine.bucket.names('lists/forgets/')
+const codeOf = async (work: Promise<unknown>): Promise<string> => {
+  try {
+    await work
+    return 'no error'
+  } catch (error) {
+    return isHoldfastError(error) ? error.code : String(error)
+  }
+}
+
+/** Snapshots of a source that changes, by their ids. */
+async function snapshots(engine: Engine, count: number): Promise<string[]> {
+  const made: string[] = []
+  for (let i = 0; i < count; i++) {
+    writeFile(engine, '/src/a', fixtureRandom(`content ${i}`).bytes(3000))
+    engine.pass()
+    made.push((await engine.backup()).snapshot!.ref.random)
+  }
+  return made
+}
+
+/** A collector beside `engine`, who sleeps before the first call that `before` says yes to while `meanwhile` is done. */
+function sleeper(
+  engine: Engine,
+  before: (operation: 'put' | 'remove', name: string) => boolean,
+  meanwhile: () => Promise<void>,
+): Promise<Engine> {
+  let sleeps = true
+  const wake = async (operation: 'put' | 'remove', name: string): Promise<void> => {
+    if (!sleeps || !before(operation, name)) return
+    sleeps = false
+    await meanwhile()
+  }
+  const seam = (inner: Store): Store => ({
+    ...inner,
+    put: async (name, body, more) => (await wake('put', name), inner.put(name, body, more)),
+    remove: async (name, more) => (await wake('remove', name), inner.remove(name, more)),
+  })
+  return makeEngine({ seed: 'sleeper', beside: engine, seam })
+}
+
+describe('a snapshot that was taken back still counts', () => {
+  test('wherever a collection dies while it removes the records that it has merged', async () => {
+    const engine = await makeEngine({ limits: LIMITS })
+    const made = await snapshots(engine, 20)
+    await engine.forget(made[0]!)
+    await engine.undelete(made[0]!)
+    for (const id of made.slice(1, 18)) await engine.forget(id)
+    engine.clock.advance(DAY)
+    await engine.prune()
+    engine.clock.advance(31 * DAY)
+    let removed = 1
+    for (let dies = 1; removed > 0; dies++) {
+      const one = await makeEngine({ seed: `${dies}`, bucket: engine.bucket, startMs: engine.clock.now(), limits: LIMITS })
+      const before = records(one).length
+      let calls = 0
+      one.setStoreFaults((call) =>
+        call.operation === 'remove' && call.name.startsWith('lists/forgets/') && ++calls === dies
+          ? [{ kind: 'crash', when: 'before' }]
+          : [],
+      )
+      await one.prune().then(
+        () => (removed = 0),
+        () => undefined,
+      )
+      one.reboot()
+      await one.prune()
+      expect([dies, await counts(one, made[0]!), isThere(one, made[0]!)]).toEqual([dies, true, true])
+      expect(records(one).length).toBeLessThan(before)
+    }
+  })
+
+  test('where a collection merges records by a look from before that', async () => {
+    const engine = await makeEngine({ limits: LIMITS })
+    const made = await snapshots(engine, 19)
+    for (const id of made.slice(0, 17)) await engine.forget(id)
+    engine.clock.advance(DAY)
+    const collector = await sleeper(
+      engine,
+      (operation, name) => operation === 'put' && name.startsWith('lists/forgets/'),
+      async () => void (await engine.undelete(made[3]!)),
+    )
+    await collector.prune()
+    expect(await counts(engine, made[3]!)).toBe(true)
+    for (let i = 0; i < 4; i++) {
+      engine.clock.advance(15 * DAY)
+      await collector.prune()
+      expect(await counts(engine, made[3]!)).toBe(true)
+    }
+    // What was merged is gone, and is said by the merged record still.
+    expect(records(engine).length).toBeLessThan(6)
+    expect(await counts(engine, made[18]!)).toBe(true)
+    // It can be forgotten again, and goes for good then.
+    await engine.forget(made[3]!)
+    for (let i = 0; i < 4; i++) {
+      engine.clock.advance(15 * DAY)
+      await collector.prune()
+    }
+    expect([await counts(engine, made[3]!), isThere(engine, made[3]!), isThere(engine, made[18]!)]).toEqual([false, false, true])
+  })
+
+  test('by the word of the root, however many records of the root become one while that of the appliance is there', async () => {
+    const { victim, other, victims } = await makeTheft()
+    const root = await makeEngine({ seed: 'root', beside: victim })
+    await victim.forget(victims[0]!)
+    await root.undelete(victims[0]!)
+    let last: string | undefined
+    for (let i = 0; i < 18; i++) {
+      writeFile(other, '/src/own', fixtureRandom(`own ${i}`).bytes(3000))
+      other.pass()
+      const { snapshot } = await other.backup()
+      if (last !== undefined) await root.forget(last)
+      last = snapshot!.ref.random
+      victim.clock.advance(DAY)
+    }
+    for (let i = 0; i < 3; i++) {
+      await root.prune()
+      victim.clock.advance(31 * DAY)
+    }
+    expect(records(victim).length).toBeLessThan(6)
+    expect(await counts(victim, victims[0]!)).toBe(true)
+    await victim.prune({ mayDelete: true })
+    expect([await counts(victim, victims[0]!), isThere(victim, victims[0]!)]).toEqual([true, true])
+  })
+})
+
+describe('a record of an appliance', () => {
+  async function said(
+    theft: Awaited<ReturnType<typeof makeTheft>>,
+    more: Partial<Pick<ForgetRecord, 'undone' | 'replaces'>>,
+  ): Promise<void> {
+    const { victim, stolen } = theft
+    const record = { ref: theft.ref(), madeAt: 1, replaces: [], entries: [], undone: [], ...more }
+    await victim.bucket
+      .store('thief', { remove: false, overwrite: false })
+      .put(objectName('forget', record.ref), { kind: 'bytes', bytes: encodeForgetRecord(record, stolen.structure, stolen.writer) })
+  }
+  const refOf = async (engine: Engine, id: string): Promise<ObjectRef> => {
+    const { snapshots, forgotten } = await (await repositoryOf(engine)).listSnapshots()
+    return [...snapshots, ...forgotten].find(({ structure }) => structure.ref.random === id)!.structure.ref
+  }
+
+  test('takes back nothing that the root has forgotten, and the command says so', async () => {
+    const theft = await makeTheft()
+    const { victim, victims } = theft
+    const root = await makeEngine({ seed: 'root', beside: victim })
+    await root.forget(victims[0]!)
+    const snapshot = await refOf(victim, victims[0]!)
+    const [entry] = (await (await repositoryOf(victim)).loadCollection()).forgotten.get(refKey(snapshot))!
+    expect(entry!.writerId).toEqual(ROOT_WRITER_ID)
+    await said(theft, { undone: [{ record: entry!.record, snapshot }] })
+    expect(await counts(victim, victims[0]!)).toBe(false)
+    // Nor where the appliance has forgotten it too.
+    expect(await victim.undelete(victims[0]!)).toMatchObject({ snapshots: 0 })
+    await root.undelete(victims[0]!)
+    expect(await counts(victim, victims[0]!)).toBe(true)
+  })
+
+  test("replaces none of the root's: those stay, and collection goes on", async () => {
+    const theft = await makeTheft()
+    const { victim, victims } = theft
+    const root = await makeEngine({ seed: 'root', beside: victim })
+    await root.forget(victims[0]!)
+    const [name] = records(victim)
+    const [session, random] = name!.split('/').at(-1)!.split('-') as [string, string]
+    await said(theft, { replaces: [{ session, random }] })
+    for (let i = 0; i < 4; i++) {
+      victim.clock.advance(31 * DAY)
+      await root.prune()
+    }
+    expect(records(victim)).toContain(name)
+    expect(isThere(victim, victims[0]!)).toBe(false)
+    expect(await codeOf(root.prune())).toBe('no error')
+  })
+})
