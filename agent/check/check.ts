@@ -13,7 +13,7 @@ import type { IndexFile } from '../repository/index-file.ts'
 import { LIMITS, objectName, packName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import { SESSION_ENTRY_BYTES } from '../repository/pack.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
-import { listRefs, mapBounded, type Repository } from '../repository/repository.ts'
+import { listRefs, lostError, mapBounded, REPOSITORY_OBJECT, type Repository } from '../repository/repository.ts'
 import { decodeSnapshot, inOrder, type OpenedSnapshot } from '../repository/snapshot.ts'
 import { openBox } from '../repository/structure-box.ts'
 import { createView, type View, withoutForeignReplaces } from '../repository/view.ts'
@@ -50,6 +50,7 @@ async function checkOnce(options: CheckOptions): Promise<Check> {
   const { repository, signal, readLog } = options
   const check = new Check(options)
   try {
+    check.description()
     check.rosters()
     await check.collection()
     const packs = await check.listPacks()
@@ -201,6 +202,12 @@ class Check {
     this.#deleted = deletedOnRecord(this.#collection)
     for (const { name, error } of this.#collection.refused)
       if (error.code !== 'not-found' || !this.#deleted.has(name)) this.#bad('list', name, error)
+  }
+
+  /** Read when the repository was opened; where it is lost, all else was found without it. */
+  description(): void {
+    const { store, description } = this.#repository
+    if (description.trouble !== undefined) this.#bad('repository', REPOSITORY_OBJECT, lostError(store, description.trouble))
   }
 
   /** Read when the repository was opened; which ones did not open is told here. */

@@ -9,7 +9,14 @@ import { type NamedObject, type UnlockedRoot, unlockRoot } from '../keys/key-obj
 import type { StructureKeys, WriteKeys } from '../keys/keys.ts'
 import { readSecret } from '../keys/secret-source.ts'
 import { directoryObjectCache, type ObjectCache } from '../repository/object-cache.ts'
-import { type Description, openRepository, readDescription, type Repository } from '../repository/repository.ts'
+import {
+  assumedDescription,
+  type Description,
+  findDescription,
+  lostError,
+  openRepository,
+  type Repository,
+} from '../repository/repository.ts'
 import { openStore, parseLocation, storeConfigFromEnv } from '@holdfast/shared/store/location.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 import { type AgentIdentity, findAgent } from './agent-identity.ts'
@@ -68,7 +75,11 @@ export async function withStore<T>(
 export type KeyPlace = { readonly place: 'store' | 'directory'; readonly shown: string; readonly keys: readonly NamedObject[] }
 
 /** Key objects of a domain, wherever they are: beside the data, where the domain is not enrolled, and in the domain's local directory. */
-export async function findKeyObjects(context: Context, store: Store, description: Description): Promise<KeyPlace[]> {
+export async function findKeyObjects(
+  context: Context,
+  store: Store,
+  description: Pick<Description, 'domainId' | 'enrolled'>,
+): Promise<KeyPlace[]> {
   const places: KeyPlace[] = []
   if (!description.enrolled) {
     const keys: NamedObject[] = []
@@ -107,7 +118,7 @@ export async function storeKey({ signal }: Context, store: Store, name: string, 
 export type Unlocked = { readonly keys: RootKeys; readonly root: UnlockedRoot; readonly places: readonly KeyPlace[] }
 
 /** The root of the repository's domain, opened with the passphrase or recovery code. Throws as `unlockRoot` does. */
-export async function unlock(context: Context, store: Store, description: Description): Promise<Unlocked> {
+export async function unlock(context: Context, store: Store, description: Pick<Description, 'domainId' | 'enrolled'>): Promise<Unlocked> {
   const places = await findKeyObjects(context, store, description)
   const candidates = places.flatMap(({ keys }) => keys)
   if (candidates.length === 0)
@@ -147,18 +158,27 @@ export type Holder =
   | { readonly kind: 'agent'; readonly structure: StructureKeys; readonly write: WriteKeys; readonly agent: AgentIdentity }
 
 /**
- * Opens the repository for whoever calls. With `need` 'write' an enrolled agent uses its own keys and nobody is asked; with 'read' the root is
- * needed.
+ * `write`: an enrolled agent uses its own keys and nobody is asked; `read`: the root is needed. A command that works where the repository's
+ * description is lost says with `lost` who tells of that: a notice, or the command in its own words. Others are refused.
  */
+export type Need = { readonly need: 'write' | 'read'; readonly lost: 'notice' | 'own words' }
+
+/** Opens the repository for whoever calls. */
 export async function withRepository<T>(
   context: Context,
-  need: 'write' | 'read',
+  needs: Need | Need['need'],
   work: (opened: { store: Store; repository: Repository; holder: Holder }) => Promise<T>,
   options: { uploadBytesPerSecond?: number | undefined; copies?: boolean } = {},
 ): Promise<T> {
+  const { need, lost } = typeof needs === 'string' ? { need: needs, lost: undefined } : needs
   return withStore(context, options, async (store) => {
-    const description = await readDescription(store, context.signal)
-    const holder = await findHolder(context, store, description, need)
+    const found = await findDescription(store, context.signal)
+    const { trouble } = found
+    if (trouble !== undefined && lost === undefined) throw lostError(store, trouble)
+    const holder = await findHolder(context, store, found, need)
+    const description = found.trouble === undefined ? found : assumedDescription(found, holder.structure)
+    if (trouble !== undefined && lost === 'notice')
+      context.report.say({ event: 'notice', level: 'warning', message: lostError(store, trouble).message })
     // Only a backup uses copies: whoever reads or checks wants to know what the store really has, with whatever keys.
     const copies = options.copies === true ? openCopies(context, description.domainId) : undefined
     try {
@@ -176,7 +196,12 @@ function openCopies(context: Context, domainId: Buffer): { cache: ObjectCache; c
   return { cache: directoryObjectCache(posixFileSystem, directory), close: () => posixFileSystem.close(directory) }
 }
 
-async function findHolder(context: Context, store: Store, description: Description, need: 'write' | 'read'): Promise<Holder> {
+async function findHolder(
+  context: Context,
+  store: Store,
+  description: Pick<Description, 'domainId' | 'enrolled'>,
+  need: 'write' | 'read',
+): Promise<Holder> {
   const agent = need === 'write' ? await findAgent(context, description.domainId) : undefined
   if (agent !== undefined) return { kind: 'agent', structure: agent.keys.structure, write: agent.keys, agent }
   const { keys } = await unlock(context, store, description)

@@ -22,12 +22,14 @@ import {
 import { decodeCollectionList } from '@holdfast/shared/format/collection-list.ts'
 import { type CollectionState, collectionState, forgottenEntry, type LoadedForget, type LoadedList } from './collection-state.ts'
 import { decodeForgetRecord } from './forget-record.ts'
+import { findLost, type LostDescription } from './lost-description.ts'
 import { decodeSnapshot, inOrder, type OpenedSnapshot } from './snapshot.ts'
 import { openBox } from './structure-box.ts'
 import type { ObjectCache } from './object-cache.ts'
 import { createView, type View, withoutForeignReplaces } from './view.ts'
 
 export const REPOSITORY_OBJECT = 'repository'
+const DESCRIPTION_READ_MAX = 4096
 const DESCRIPTION_BYTES = 32 + 8 + 1 + 12 + 1 + 32 + 64
 
 export type Chunking = { readonly mode: 'gear' | 'fixed'; readonly min: number; readonly mean: number; readonly max: number }
@@ -40,6 +42,8 @@ export type Description = {
   /** The keys of an enrolled domain are with the controller, not in the store. */
   readonly enrolled: boolean
   readonly signPublicKey: Buffer
+  /** Set where the object is missing (`not-found`) or damaged, and this is what is assumed in its place: enough to read with, not to write. */
+  readonly trouble?: HoldfastError
 }
 
 export function encodeDescription(description: Description, signer: Pick<Writer, 'sign'>): Buffer {
@@ -55,7 +59,7 @@ export function encodeDescription(description: Description, signer: Pick<Writer,
 }
 
 /** Parses a description and checks that whoever holds the key in it signed it. That the key is the right one is for `openRepository`. */
-export function decodeDescription(object: Buffer): Description {
+export function decodeDescription(object: Buffer): Description & { readonly trouble?: undefined } {
   const what = 'the repository description'
   const { domainId } = readHeader(object, { type: 'repository', what })
   const reader = new ByteReader(object, what)
@@ -77,21 +81,48 @@ export function decodeDescription(object: Buffer): Description {
   return { domainId, createdAt, chunking: { mode: mode === 1 ? 'gear' : 'fixed', min, mean, max }, enrolled: flags === 1, signPublicKey }
 }
 
-/** Reads the description without any key: what `init` refuses on and what unlocking starts from. Throws `no-repository`. */
+/**
+ * Reads the description without any key: what `init` refuses on and what unlocking starts from. Throws `no-repository`, and `damaged` where there is
+ * one whose description is missing or damaged.
+ */
 export async function readDescription(store: Store, signal?: AbortSignal): Promise<Description> {
+  const found = await findDescription(store, signal)
+  if (found.trouble !== undefined) throw lostError(store, found.trouble)
+  return found
+}
+
+/** The description, or what the other objects say where it is missing or damaged. Throws `no-repository` where there is nothing to read. */
+export async function findDescription(
+  store: Store,
+  signal?: AbortSignal,
+): Promise<(Description & { readonly trouble?: undefined }) | LostDescription> {
   try {
-    return decodeDescription(await store.get(REPOSITORY_OBJECT, { limitBytes: 4096, signal }))
+    return decodeDescription(await store.get(REPOSITORY_OBJECT, { limitBytes: DESCRIPTION_READ_MAX, signal }))
   } catch (error) {
-    if (isHoldfastError(error, 'not-found'))
-      throw new HoldfastError(
-        'no-repository',
-        `there is no repository at ${store.location}: check the location, or make one with 'holdfast init'`,
-        {
-          cause: error,
-        },
-      )
-    throw error
+    if (!isHoldfastError(error, 'not-found', 'damaged', 'too-large')) throw error
+    const lost = await findLost(store, error, signal)
+    if (lost !== undefined) return lost
+    if (error.code !== 'not-found') throw error
+    throw new HoldfastError(
+      'no-repository',
+      `there is no repository at ${store.location}: check the location, or make one with 'holdfast init'`,
+      { cause: error },
+    )
   }
+}
+
+/** What is said of a repository whose description is missing or damaged, to whoever needs it. */
+export function lostError({ location }: Store, trouble: HoldfastError): HoldfastError {
+  const message =
+    trouble.code === 'not-found'
+      ? `the object 'repository' is missing at ${location}; all else can be read without it, and 'holdfast repair' with the root writes it anew`
+      : `the object 'repository' at ${location} is damaged; all else can be read without it. Move it away, and 'holdfast repair' with the root writes it anew`
+  return new HoldfastError('damaged', message, { cause: trouble })
+}
+
+/** What is assumed in place of a lost description. The chunk sizes are those of `init`: they cost deduplication where they are others. */
+export function assumedDescription(lost: LostDescription, keys: StructureKeys): Description {
+  return { ...lost, createdAt: 0, chunking: DEFAULT_CHUNKING, signPublicKey: keys.signPublicKey }
 }
 
 export type SnapshotListing = {
@@ -355,7 +386,7 @@ export async function createRepository(options: {
   }
   const object = encodeDescription(description, signer)
   await store.put(REPOSITORY_OBJECT, { kind: 'bytes', bytes: object })
-  const stored = await store.get(REPOSITORY_OBJECT, { limitBytes: 4096 })
+  const stored = await store.get(REPOSITORY_OBJECT, { limitBytes: DESCRIPTION_READ_MAX })
   if (!stored.equals(object)) throw taken()
   return description
 }

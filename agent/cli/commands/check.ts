@@ -39,7 +39,7 @@ Without the root data is compared with the hashes in the packs' footers: intact,
 async function check(context: Context, flags: CheckFlags): Promise<Outcome> {
   const content = flags.content === true
   const readData = parseReadData(flags.readData) ?? (content ? 'all' : undefined)
-  return withRepository(context, content ? 'read' : 'write', ({ repository, holder }) =>
+  return withRepository(context, { need: content ? 'read' : 'write', lost: 'own words' }, ({ repository, holder }) =>
     withReadLog(context, repository.description.domainId, async (readLog) => {
       const { report, signal, clock } = context
       const done = await checkRepository({

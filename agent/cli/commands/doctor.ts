@@ -53,6 +53,10 @@ async function describe(context: Context, store: Parameters<typeof readDescripti
     })
     return domainId.toString('hex')
   } catch (error) {
+    if (isHoldfastError(error, 'damaged')) {
+      context.report.say({ event: 'finding', level: 'warn', code: 'repository', message: error.message })
+      return undefined
+    }
     if (!isHoldfastError(error, 'no-repository')) throw error
     context.report.say({ event: 'finding', level: 'ok', code: 'repository', message: "no repository here yet; 'holdfast init' makes one" })
     return undefined

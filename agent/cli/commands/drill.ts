@@ -82,7 +82,7 @@ async function drill(context: Context, name: string | undefined, flags: DrillFla
   if (flags.history === true) return drillHistory(context)
   const terms = askTerms(flags)
   const limits = flags.whole === true ? 'whole' : limitsOf(flags)
-  return withRepository(context, 'read', async ({ repository, holder }) => {
+  return withRepository(context, { need: 'read', lost: 'notice' }, async ({ repository, holder }) => {
     const keys = rootOf(holder)
     const { snapshots, unopened } = await choose(context, repository, keys, name, flags, terms)
     const { view, refused } = await loadWholeView(repository, context.signal)

@@ -35,7 +35,7 @@ async function dump(context: Context, name: string, text: string, flags: DumpFla
   if (context.options.json === true && flags.output === undefined)
     throw new HoldfastError('usage', 'with --json the events take standard output: name a file for the content with --output')
   const path = absolutePath(context.cwd, bytesOfText(text))
-  return withRepository(context, 'read', async ({ repository, holder }) => {
+  return withRepository(context, { need: 'read', lost: 'notice' }, async ({ repository, holder }) => {
     const keys = rootOf(holder).read
     const snapshot = await chooseSnapshot(context, repository, name)
     const { view } = await loadWholeView(repository, context.signal)

@@ -7,7 +7,7 @@ import { newDomainRoot, rootKeys } from '../../keys/domain.ts'
 import { makeRecoveryCode, printRecoveryCode } from '../../keys/recovery-code.ts'
 import { type NamedObject, wrapRoot } from '../../keys/key-object.ts'
 import { readSecret } from '../../keys/secret-source.ts'
-import { type Chunking, createRepository, DEFAULT_CHUNKING, readDescription } from '../../repository/repository.ts'
+import { type Chunking, createRepository, DEFAULT_CHUNKING, findDescription } from '../../repository/repository.ts'
 import { judgeCapabilities, probeStore, requireSuitable, type StoreCapabilities } from '@holdfast/shared/store/capabilities.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 import type { Context, Outcome, Start } from '../context.ts'
@@ -135,7 +135,7 @@ function canForget({ kind, versioning, objectLock }: StoreCapabilities): boolean
 
 async function refuseExisting(context: Context, store: Store): Promise<void> {
   try {
-    await readDescription(store, context.signal)
+    if ((await findDescription(store, context.signal)).trouble !== undefined) return await refuseRemains(context, store)
   } catch (error) {
     if (isHoldfastError(error, 'no-repository')) return refuseRemains(context, store)
     throw error
@@ -153,7 +153,7 @@ async function refuseRemains(context: Context, store: Store): Promise<void> {
       if (page.length > 0)
         throw new HoldfastError(
           'already-exists',
-          `remains of another repository are at ${store.location} (${prefix} holds objects, but there is no description); nothing was changed. Put its 'repository' object back, or choose another place`,
+          `remains of another repository are at ${store.location} (${prefix} holds objects, but the description is missing or damaged); nothing was changed. If it is yours, 'holdfast repair' writes the description anew; or choose another place`,
         )
 }
 

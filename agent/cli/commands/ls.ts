@@ -35,7 +35,7 @@ Control characters in names are shown as escapes. With --json a name that is not
 
 async function ls(context: Context, name: string, path: string | undefined, flags: LsFlags): Promise<Outcome> {
   const at = path === undefined ? undefined : absolutePath(context.cwd, bytesOfText(path))
-  return withRepository(context, 'read', async ({ repository, holder }) => {
+  return withRepository(context, { need: 'read', lost: 'notice' }, async ({ repository, holder }) => {
     const { report, signal } = context
     const keys = rootOf(holder).read
     const snapshot = await chooseSnapshot(context, repository, name)

@@ -1,9 +1,19 @@
 // `holdfast repair`: makes index files true again after damage, says exactly what is lost, and removes nothing.
 import type { Command } from 'commander'
 import { repairRepository, type RepairReport } from '../../repair/repair.ts'
+import { commonChunkBytes } from '../../repository/lost-description.ts'
+import {
+  type Chunking,
+  createRepository,
+  DEFAULT_CHUNKING,
+  lostError,
+  REPOSITORY_OBJECT,
+  type Repository,
+} from '../../repository/repository.ts'
 import type { Context, Outcome, Start } from '../context.ts'
+import { formatBytes } from '../format.ts'
 import { lossCounts, sayLosses } from '../loss-report.ts'
-import { withRepository } from '../open.ts'
+import { type Holder, withRepository } from '../open.ts'
 import { withReadLog } from '../read-log-place.ts'
 
 type RepairFlags = { readonly readData?: boolean }
@@ -11,7 +21,7 @@ type RepairFlags = { readonly readData?: boolean }
 export function define(command: Command, start: Start): void {
   command
     .description(
-      'Writes index files anew where they are missing, damaged or untrue, so that the next backup stores again what is damaged and a restore finds all that is sound. Says what each snapshot has lost, and with the root which files. Removes nothing, and leaves every snapshot as it is.',
+      'Writes index files anew where they are missing, damaged or untrue, so that the next backup stores again what is damaged and a restore finds all that is sound. Writes the object `repository` anew where it is missing. Says what each snapshot has lost, and with the root which files. Removes nothing, and leaves every snapshot as it is.',
     )
     .option('--read-data', 'read all packs whole, not only their footers and those that a check on this machine found damaged')
     .addHelpText(
@@ -30,7 +40,7 @@ Exit code 0 where every snapshot is whole, 4 where some are not: what remains of
 }
 
 async function repair(context: Context, flags: RepairFlags): Promise<Outcome> {
-  return withRepository(context, 'write', ({ repository, holder }) =>
+  return withRepository(context, { need: 'write', lost: 'own words' }, ({ repository, holder }) =>
     withReadLog(context, repository.description.domainId, async (readLog) => {
       const { report, signal, clock, random, dryRun } = context
       const done = await repairRepository({
@@ -53,11 +63,13 @@ async function repair(context: Context, flags: RepairFlags): Promise<Outcome> {
           }),
       })
       sayNotes(context, done)
+      const description = await repairDescription(context, repository, holder)
       sayLosses(context, done.losses)
       const { notes: _, losses, snapshotsRefused, ...counts } = done
-      const isUnsure = done.unread > 0 || losses.unsure > 0
+      const isDamaged = losses.lost > 0 || snapshotsRefused.length > 0 || description === 'damaged'
+      const isIncomplete = done.unread > 0 || losses.unsure > 0 || done.leftToOthers > 0 || description === 'left'
       return {
-        result: losses.lost > 0 || snapshotsRefused.length > 0 ? 'damaged' : isUnsure || done.leftToOthers > 0 ? 'incomplete' : 'done',
+        result: isDamaged ? 'damaged' : isIncomplete ? 'incomplete' : 'done',
         repository: repository.store.location,
         domainId: repository.description.domainId.toString('hex'),
         counts: {
@@ -70,6 +82,43 @@ async function repair(context: Context, flags: RepairFlags): Promise<Outcome> {
       }
     }),
   )
+}
+
+/** Writes the description anew where it is missing. It is signed by the domain: only the root can, and it takes nobody's place. */
+async function repairDescription(
+  context: Context,
+  repository: Repository,
+  holder: Holder,
+): Promise<'sound' | 'repaired' | 'left' | 'damaged'> {
+  const { report, dryRun, signal } = context
+  const { store, description } = repository
+  const { trouble } = description
+  if (trouble === undefined) return 'sound'
+  if (holder.kind !== 'root' || trouble.code !== 'not-found') {
+    report.say({ event: 'problem', path: REPOSITORY_OBJECT, code: trouble.code, message: lostError(store, trouble).message })
+    return trouble.code === 'not-found' ? 'left' : 'damaged'
+  }
+  const size = commonChunkBytes((await repository.loadView(signal)).view)
+  const chunking: Chunking = size === undefined ? DEFAULT_CHUNKING : { mode: 'fixed', min: size, mean: size, max: size }
+  if (!dryRun)
+    await createRepository({
+      store,
+      keys: holder.write,
+      signer: holder.root.signing,
+      chunking,
+      enrolled: description.enrolled,
+      now: Math.floor(context.clock.now()),
+    })
+  const assumed =
+    size === undefined
+      ? 'chunks by content, of the sizes that init takes by default'
+      : `chunks of ${formatBytes(size)} each, as nearly all that are stored`
+  report.say({
+    event: 'notice',
+    level: 'warning',
+    message: `the object '${REPOSITORY_OBJECT}' is missing; it ${dryRun ? 'would be' : 'is'} written anew. Assumed are ${assumed}: if init was given others, backups store some of what is there once more`,
+  })
+  return 'repaired'
 }
 
 function sayNotes({ report, dryRun }: Context, done: RepairReport): void {

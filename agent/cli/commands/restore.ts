@@ -51,7 +51,7 @@ async function restore(context: Context, name: string, flags: RestoreFlags): Pro
   const { report, dryRun } = context
   const target = absolutePath(context.cwd, bytesOfText(flags.target))
   const paths = (flags.path ?? []).map((path) => absolutePath(context.cwd, bytesOfText(path)))
-  return withRepository(context, 'read', async ({ repository, holder }) => {
+  return withRepository(context, { need: 'read', lost: 'notice' }, async ({ repository, holder }) => {
     const keys = rootOf(holder)
     const snapshot = await chooseSnapshot(context, repository, name)
     const { view, refused } = await loadWholeView(repository, context.signal)

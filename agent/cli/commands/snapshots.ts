@@ -28,7 +28,7 @@ Examples:
 }
 
 async function snapshots(context: Context, flags: SnapshotsFlags): Promise<Outcome> {
-  return withRepository(context, 'write', async ({ repository, holder }) => {
+  return withRepository(context, { need: 'write', lost: 'notice' }, async ({ repository, holder }) => {
     const listing = await repository.listSnapshots(context.signal)
     sayRefused(context, listing)
     const tokens = createTokens(holder.structure.recordKey)
