@@ -96,6 +96,8 @@ export const NEW_LINK: Link = {
   policiesVersion: 0,
 }
 
+export const NAMED_MAX = 5000
+
 export const policies = z.strictObject({
   /** As last received. */
   version: c.count,
@@ -105,6 +107,11 @@ export const policies = z.strictObject({
   inForce: z.array(agentPolicy).max(1000),
   /** Why `received` is not in force as a whole. */
   held: z.array(z.strictObject({ policyId: c.policyId, reason: z.string().max(200) })).max(5000),
+  /** Sources with the stores that a policy ever put them into: there may be snapshots of them. */
+  named: z
+    .array(z.strictObject({ source: c.label, storeId: c.storeId }))
+    .max(NAMED_MAX)
+    .optional(),
 })
 export type Policies = z.infer<typeof policies>
 

@@ -88,7 +88,7 @@ export function policyKeeper(options: {
       if (given === undefined) return
       if (given.version === current.version && current.held.length > 0) {
         const { version, received, stores } = current
-        keep({ version, received, stores, inForce: received, held: [] })
+        keep(takeIn(current, { version, policies: received, stores }, version))
         note('policy-accepted', version)
       }
       state.consent.remove()

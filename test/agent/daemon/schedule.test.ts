@@ -116,6 +116,7 @@ describe('protection', () => {
     ['a longer step', { schedule: { every: '7h' } }, 'the time between its runs was made longer'],
     ['daily instead of every six hours', { schedule: { dailyAt: '02:30', timeZone: 'UTC' } }, 'the time between its runs was made longer'],
     ['a further exclude list', { excludes: ['media'] }, 'it leaves out more'],
+    ['another purpose than backups', { purpose: 'restore' }, 'its purpose was changed to one that makes no backups'],
   ] as const)('is narrowed by %s, which is held', (_, changes, reason) => {
     const before = takeIn(undefined, reply(1, policy()), undefined)
     const after = changes === undefined ? [] : [policy({ version: 2, ...changes } as Partial<AgentPolicy>)]
@@ -134,6 +135,115 @@ describe('protection', () => {
     expect(takeIn(takeIn(undefined, reply(1, before), undefined), reply(2, wider, other), undefined)).toMatchObject({
       inForce: [wider, other],
       held: [],
+    })
+  })
+
+  describe('of a source that more than one policy keeps', () => {
+    const kept = policy({ retention: { daily: 30 } })
+    const beside = policy({ policyId: id('2'), retention: { last: 1 }, schedule: { every: '31d' } })
+    const after = (before: readonly AgentPolicy[], ...next: readonly AgentPolicy[]) =>
+      takeIn(takeIn(undefined, reply(1, ...before), undefined), reply(2, ...next), undefined)
+
+    it('is not narrowed by one more that would let go more: all of them must', () => {
+      expect(after([kept], kept, beside)).toMatchObject({ inForce: [kept, beside], held: [] })
+    })
+
+    it('is narrowed by a purpose that makes no backups, which leaves the word to the other', () => {
+      const { inForce, held } = after([kept], { ...kept, purpose: 'restore' }, beside)
+      expect(inForce).toEqual([kept, beside])
+      expect(held).toMatchObject([{ policyId: kept.policyId }])
+    })
+
+    it.each([
+      ['goes', []],
+      ['is moved to another source', [{ source: 'mail' }]],
+      ['is moved to another store', [{ storeId: `store_${'d'.repeat(32)}` }]],
+      ['makes no backups any more', [{ purpose: 'restore' }]],
+    ] as const)('is narrowed where one that rests %s, since it keeps what is there', (_, changes) => {
+      const resting = { ...kept, enabled: false }
+      const { inForce, held } = after([resting, beside], ...changes.map((change) => ({ ...resting, ...change }) as AgentPolicy), beside)
+      expect(inForce).toContainEqual(resting)
+      expect(held).toMatchObject([{ policyId: kept.policyId, reason: 'others would keep less of its source' }])
+      // Where the other keeps as much, it may go.
+      expect(after([resting, { ...beside, retention: { daily: 31 } }], { ...beside, retention: { daily: 31 } }).held).toEqual([])
+    })
+
+    it('is narrowed by one that forgets, where no policy named it any more and everything stayed', () => {
+      const first = takeIn(undefined, reply(1, kept), undefined)
+      const none = takeIn(first, reply(2), 2)
+      expect(none.inForce).toEqual([])
+      const { retention: _, ...keepsAll } = beside
+      const again = takeIn(none, reply(3, beside), undefined)
+      // It runs; only what it would forget waits.
+      expect(again.inForce).toEqual([keepsAll])
+      expect(again.held).toMatchObject([{ policyId: beside.policyId, reason: 'it forgets snapshots, and kept all before' }])
+      expect(takeIn(again, reply(4, beside), undefined).inForce).toEqual([keepsAll])
+      expect(takeIn(again, reply(4, beside), 4)).toMatchObject({ inForce: [beside], held: [] })
+      expect(takeIn(none, reply(3, { ...beside, source: 'mail' }), undefined).held).toEqual([])
+    })
+
+    it('is narrowed by runs that come faster where `last` counts them, of its own or of another policy', () => {
+      const last = policy({ retention: { last: 7 } })
+      const faster = { ...last, schedule: { every: '5m' } }
+      const own = after([last], faster)
+      expect(own.inForce).toEqual([last])
+      expect(own.held).toMatchObject([{ policyId: last.policyId, reason: expect.stringContaining('reach back less far') as string }])
+      const other = { ...beside, retention: { last: 7 }, schedule: { every: '6h' } }
+      expect(after([last], last, other)).toMatchObject({ inForce: [last], held: [{ policyId: other.policyId }] })
+      const { retention: _, ...keepsAll } = other
+      expect(after([last], last, keepsAll)).toMatchObject({ inForce: [last, keepsAll], held: [] })
+      const more = { ...faster, retention: { last: 7 * 6 * 12 } }
+      expect(after([last], more)).toMatchObject({ inForce: [more], held: [] })
+      const resting = { ...last, enabled: false }
+      expect(after([resting], last)).toMatchObject({ inForce: [last], held: [] })
+    })
+
+    it('never keeps less in any number of steps without consent', () => {
+      const retention = fc.option(fc.record({ last: fc.integer({ min: 0, max: 3 }), daily: fc.integer({ min: 1, max: 3 }) }), {
+        nil: undefined,
+        freq: 4,
+      })
+      const any = fc
+        .record({
+          policyId: fc.constantFrom(id('1'), id('2'), id('3')),
+          source: fc.constantFrom('documents', 'mail'),
+          purpose: fc.constantFrom('backup', 'restore', 'archive'),
+          enabled: fc.boolean(),
+          hours: fc.integer({ min: 1, max: 3 }),
+          retention,
+        })
+        .map(({ hours, retention: rules, ...rest }) =>
+          policy({ ...rest, schedule: { every: `${hours}h` }, ...(rules === undefined ? {} : { retention: rules }) }),
+        )
+      const versions = fc.array(fc.uniqueArray(any, { selector: ({ policyId }) => policyId, maxLength: 3 }), { minLength: 2, maxLength: 5 })
+      /** How many hours of hourly snapshots, and of how many days one, the policies of a source keep at least: undefined keeps all. */
+      const keeps = (policies: readonly AgentPolicy[], source: string): { last: number; daily: number } | undefined => {
+        const mine = policies.filter((one) => one.source === source && one.purpose !== 'restore')
+        if (mine.length === 0 || mine.some((one) => one.retention === undefined)) return undefined
+        const pace = mine.reduce((sum, { schedule }) => sum + 1 / Number(('every' in schedule ? schedule.every : '').slice(0, -1)), 0)
+        return {
+          last: Math.max(...mine.map((one) => (one.retention?.last ?? 0) / pace)),
+          daily: Math.max(...mine.map((one) => one.retention?.daily ?? 0)),
+        }
+      }
+      fc.assert(
+        fc.property(versions, (all) => {
+          let now = takeIn(undefined, reply(1, ...all[0]!), undefined)
+          for (const [n, next] of all.entries()) {
+            const before = now
+            now = takeIn(before, reply(n + 2, ...next), undefined)
+            for (const source of ['documents', 'mail']) {
+              if (!before.named!.some((place) => place.source === source)) continue
+              const [was, is] = [keeps(before.inForce, source), keeps(now.inForce, source)]
+              if (is === undefined) continue
+              expect(was).toBeDefined()
+              expect(is.daily).toBeGreaterThanOrEqual(was!.daily)
+              expect(is.last).toBeGreaterThanOrEqual(was!.last - 1e-6)
+            }
+          }
+        }),
+        { numRuns: 2000 },
+      )
     })
   })
 
