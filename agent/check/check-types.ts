@@ -37,9 +37,13 @@ export type CheckReport = {
   /** The first 10,000. */
   readonly findings: readonly Finding[]
   readonly sessions: number
+  /** Sessions whose packs are there and whose own object is not: not damage, since the entry stands in the packs too. */
+  readonly sessionsGone: number
   readonly indexFiles: number
   readonly packs: number
   readonly snapshots: number
+  /** Snapshots that history lacks: gone without a record of it, or among those that do not open. They are among the damaged. */
+  readonly snapshotsMissing: number
   /** Tree nodes and chunk references looked up. */
   readonly nodes: number
   readonly references: number
@@ -73,6 +77,7 @@ export type CheckReport = {
 
 export type CheckOptions = {
   readonly repository: Repository
+  /** Without it only packs are read that were damaged when they were last read, by `readLog`. */
   readonly readData?: ReadData | undefined
   /** Opens every segment that is read, and walks the trees of all snapshots as a restore would. Needs `keys`. */
   readonly content?: boolean

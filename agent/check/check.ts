@@ -10,7 +10,7 @@ import { decodeSessionEntry } from '../keys/domain.ts'
 import { ByteReader } from '@holdfast/shared/format/bytes.ts'
 import { viewFromFooters } from '../repository/footer-reader.ts'
 import type { IndexFile } from '../repository/index-file.ts'
-import { LIMITS, objectName, packName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
+import { LIMITS, objectName, packName, type ObjectRef, refKey, sessionName } from '@holdfast/shared/format/layout.ts'
 import { SESSION_ENTRY_BYTES } from '../repository/pack.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
 import { listRefs, lostError, mapBounded, REPOSITORY_OBJECT, type Repository } from '../repository/repository.ts'
@@ -23,6 +23,7 @@ import { collectionState, forgottenEntry, hasNewRecords } from '../repository/co
 import { IndexClaims } from './claims.ts'
 import { ContentWalk } from './content.ts'
 import { Holdings, knownSegments } from './holdings.ts'
+import { missingSnapshots } from './history.ts'
 import { findLosses, type Losses } from './loss.ts'
 import { examinePack, type Examined } from './examine-pack.ts'
 import { memoryReadLog, type ReadLog } from './read-log.ts'
@@ -54,15 +55,15 @@ async function checkOnce(options: CheckOptions): Promise<Check> {
     check.rosters()
     await check.collection()
     const packs = await check.listPacks()
-    await check.sessions()
+    await check.sessions(packs)
     await check.indexFiles(packs)
     const snapshots = await check.openSnapshots()
-    if (options.readData !== undefined) await check.data(packs, options.readData)
+    await check.data(packs, options.readData)
     await check.writtenOff(packs)
     await check.losses(snapshots, packs)
     if (options.content === true) await check.content(snapshots)
   } finally {
-    if (options.readData !== undefined) readLog?.save()
+    if (check.hasRead()) readLog?.save()
   }
   if (signal?.aborted === true) throw new HoldfastError('cancelled', `the check of ${repository.store.location} was cancelled`)
   return check
@@ -84,9 +85,11 @@ class Check {
   #unknown = 0
   #counts = {
     sessions: 0,
+    sessionsGone: 0,
     indexFiles: 0,
     packs: 0,
     snapshots: 0,
+    snapshotsMissing: 0,
     packsRead: 0,
     bytesRead: 0,
     packsOverdue: 0,
@@ -175,12 +178,19 @@ class Check {
     return packs
   }
 
-  async sessions(): Promise<void> {
+  /**
+   * A session object that is gone costs no snapshot anything: its entry stands in footers, index files and snapshots, and a run that a collector does not
+   * know of looks at the lists itself. So it is counted, not damage.
+   */
+  async sessions(packs: Packs): Promise<void> {
     const { store, keys, requireWriter } = this.#repository
     const names: ObjectInfo[] = []
     for await (const page of store.list('sessions/', { signal: this.#options.signal }))
       for (const info of page) if (/^sessions\/[0-9a-f]{32}$/.test(info.name)) names.push(info)
     this.#counts.sessions = names.length
+    const listed = new Set<string>(names.map(({ name }) => name))
+    const needed = new Set([...packs.values()].map(({ session }) => sessionName(session)))
+    this.#counts.sessionsGone = [...needed].filter((name) => !listed.has(name) && !this.#deleted.has(name)).length
     await mapBounded(names, AT_ONCE, ({ name, storedAt }) =>
       this.#judge('session', name, async () => {
         const object = await store.get(name, { limitBytes: LIMITS.objectBytes, signal: this.#options.signal })
@@ -239,7 +249,8 @@ class Check {
       if (replaced.has(name) && isHoldfastError(error, 'damaged')) this.#counts.writtenOff += 1
       else this.#bad('index', name, error)
     this.#holdings = new Holdings(view)
-    if (this.#options.readData !== undefined) this.#claims.push(...view.files.map((file) => new IndexClaims(file)))
+    if (this.#options.readData !== undefined || this.#readLog.damaged().length > 0)
+      this.#claims.push(...view.files.map((file) => new IndexClaims(file)))
     await this.#indexedPacks(view, packs)
     this.#counts.unindexedPacks = [...packs.values()].filter((pack) => !pack.indexed).length
   }
@@ -301,11 +312,15 @@ class Check {
         return snapshot
       }),
     )
-    const counting = opened
-      .filter((snapshot) => snapshot !== undefined)
-      .filter(({ structure }) => forgottenEntry(this.#collection, structure.ref, structure.writerId) === undefined)
-    this.#counts.forgotten = all.length - refs.length + opened.filter((one) => one !== undefined).length - counting.length
+    const present = opened.filter((snapshot) => snapshot !== undefined)
+    const counting = present.filter(({ structure }) => forgottenEntry(this.#collection, structure.ref, structure.writerId) === undefined)
+    this.#counts.forgotten = all.length - refs.length + present.length - counting.length
     this.#counts.snapshots = all.length - this.#counts.forgotten
+    const seen = { state: this.#collection, present, listed: new Set(all.map(refKey)) }
+    for (const { object, error } of await missingSnapshots(this.#repository, seen, signal)) {
+      if (error.code === 'not-found') this.#counts.snapshotsMissing += 1
+      this.#bad('snapshot', object, error)
+    }
     return inOrder(counting)
   }
 
@@ -327,12 +342,18 @@ class Check {
     return examined
   }
 
-  /** Reads packs whole and compares hashes. */
-  async data(packs: Packs, readData: ReadData): Promise<void> {
+  /** Whether there is something to remember of what was read. */
+  hasRead(): boolean {
+    return this.#options.readData !== undefined || this.#counts.packsRead > 0
+  }
+
+  /** Reads packs whole and compares hashes; where no data is asked for, those that were damaged when they were last read: that is told until it is mended. */
+  async data(packs: Packs, readData: ReadData | undefined): Promise<void> {
     const today = dayOf(this.#options.now ?? 0)
     const log = this.#readLog
-    log.keepOnly(new Set(packs.keys()))
+    if (readData !== undefined) log.keepOnly(new Set(packs.keys()))
     const isChosen = ({ random }: ListedPack): boolean => {
+      if (readData === undefined) return log.of(random)?.damaged === true
       if (readData === 'all') return true
       if ('share' in readData) return shareOf(random, readData.share.t) === readData.share.n || log.of(random)?.damaged === true
       return isDue(random, log.of(random), readData.days, today)
@@ -340,6 +361,7 @@ class Check {
     const chosen: ListedPack[] = []
     for (const pack of packs.values()) {
       if (isChosen(pack)) chosen.push(pack)
+      if (readData === undefined) continue
       const memory = log.of(pack.random)
       if (memory === undefined || memory.day > today) log.note(pack.random, { day: today, read: false, damaged: memory?.damaged ?? false })
     }

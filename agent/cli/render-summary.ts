@@ -39,13 +39,39 @@ const short = (id: string | undefined): string => (id ?? '').slice(0, 8)
 /** What was found, and what to do next: a repair where objects are damaged, a backup where one has seen to them. */
 function damageLine(counts: Counts): string {
   const lost = of(counts, 'lostBlobs')
-  const objects = of(counts, 'damaged') - lost
+  const missing = of(counts, 'snapshotsMissing')
+  const objects = of(counts, 'damaged') - lost - missing
   const what = [
     ...(objects === 0 ? [] : [formatMany(objects, 'damaged object')]),
+    ...(missing === 0 ? [] : [`history lacks ${formatMany(missing, 'snapshot')}`]),
     ...(lost === 0 ? [] : [`${formatMany(lost, 'blob')} of snapshots lost`]),
   ]
-  const next = objects === 0 ? 'holdfast backup stores again what the source still has' : 'holdfast repair -n says what can be put right'
+  const next =
+    objects > 0
+      ? 'holdfast repair -n says what can be put right'
+      : lost > 0
+        ? 'holdfast backup stores again what the source still has'
+        : 'bring the store back to what it was, or holdfast forget --missing where they are known to be lost'
   return `damage found: ${what.join(', ')}. Next: ${next}`
+}
+
+/** What a repair can say of the snapshots: never that all of them are whole where one does not open or is gone. */
+function wholeLine(counts: Counts): string {
+  const [refused, missing, affected] = [of(counts, 'snapshotsRefused'), of(counts, 'snapshotsMissing'), of(counts, 'snapshotsAffected')]
+  const isLost = of(counts, 'lostBlobs') > 0
+  const what = [
+    ...(refused === 0 ? [] : [formatMany(refused, 'snapshot does not open', 'snapshots do not open')]),
+    ...(missing === 0 ? [] : [`history lacks ${formatMany(missing, 'snapshot')}`]),
+    ...(isLost
+      ? [
+          `${formatMany(affected, 'snapshot is', 'snapshots are')} not whole; the rest of them can be restored. Next: holdfast backup stores again what the source still has`,
+        ]
+      : []),
+  ]
+  if (isLost) return what.join(', ')
+  if (of(counts, 'unsureBlobs') + of(counts, 'snapshotsUntold') > 0)
+    return [...what, 'whether every snapshot can be restored whole could not be told'].join('; ')
+  return what.length === 0 ? 'every snapshot can be restored whole' : `${what.join(', ')}; every other one can be restored whole`
 }
 
 function lossLines(counts: Counts): string[] {
@@ -136,11 +162,7 @@ const LINES: Readonly<Record<string, (summary: Summary, counts: Counts) => strin
     ...(of(counts, 'leftToOthers') === 0
       ? []
       : [`${formatMany(of(counts, 'leftToOthers'), 'object')} can only be repaired by another writer or where the root is`]),
-    of(counts, 'lostBlobs') === 0
-      ? of(counts, 'unsureBlobs') === 0
-        ? 'every snapshot can be restored whole'
-        : 'whether every snapshot can be restored whole could not be told'
-      : `${formatMany(of(counts, 'snapshotsAffected'), 'snapshot is', 'snapshots are')} not whole; the rest of them can be restored. Next: holdfast backup stores again what the source still has`,
+    wholeLine(counts),
   ],
   drill: (summary, counts) => {
     if (summary.details?.['history'] === true)

@@ -5,7 +5,7 @@ import type { CollectionState } from '../repository/collection-state.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 
 export type HistoryGap =
-  /** A snapshot that an earlier collection counted is neither there nor forgotten. */
+  /** A snapshot that an earlier collection counted, or that somebody took back, is neither there nor forgotten. */
   | { readonly kind: 'counted'; readonly snapshot: ObjectRef }
   /** The snapshot before one of a series is neither there nor forgotten; its hash is known. */
   | { readonly kind: 'predecessor'; readonly of: ObjectRef; readonly series: Buffer; readonly sequence: number; readonly hash: Buffer }
@@ -19,9 +19,12 @@ export function historyGaps(state: CollectionState, present: readonly OpenedSnap
     told.add(name)
     gaps.push(gap)
   }
+  const isGone = (ref: ObjectRef): boolean => !listed.has(refKey(ref)) && !state.forgotten.has(refKey(ref))
   for (const { list } of state.condemnedLists)
-    for (const ref of list.kept)
-      if (!listed.has(refKey(ref)) && !state.forgotten.has(refKey(ref))) once(refKey(ref), { kind: 'counted', snapshot: ref })
+    for (const ref of list.kept) if (isGone(ref)) once(refKey(ref), { kind: 'counted', snapshot: ref })
+  // A collection that was deleting already may have overtaken whoever took it back.
+  for (const { record } of state.forgets)
+    for (const { snapshot } of record.undone) if (isGone(snapshot)) once(refKey(snapshot), { kind: 'counted', snapshot })
   const hashes = new Set(present.map(({ hash }) => hash.toString('latin1')))
   for (const entries of state.forgotten.values()) for (const { hash } of entries) hashes.add(hash.toString('latin1'))
   for (const { structure } of present) {

@@ -170,7 +170,8 @@ function noteDamage(look: PackLook, notes: RepairNote[]): void {
   const object = packName(look.ref)
   const say = (verdict: RepairNote['verdict'], code: string, message: string): void => void notes.push({ object, verdict, code, message })
   if (look.state === 'unread') return say('unknown', look.error.code, `${look.error.message}; what index files say of it stays`)
-  if (look.state === 'gone') return say('damaged', 'not-found', 'is named by an index file and is not in the store')
+  if (look.state === 'gone')
+    return look.onRecord ? undefined : say('damaged', 'not-found', 'is named by an index file and is not in the store')
   if (look.state === 'footerless') {
     const kept =
       look.naming.length === 0

@@ -29,7 +29,8 @@ export type PackLook = { readonly ref: PackRef; readonly naming: readonly Naming
     }
   /** There, without a footer that opens; `footer` tells of the segments that were opened with the root's keys, of none where they are not at hand. */
   | { readonly state: 'footerless'; readonly footer: PackFooter; readonly opened: boolean; readonly damage: HoldfastError }
-  | { readonly state: 'gone' }
+  /** `onRecord`: a collection deleted it, and says so. */
+  | { readonly state: 'gone'; readonly onRecord: boolean }
   /** Nobody could look, so that nothing that is said of it changes. */
   | { readonly state: 'unread'; readonly error: HoldfastError }
 )
@@ -106,8 +107,13 @@ function soundLook(
   }
 }
 
-export function goneLook(ref: PackRef, naming: readonly IndexClaims[]): PackLook {
-  return { state: 'gone', ref, naming: naming.map((claims) => ({ claims, isTrue: false, named: NONE })) }
+export function goneLook(ref: PackRef, naming: readonly IndexClaims[]): Extract<PackLook, { state: 'gone' }> {
+  return { state: 'gone', onRecord: false, ref, naming: naming.map((claims) => ({ claims, isTrue: false, named: NONE })) }
+}
+
+/** The same pack where a collection deleted it on record: an index file that still names it says what is so, and is the next collection's to tidy. */
+export function deletedLook({ ref, naming }: Extract<PackLook, { state: 'gone' }>): PackLook {
+  return { state: 'gone', onRecord: true, ref, naming: naming.map((one) => ({ ...one, isTrue: true })) }
 }
 
 export function unreadLook(ref: PackRef, naming: readonly IndexClaims[], error: HoldfastError): PackLook {

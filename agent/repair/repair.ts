@@ -11,17 +11,18 @@ import { newSession, storeSession } from '../backup/session.ts'
 import { IndexClaims } from '../check/claims.ts'
 import { isGapless } from '../check/examine-pack.ts'
 import { Holdings, knownSegments } from '../check/holdings.ts'
+import { type MissingSnapshot, missingSnapshots } from '../check/history.ts'
 import { findLosses, type Losses } from '../check/loss.ts'
 import type { ReadKeys, WriteKeys } from '../keys/keys.ts'
 import { readFooter, viewFromFooters } from '../repository/footer-reader.ts'
 import { encodeIndexFile, INDEX_MAX_BLOBS, type IndexFile, type PackInIndex } from '../repository/index-file.ts'
 import { deletedOnRecord } from '../collection/deletion.ts'
-import { LIMITS, objectName, type ObjectRef, packName } from '@holdfast/shared/format/layout.ts'
+import { LIMITS, objectName, type ObjectRef, packName, refKey } from '@holdfast/shared/format/layout.ts'
 import type { FooterSegment } from '../repository/pack.ts'
 import { listRefs, mapBounded, type Repository } from '../repository/repository.ts'
 import { createView, type View, withoutForeignReplaces } from '../repository/view.ts'
 import { type IndexPlan, planIndex, type RefusedIndex, type RepairNote } from './index-plan.ts'
-import { goneLook, lookAtPack, type LookOptions, type PackLook, type PackRef, unreadLook } from './pack-look.ts'
+import { deletedLook, goneLook, lookAtPack, type LookOptions, type PackLook, type PackRef, unreadLook } from './pack-look.ts'
 import { requireRosters, sessionWriter } from './writers.ts'
 
 export type { RepairNote } from './index-plan.ts'
@@ -45,6 +46,8 @@ export type RepairReport = {
   readonly snapshots: number
   /** Snapshot objects that do not open. */
   readonly snapshotsRefused: readonly { readonly name: string; readonly error: HoldfastError }[]
+  /** Snapshots that are gone without a record of it, or of which that could not be told. */
+  readonly snapshotsMissing: readonly MissingSnapshot[]
   /** What the snapshots lose, with the index as it is now. */
   readonly losses: Losses
 }
@@ -107,7 +110,9 @@ export async function repairRepository(options: RepairOptions): Promise<RepairRe
     complete: index.unread.length === 0,
   })
   const indexFilesWritten = plan.work && !options.dryRun ? await writeIndex(options, plan) : 0
-  const { snapshots, refused } = await repository.listSnapshots(signal)
+  const collection = await repository.loadCollection(signal)
+  const { snapshots, forgotten, refused } = await repository.listSnapshots(signal, collection)
+  const listed = new Set((await listRefs(repository.store, 'snapshots/', signal)).map(refKey))
   return {
     notes: [...index.unread, ...plan.notes],
     packs: looks.filter(({ state }) => state !== 'gone').length,
@@ -120,6 +125,7 @@ export async function repairRepository(options: RepairOptions): Promise<RepairRe
     leftToOthers: plan.leftToOthers,
     snapshots: snapshots.length + refused.length,
     snapshotsRefused: refused,
+    snapshotsMissing: await missingSnapshots(repository, { state: collection, present: [...snapshots, ...forgotten], listed }, signal),
     losses: await findLosses({
       repository,
       snapshots,
@@ -170,7 +176,7 @@ async function openIndex({ repository, read, keys, signal }: RepairOptions): Pro
 }
 
 /** Looks at every pack that is listed or named by an index file that counts. */
-async function lookAtPacks(options: RepairOptions, bytesRead: () => number, look: LookOptions): Promise<PackLook[]> {
+async function lookAtPacks(options: RepairOptions, bytesRead: () => number, look: LookOptions): Promise<readonly PackLook[]> {
   const { repository, signal, readData } = options
   const refs = new Map<string, PackRef>()
   for (const ref of await listRefs(repository.store, 'packs/', signal)) refs.set(ref.random, { ...ref, bytes: ref.info.bytes })
@@ -194,7 +200,21 @@ async function lookAtPacks(options: RepairOptions, bytesRead: () => number, look
     options.onProgress?.({ phase: 'packs', done: (done += 1), total: refs.size, bytes: bytesRead() })
     return seen
   })
-  return [...looks, ...all]
+  return withDeleted(repository, [...looks, ...all], signal)
+}
+
+/** Tells the packs that a collection deleted from those that are missing. Asked last: what was deleted before somebody looked was on record by then. */
+async function withDeleted(repository: Repository, looks: readonly PackLook[], signal: AbortSignal): Promise<readonly PackLook[]> {
+  if (looks.every(({ state }) => state !== 'gone')) return looks
+  const collection = await repository.loadCollection(signal)
+  const deleted = deletedOnRecord(collection)
+  // One that was taken back and went all the same is missing: writers would count on it.
+  const revived = new Set(
+    collection.revivedLists.flatMap(({ list }) => list.from.flatMap(({ packs }) => packs.map(({ random }) => random))),
+  )
+  const isOnRecord = ({ ref }: PackLook): boolean =>
+    collection.condemned.has(ref.random) || (deleted.has(packName(ref)) && !revived.has(ref.random))
+  return looks.map((look) => (look.state === 'gone' && isOnRecord(look) ? deletedLook(look) : look))
 }
 
 /** Writes the index files of a plan, and gives their number. */

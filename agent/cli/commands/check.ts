@@ -99,6 +99,12 @@ function sayFindings({ report }: Context, done: CheckReport): void {
       level: 'note',
       message: `${done.unindexedPacks === 1 ? '1 pack is' : `${done.unindexedPacks} packs are`} in no index file: ${done.usedFooters ? 'its index file is lost' : 'left by an interrupted run, not damage'}`,
     })
+  if (done.sessionsGone > 0)
+    report.say({
+      event: 'notice',
+      level: 'note',
+      message: `${done.sessionsGone === 1 ? '1 session object is' : `${done.sessionsGone} session objects are`} gone from the store, where packs of theirs are there; nothing is lost by it: what they say stands in the packs too`,
+    })
   if (done.unfinished > 0)
     report.say({
       event: 'notice',

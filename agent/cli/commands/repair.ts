@@ -65,11 +65,12 @@ async function repair(context: Context, flags: RepairFlags): Promise<Outcome> {
       sayNotes(context, done)
       const description = await repairDescription(context, repository, holder)
       sayLosses(context, done.losses)
-      const { notes: _, losses, snapshotsRefused, ...counts } = done
-      const isDamaged = losses.lost > 0 || snapshotsRefused.length > 0 || description === 'damaged'
-      const isIncomplete = done.unread > 0 || losses.unsure > 0 || done.leftToOthers > 0 || description === 'left'
+      const { notes: _, losses, snapshotsRefused, snapshotsMissing, ...counts } = done
+      const missing = snapshotsMissing.filter(({ error }) => error.code === 'not-found').length
+      const isDamaged = losses.lost > 0 || snapshotsRefused.length > 0 || missing > 0 || description === 'damaged'
+      const isUnsure = done.unread > 0 || losses.unsure > 0 || snapshotsMissing.length > missing
       return {
-        result: isDamaged ? 'damaged' : isIncomplete ? 'incomplete' : 'done',
+        result: isDamaged ? 'damaged' : isUnsure || done.leftToOthers > 0 || description === 'left' ? 'incomplete' : 'done',
         repository: repository.store.location,
         domainId: repository.description.domainId.toString('hex'),
         counts: {
@@ -77,6 +78,8 @@ async function repair(context: Context, flags: RepairFlags): Promise<Outcome> {
           lostBlobs: losses.lost,
           unsureBlobs: losses.unsure,
           snapshotsRefused: snapshotsRefused.length,
+          snapshotsMissing: missing,
+          snapshotsUntold: snapshotsMissing.length - missing,
           ...lossCounts(losses),
         },
       }
@@ -136,5 +139,12 @@ function sayNotes({ report, dryRun }: Context, done: RepairReport): void {
       path: name,
       code: error.code,
       message: `${error.message}. It is left as it is: other snapshots do not need it`,
+    })
+  for (const { object, error } of done.snapshotsMissing)
+    report.say({
+      event: 'problem',
+      path: object,
+      code: error.code === 'not-found' ? error.code : `unknown-${error.code}`,
+      message: error.message,
     })
 }

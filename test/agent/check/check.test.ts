@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { checkRepository } from '../../../agent/check/check.ts'
+import { memoryReadLog } from '../../../agent/check/read-log.ts'
 import { shareOf } from '../../../agent/check/rotation.ts'
 import { SeenIds } from '../../../agent/repository/seen-ids.ts'
 import { packName } from '@holdfast/shared/format/layout.ts'
@@ -112,6 +113,33 @@ describe('a check', () => {
     const report = await checkRepository({ repository })
     expect(report).toMatchObject({ damaged: 0, unknown: 0, usedFooters: true })
     expect(report.unindexedPacks).toBe(report.packs)
+  })
+
+  test('without reading data tells of the damage that the last reading found, until it is mended, and reads nothing else', async () => {
+    const { store, repository, builder } = await build()
+    const readLog = memoryReadLog()
+    const name = packName(builder.packs[0]!.ref)
+    const [sound, bytes] = [Buffer.from(store.objects.get(name)!), store.objects.get(name)!]
+    bytes[40]! ^= 4
+    expect(await checkRepository({ repository, readLog })).toMatchObject({ damaged: 0, packsRead: 0 })
+    const found = await checkRepository({ repository, readLog, readData: 'all' })
+    expect(found.damaged).toBeGreaterThan(0)
+    const told = await checkRepository({ repository, readLog })
+    expect(told).toMatchObject({ damaged: found.damaged, packsRead: 1, findings: [{ object: name, verdict: 'damaged' }] })
+    expect(told.affected).toHaveLength(1)
+    store.objects.set(name, sound)
+    expect(await checkRepository({ repository, readLog })).toMatchObject({ damaged: 0, packsRead: 1 })
+    expect(await checkRepository({ repository, readLog })).toMatchObject({ damaged: 0, packsRead: 0 })
+  })
+
+  test('tells of session objects that are gone, which is no damage: all that they say stands in the packs', async () => {
+    const { store, repository, keys } = await build()
+    expect(await checkRepository({ repository })).toMatchObject({ sessionsGone: 0 })
+    for (const name of store.objects.keys()) if (name.startsWith('sessions/')) store.objects.delete(name)
+    expect(await checkRepository({ repository, readData: 'all', content: true, keys: keys.read })).toMatchObject({
+      ...{ sessions: 0, sessionsGone: 1 },
+      ...{ damaged: 0, unknown: 0 },
+    })
   })
 
   test('reads every pack exactly once over all shares', async () => {

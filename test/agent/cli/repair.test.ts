@@ -66,6 +66,11 @@ describe('damage', () => {
     const text = await place.run(['check', '--read-data'])
     expect(text.stderr).toContain('Next: holdfast repair -n')
     expect(text.text).toMatch(/lost {6}\S+\/source\/\S+ {2}\(/)
+    // On this machine a check that reads no other data goes on telling of it.
+    const plain = await place.json(['check'])
+    expect(plain.code).toBe(4)
+    expect(only(plain.events, 'problem').map(({ path }) => path?.slice(-32))).toContain(largest.slice(-32))
+    expect(plain.summary.counts).toMatchObject({ packsRead: 1, snapshotsAffected: 2 })
   })
 
   it('is put right by a repair, which says first what it would do, and removes nothing', async () => {
@@ -106,5 +111,30 @@ describe('damage', () => {
         .map(({ message }) => message)
         .join(),
     ).toContain('not remembered')
+  })
+
+  it('to a snapshot, and a snapshot that is gone, are told by check and repair, and neither calls all of them whole', async () => {
+    await place.json(['backup', 'source'])
+    const names = objects('snapshots')
+    expect(names).toHaveLength(4)
+    const ids = only((await place.json(['snapshots'])).events, 'snapshot').map(({ id }) => id)
+    const pathOf = (id: string): string => names.find((name) => name.endsWith(id))!
+    const bytes = readFileSync(pathOf(ids[0]!))
+    bytes[100]! ^= 1
+    chmodSync(pathOf(ids[0]!), 0o600)
+    writeFileSync(pathOf(ids[0]!), bytes)
+    const one = await place.run(['repair'])
+    expect(one.code).toBe(4)
+    expect(one.stderr).toContain('1 snapshot does not open')
+    expect(one.stderr.trimEnd().split('\n').at(-1)).toContain('every other one can be restored whole')
+
+    rmSync(pathOf(ids[2]!))
+    const check = await place.json(['check'])
+    expect(check).toMatchObject({ code: 4, summary: { result: 'damaged', counts: { snapshotsMissing: 2 } } })
+    const repair = await place.run(['repair', '-n'])
+    expect(repair.code).toBe(4)
+    expect(repair.stderr).toContain(`the one before ${ids[3]!.slice(0, 12)}, is gone without a record of it`)
+    expect(repair.stderr).toContain('holdfast forget --missing')
+    expect(repair.stderr).not.toContain('\nevery snapshot can be restored whole')
   })
 })
