@@ -116,12 +116,16 @@ const LINES: Readonly<Record<string, (summary: Summary, counts: Counts) => strin
   },
   restore: (summary, counts) => {
     const where = summary.target === undefined ? '' : ` to ${shownPath(summary.target)}`
+    const known = of(counts, 'keptOther')
+    const other = known === 0 ? '' : ` (${formatCount(known)} of another size or kind)`
     const extra = [
       ['kept', 'already there'],
       ['beside', 'put beside'],
       ['replaced', 'replaced'],
       ['failed', 'not restored'],
-    ].flatMap(([name, words]) => (of(counts, name!) === 0 ? [] : [`${formatCount(of(counts, name!))} ${words}`]))
+    ].flatMap(([name, words]) =>
+      of(counts, name!) === 0 ? [] : [`${formatCount(of(counts, name!))} ${words}${name === 'kept' ? other : ''}`],
+    )
     return [
       '',
       `${summary.dryRun ? 'would restore' : 'restored'} ${formatMany(of(counts, 'files'), 'file')}, ${formatBytes(of(counts, 'bytes'))} of snapshot ${short(summary.snapshotId)}${where} in ${formatDuration(summary.elapsedMs)}`,

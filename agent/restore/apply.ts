@@ -6,7 +6,7 @@ import { blake3, type Hasher } from '../repository/blake3.ts'
 import type { PackReader } from '../repository/pack-reader.ts'
 import type { Entry } from '../repository/tree.ts'
 import { sameContent } from './compare.ts'
-import { besideName, decide, decideCompared, type Decision, isOfRestores, mayBeTorn, type Overwrite } from './decide.ts'
+import { besideName, decide, decideCompared, type Decision, isKnownOther, isOfRestores, mayBeTorn, type Overwrite } from './decide.ts'
 import type { Executor } from './executor.ts'
 import { BATCHES_IN_FLIGHT, FilePipeline, type Item } from './file-pipeline.ts'
 import { LateFlags } from './late-flags.ts'
@@ -117,7 +117,10 @@ export class Applier {
       }
       case 'entries': {
         const directory = this.#targets.get(walk)!
-        if (!(await this.#materialize(directory))) return
+        if (!(await this.#materialize(directory))) {
+          for (const entry of step.entries) this.#report.failed(entryPath(walk, entry.name), entry)
+          return
+        }
         for (const entry of step.entries) {
           const begun = this.#entry(directory, entry)
           if (begun !== undefined) await begun
@@ -179,7 +182,7 @@ export class Applier {
     const existing = parent.existed ? statOf(fs, at, name) : undefined
     const decision = decide(entry, existing, overwrite)
     if (decision === 'keep') {
-      this.#report.kept(path, entry)
+      this.#report.problem(path, 'in-the-way', existing?.kind)
       directory.failed = true
       return
     }
@@ -208,7 +211,7 @@ export class Applier {
     directory.name = name
     directory.finish = true
     this.#tree.adopt(directory, fd)
-    this.#report.directory(beside)
+    this.#report.directory(path, beside ? name : undefined)
   }
 
   #over(directory: TargetDirectory): void {
@@ -321,7 +324,7 @@ export class Applier {
         this.#report.metadata(path, [...problems, ...this.#late.give(directory, name, path, entry)])
       } else this.#report.problem(path, 'differs', 'it has the same content and was kept, but owner, mode, time or attributes differ')
     }
-    this.#report.kept(path, entry)
+    this.#report.kept(path, entry, overwrite === 'never' && isKnownOther(entry, statOf(this.#fs, at, name)))
     // With `never` nobody has looked what it holds, so the other names of the group must not become links to it.
     if (overwrite === 'never') this.#passOn(entry)
     else this.#settleGroup(directory, entry, name)
@@ -359,13 +362,13 @@ export class Applier {
           const first = fs.stat(from, leader.name)
           if (first.inode !== leader.inode || first.deviceId !== leader.deviceId) throw new FileError('link', 'ESTALE')
           const existing = statOf(fs, at, name)
-          if (existing?.inode === leader.inode && existing.deviceId === leader.deviceId) return this.#report.kept(path, entry)
+          if (existing?.inode === leader.inode && existing.deviceId === leader.deviceId) return this.#report.kept(path, entry, false)
           const decision = decide(entry, existing, overwrite)
           const plain = decision === 'compare' ? decideCompared(false, existing!, overwrite) : decision
-          if (plain === 'keep') return this.#report.kept(path, entry)
+          if (plain === 'keep') return this.#report.kept(path, entry, isKnownOther(entry, existing))
           if (plain === 'beside' && !(this.#options.interruption.interrupted && mayBeTorn(entry, existing!))) continue
           writeHardLink(fs, { at: from, name: leader.name }, { at, name, exclusive: plain === 'write', existed: directory.existed })
-          return this.#report.written(path, entry, attempt > 0)
+          return this.#report.written(path, entry, attempt > 0 ? name : undefined)
         } finally {
           this.#tree.release(directory)
         }
@@ -382,7 +385,7 @@ export class Applier {
   #settled(item: Item, problems: readonly MetadataProblem[]): void {
     const path = entryPath(item.directory.walk, item.entry.name)
     this.#report.metadata(path, [...problems, ...this.#late.give(item.directory, item.name, path, item.entry)])
-    this.#report.written(path, item.entry, item.beside)
+    this.#report.written(path, item.entry, item.beside ? item.name : undefined)
     this.#settleGroup(item.directory, item.entry, item.name)
   }
 

@@ -3,7 +3,7 @@
 // beside   what stands there is never changed; a file that has the same content is kept, anything else lands beside it
 // changed  a file that differs in kind, size or content is replaced; one that has the same content is kept and its metadata set right
 // always   written anew, whatever stands there
-// never    what stands there is kept and not even looked into
+// never    what stands there is kept and not even looked into; something else in the place of a directory is a problem, and all below it not restored
 //
 // "The same content" is proven by reading the existing file and comparing it with the chunk ids of the snapshot, which needs nothing from
 // the store; size and time alone are not believed. A directory is never replaced by something else: that would remove what is in it.
@@ -37,6 +37,11 @@ export function decide(
   if (overwrite === 'always' || entry.kind !== existing.kind) return otherwise
   if (entry.kind === 'file' && entry.size !== existing.size) return otherwise
   return 'compare'
+}
+
+/** True where size or kind alone tell that what stands there is not the entry: what `never` keeps unread. */
+export function isKnownOther(entry: Pick<Entry, 'kind' | 'size'>, existing: Pick<FileStat, 'kind' | 'size'> | undefined): boolean {
+  return existing !== undefined && (entry.kind !== existing.kind || (entry.kind === 'file' && entry.size !== existing.size))
 }
 
 /** After a comparison of two entries of one kind. `torn`: an interrupted restore may have left it half-written, so it is ours to replace. */

@@ -5,7 +5,7 @@ import { posixFileSystem } from '../file-system/posix-file-system.ts'
 import { footersOf } from '../repository/footer-reader.ts'
 import { isVerdict, createPackReader, type PackReader } from '../repository/pack-reader.ts'
 import type { Entry } from '../repository/tree.ts'
-import { contentBytes, decide, decideCompared, type Overwrite } from './decide.ts'
+import { contentBytes, decide, decideCompared, isKnownOther, type Overwrite } from './decide.ts'
 import type { RestoreProblem } from './report.ts'
 import type { RestoreOptions } from './restore.ts'
 import { createSelector } from './selection.ts'
@@ -19,11 +19,15 @@ export type RestorePlan = {
   readonly directories: number
   readonly bytes: number
   readonly kept: number
+  /** Of `kept`, those that are known to be something else, by kind or size. */
+  readonly keptOther: number
   readonly beside: number
   /** Existing files that would be replaced. */
   readonly replaced: number
   /** The first 1,000 names that something else stands at, and what would become of them. */
   readonly conflicts: readonly { readonly path: Buffer; readonly action: 'beside' | 'replace' }[]
+  /** Entries below what stands in the way of a directory; that is in `problems`. */
+  readonly failed: number
   /** Packs that would be read, and the sealed bytes of the segments in them. */
   readonly packs: number
   readonly sealedBytes: number
@@ -53,10 +57,12 @@ export async function planRestore(
   const selector = createSelector(options.selection ?? { kind: 'whole' }, repository.keys.recordKey)
   const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys, footers: footersOf(repository) })
   const existing = new ExistingTree(fs, options.target)
-  const totals = { files: 0, directories: 0, bytes: 0, kept: 0, beside: 0, replaced: 0 }
+  const totals = { files: 0, directories: 0, bytes: 0, kept: 0, keptOther: 0, beside: 0, replaced: 0, failed: 0 }
   const conflicts: { path: Buffer; action: 'beside' | 'replace' }[] = []
   const problems: RestoreProblem[] = []
   const sources = new Sources(reader)
+  /** The directory in whose place something else is kept. */
+  let blocked: WalkDirectory | undefined
   try {
     for await (const step of walkTree({
       reader,
@@ -67,16 +73,26 @@ export async function planRestore(
     })) {
       const { directory } = step
       if (step.step === 'failed') problems.push({ path: directory.path, code: 'damaged', errno: step.error.message })
-      else if (step.step === 'leave') existing.leave()
-      else if (step.step === 'enter') {
+      else if (step.step === 'leave') {
+        existing.leave()
+        if (directory === blocked) blocked = undefined
+      } else if (step.step === 'enter') {
         const action = existing.enter(directory, overwrite)
+        if (blocked !== undefined) continue
+        if (action === 'keep') {
+          blocked = directory
+          problems.push({ path: directory.path, code: 'in-the-way' })
+        }
         if (action === 'write' || action === 'beside' || action === 'replace') totals.directories += 1
         if (action === 'beside') totals.beside += 1
-      } else
+      } else if (blocked !== undefined) totals.failed += step.entries.length
+      else
         for (const entry of step.entries) {
-          const action = planEntry(entry, existing.stat(entry.name), overwrite)
+          const found = existing.stat(entry.name)
+          const action = planEntry(entry, found, overwrite)
           if (action === 'keep') {
             totals.kept += 1
+            if (isKnownOther(entry, found)) totals.keptOther += 1
             continue
           }
           totals.files += 1

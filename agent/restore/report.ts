@@ -6,9 +6,9 @@ import type { MetadataProblem } from './metadata.ts'
 
 /**
  * damaged: not readable from any copy · refused: the file system did not allow it · differs: kept with the right content but other metadata ·
- * link: restored as a file of its own · not-in-snapshot: selected, but not there · owner, attribute, mode, times, flags: could not be set.
+ * in-the-way: something that is no directory is kept where one was, and nothing below is restored · link: restored as a file of its own · not-in-snapshot: selected, but not there · owner, attribute, mode, times, flags: could not be set.
  */
-export type RestoreProblemCode = 'damaged' | 'refused' | 'differs' | 'link' | 'not-in-snapshot' | MetadataProblem['code']
+export type RestoreProblemCode = 'damaged' | 'refused' | 'differs' | 'in-the-way' | 'link' | 'not-in-snapshot' | MetadataProblem['code']
 export type RestoreProblem = {
   /** As it was when it was backed up; a token where a token was selected. */
   readonly path: Buffer
@@ -26,9 +26,13 @@ export type RestoreReport = {
   readonly bytes: number
   /** Found with the same content and kept; with `never`, everything that was found. */
   readonly kept: number
+  /** Of `kept`, those that are known to be something else, by kind or size: only with `never`, which reads nothing of them. */
+  readonly keptOther: number
   /** Of `files` and `directories`, those that landed beside what was there. */
   readonly beside: number
-  /** Entries that are not there now; each is in `problems`. */
+  /** The first 1,000 of them: the path as it was backed up, and the name that it has now. A dry run gives no names. */
+  readonly besideNames: readonly { readonly path: Buffer; readonly name: Buffer | undefined }[]
+  /** Entries that are not there now; each is in `problems`, or below a directory that is. */
   readonly failed: number
   /** The first 10,000. */
   readonly problems: readonly RestoreProblem[]
@@ -47,6 +51,7 @@ export type RestoreProgress = {
 export type RestoredEntry = { readonly path: Buffer; readonly entry: Entry; readonly outcome: 'written' | 'beside' | 'kept' | 'failed' }
 
 const PROBLEMS_HELD = 10_000
+export const BESIDE_HELD = 1_000
 
 export class ReportBuilder {
   readonly #problems: RestoreProblem[] = []
@@ -58,7 +63,9 @@ export class ReportBuilder {
   #bytes = 0
   #kept = 0
   #keptBytes = 0
+  #keptOther = 0
   #beside = 0
+  readonly #besideNames: { path: Buffer; name: Buffer }[] = []
   #failed = 0
   #problemCount = 0
 
@@ -72,15 +79,24 @@ export class ReportBuilder {
     this.#totals = options.totals
   }
 
-  written(path: Buffer, entry: Entry, beside: boolean): void {
+  /** `beside`: the name that it got instead of its own. */
+  written(path: Buffer, entry: Entry, beside: Buffer | undefined): void {
     this.#files += 1
     this.#bytes += contentBytes(entry)
-    if (beside) this.#beside += 1
-    this.#onEntry?.({ path, entry, outcome: beside ? 'beside' : 'written' })
+    this.#landed(path, beside)
+    this.#onEntry?.({ path, entry, outcome: beside === undefined ? 'written' : 'beside' })
   }
 
-  kept(path: Buffer, entry: Entry): void {
+  #landed(path: Buffer, beside: Buffer | undefined): void {
+    if (beside === undefined) return
+    this.#beside += 1
+    if (this.#besideNames.length < BESIDE_HELD) this.#besideNames.push({ path, name: beside })
+  }
+
+  /** `other`: it is known to be something else. */
+  kept(path: Buffer, entry: Entry, other: boolean): void {
     this.#kept += 1
+    if (other) this.#keptOther += 1
     this.#keptBytes += contentBytes(entry)
     if (entry.kind !== 'directory') this.#onEntry?.({ path, entry, outcome: 'kept' })
   }
@@ -90,9 +106,9 @@ export class ReportBuilder {
     this.#onEntry?.({ path, entry, outcome: 'failed' })
   }
 
-  directory(beside: boolean): void {
+  directory(path: Buffer, beside: Buffer | undefined): void {
     this.#directories += 1
-    if (beside) this.#beside += 1
+    this.#landed(path, beside)
   }
 
   problem(path: Buffer, code: RestoreProblemCode, errno?: string): void {
@@ -120,7 +136,9 @@ export class ReportBuilder {
       directories: this.#directories,
       bytes: this.#bytes,
       kept: this.#kept,
+      keptOther: this.#keptOther,
       beside: this.#beside,
+      besideNames: this.#besideNames,
       failed: this.#failed,
       problems: this.#problems,
       problemCount: this.#problemCount,

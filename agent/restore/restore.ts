@@ -165,8 +165,10 @@ function reportOf(plan: RestorePlan): RestoreReport {
     directories: plan.directories,
     bytes: plan.bytes,
     kept: plan.kept,
+    keptOther: plan.keptOther,
     beside: plan.beside,
-    failed: 0,
+    besideNames: plan.conflicts.flatMap(({ path, action }) => (action === 'beside' ? [{ path, name: undefined }] : [])),
+    failed: plan.failed,
     problems: plan.problems,
     problemCount: plan.problems.length,
   }

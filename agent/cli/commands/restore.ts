@@ -2,9 +2,9 @@
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { type Command, Option } from 'commander'
 import { type Overwrite, type RestoreReport, restoreSnapshot } from '../../restore/restore.ts'
-import { bytesOfText, pathFields } from '../byte-text.ts'
+import { bytesOfText, pathFields, shownBytes } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
-import { parseWhole } from '../format.ts'
+import { formatMany, parseWhole } from '../format.ts'
 import { collect } from '../options.ts'
 import { type Recovery, withRecovery } from '../local-recovery.ts'
 import { rootOf, withRepository } from '../open.ts'
@@ -34,7 +34,7 @@ Rules for --overwrite:
   beside    put the restored file beside the one that is there, under another name (the default)
   changed   replace files whose content differs
   always    replace every file, also those that seem the same
-  never     leave everything that is there as it is
+  never     leave everything that is there as it is; a file where the snapshot has a directory is named, as all below is not restored
 
 Examples:
   $ holdfast restore latest --target /tmp/back --path /home/me/documents
@@ -89,16 +89,36 @@ async function restore(context: Context, name: string, flags: RestoreFlags): Pro
         message: `${problemWords(code)}${errno === undefined ? '' : ` (${errno})`}`,
       })
     const isDamaged = done.problems.some(({ code }) => code === 'damaged')
-    const { files, directories, bytes, kept, beside, failed, problemCount } = done
+    sayBeside(context, done)
+    const { files, directories, bytes, kept, keptOther, beside, failed, problemCount } = done
     return {
       result: isDamaged ? 'damaged' : problemCount > 0 ? 'incomplete' : 'done',
       repository: repository.store.location,
       snapshotId: snapshot.structure.ref.random,
       target: pathFields(target),
-      counts: { files, directories, bytes, kept, beside, failed, problems: problemCount },
+      counts: { files, directories, bytes, kept, keptOther, beside, failed, problems: problemCount },
     }
   })
 }
+
+/** A person looks for what landed beside: the first of it by name. */
+function sayBeside({ report, dryRun }: Context, { beside, besideNames }: RestoreReport): void {
+  const named = besideNames.toSorted((a, b) => a.path.compare(b.path)).slice(0, BESIDE_NAMED)
+  for (const { path, name } of named)
+    report.say({
+      event: 'notice',
+      level: 'note',
+      message: `${shownBytes(path)}: something else is there; the restored one ${dryRun ? 'would stand beside it' : `is beside it as ${shownBytes(name!)}`}`,
+    })
+  if (beside > named.length && named.length > 0)
+    report.say({
+      event: 'notice',
+      level: 'note',
+      message: `${formatMany(beside - named.length, 'other entry is', 'other entries are')} beside in the same way`,
+    })
+}
+
+const BESIDE_NAMED = 10
 
 /** A path that is in no snapshot is a mistyped one more often than not: that is no success with nothing in it. */
 function refuseNothingFound({ files, directories, kept, problems }: RestoreReport, paths: readonly Buffer[]): void {

@@ -116,9 +116,13 @@ describe('a repository of one person', () => {
     const dry = await restore('--overwrite', 'changed', '--dry-run')
     expect(dry.summary).toMatchObject({ dryRun: true })
     expect(readFileSync(file, 'utf8')).toBe('mine')
-    expect((await restore('--overwrite', 'never')).code).toBe(0)
+    expect((await restore('--overwrite', 'never')).summary).toMatchObject({ exitCode: 0, counts: { keptOther: 1, problems: 0 } })
     expect(readFileSync(file, 'utf8')).toBe('mine')
-    expect((await restore()).summary.counts).toMatchObject({ beside: 1 })
+    const beside = await restore()
+    expect(beside.summary.counts).toMatchObject({ beside: 1 })
+    expect(only(beside.events, 'notice')[0]!.message).toMatch(
+      /something else is there; the restored one is beside it as .*\.restored-[0-9a-f]{8}$/,
+    )
     expect(readFileSync(file, 'utf8')).toBe('mine')
     expect((await restore('--overwrite', 'changed')).code).toBe(0)
     expect(readFileSync(file)).toEqual(readFileSync(join(source, 'two.bin')))

@@ -1,6 +1,6 @@
 // What a restore does with what is there already, with parts of a snapshot, with keys that reach only some of it, and with a file system
 // that refuses.
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 import { FileError, type FileSystem } from '../../../agent/file-system/file-system.ts'
@@ -9,6 +9,7 @@ import type { ReadKeys } from '../../../agent/keys/keys.ts'
 import { dumpFile } from '../../../agent/restore/dump.ts'
 import { listEntries } from '../../../agent/restore/list.ts'
 import { planRestore } from '../../../agent/restore/plan.ts'
+import type { RestoredEntry } from '../../../agent/restore/report.ts'
 import { type Overwrite, restoreSnapshot } from '../../../agent/restore/restore.ts'
 import { memoryStore } from '../../_support/memory-store.ts'
 import { type BuiltRepository, buildRepository, directory, file, symlink } from '../../_support/repository-fixture.ts'
@@ -79,7 +80,8 @@ describe('existing files', () => {
 
   test('that differ stay as they are by default, and the restored one lands beside, once however often', async () => {
     const { built, report } = await differing('beside')
-    expect(report).toMatchObject({ beside: 1, problems: [] })
+    const name = Buffer.from(`a.restored-${short(built)}`)
+    expect(report).toMatchObject({ beside: 1, besideNames: [{ path: Buffer.from('/srv/data/a'), name }], problems: [] })
     expect(readFileSync(data('a'), 'utf8')).toBe('mine')
     expect(readFileSync(data(`a.restored-${short(built)}`), 'utf8')).toBe('a'.repeat(1000))
     const names = namesIn(target)
@@ -105,6 +107,30 @@ describe('existing files', () => {
     expect(readFileSync(data('links/one'), 'utf8')).toBe('mine')
     expect(readFileSync(data('links/two'), 'utf8')).toBe('linked'.repeat(100))
   })
+
+  test.each(['file', 'symlink'] as const)(
+    'in the place of a directory are kept with never: a %s is named, and all below it counts',
+    async (kind) => {
+      const built = await build()
+      mkdirSync(data(''), { recursive: true })
+      if (kind === 'file') writeFileSync(data('links'), 'mine')
+      else symlinkSync('/etc', data('links'))
+      writeFileSync(data('a'), 'mine')
+      const entries: string[] = []
+      const onEntry = ({ path, outcome }: RestoredEntry) => void (outcome === 'failed' && entries.push(path.toString()))
+      const wanted = {
+        kept: 1,
+        keptOther: 1,
+        failed: 2,
+        problemCount: 1,
+        problems: [{ code: 'in-the-way', path: Buffer.from('/srv/data/links') }],
+      }
+      expect(await restoreSnapshot(optionsFor(built, target, { overwrite: 'never', dryRun: true }))).toMatchObject(wanted)
+      expect(await restoreSnapshot(optionsFor(built, target, { overwrite: 'never', onEntry }))).toMatchObject(wanted)
+      expect(entries.sort()).toEqual(['/srv/data/links/one', '/srv/data/links/two'])
+      expect(readFileSync(data('a'), 'utf8')).toBe('mine')
+    },
+  )
 
   test('of the same size and time but other content are seen, also in a hole', async () => {
     const built = await build()
