@@ -20,6 +20,7 @@ import { createView, type View, withoutForeignReplaces } from '../repository/vie
 import { deletedOnRecord } from '../collection/deletion.ts'
 import { isUnfinished } from '../collection/unfinished.ts'
 import { collectionState, forgottenEntry, hasNewRecords } from '../repository/collection-state.ts'
+import { isGivenUp } from '../repository/given-up.ts'
 import { IndexClaims } from './claims.ts'
 import { ContentWalk } from './content.ts'
 import { Holdings, knownSegments } from './holdings.ts'
@@ -71,6 +72,7 @@ async function checkOnce(options: CheckOptions): Promise<Check> {
 
 /** What a listing says of a pack, by its random part. */
 type ListedPack = ObjectRef & { readonly info: ObjectInfo; readonly bytes: number; indexed: boolean; read: boolean }
+type ListedRef = ObjectRef & { readonly info: ObjectInfo }
 type Packs = Map<string, ListedPack>
 
 class Check {
@@ -301,20 +303,24 @@ class Check {
     const { store, keys, requireWriter } = this.#repository
     const { signal } = this.#options
     const all = await listRefs(store, 'snapshots/', signal)
-    // One that does not open and was given up for that is no news.
-    const refs = all.filter((ref) => this.#collection.forgotten.get(refKey(ref))?.some(({ why }) => why === 'unreadable') !== true)
-    const opened = await mapBounded(refs, AT_ONCE, (ref) =>
-      this.#judge('snapshot', ref.info.name, async () => {
-        const object = await store.get(objectName('snapshot', ref), { limitBytes: LIMITS.snapshotBytes, signal })
-        const snapshot = decodeSnapshot(object, ref, keys)
-        requireWriter(snapshot.writerKey, ref.info.name, ref.info.storedAt, snapshot.structure.writerId)
-        this.#storedAt.set(refKey(ref), ref.info.storedAt)
-        return snapshot
-      }),
-    )
+    const open = async (ref: ListedRef): Promise<OpenedSnapshot> => {
+      const object = await store.get(objectName('snapshot', ref), { limitBytes: LIMITS.snapshotBytes, signal })
+      const snapshot = decodeSnapshot(object, ref, keys)
+      requireWriter(snapshot.writerKey, ref.info.name, ref.info.storedAt, snapshot.structure.writerId)
+      this.#storedAt.set(refKey(ref), ref.info.storedAt)
+      return snapshot
+    }
+    // One that does not open and was given up for that by who may is no news.
+    let givenUp = 0
+    const opened = await mapBounded(all, AT_ONCE, async (ref) => {
+      if (!(await isGivenUp(this.#repository, this.#collection, ref, () => open(ref), signal)))
+        return this.#judge('snapshot', ref.info.name, () => open(ref))
+      givenUp += 1
+      return undefined
+    })
     const present = opened.filter((snapshot) => snapshot !== undefined)
     const counting = present.filter(({ structure }) => forgottenEntry(this.#collection, structure.ref, structure.writerId) === undefined)
-    this.#counts.forgotten = all.length - refs.length + present.length - counting.length
+    this.#counts.forgotten = givenUp + present.length - counting.length
     this.#counts.snapshots = all.length - this.#counts.forgotten
     const seen = { state: this.#collection, present, listed: new Set(all.map(refKey)) }
     for (const { object, error } of await missingSnapshots(this.#repository, seen, signal)) {

@@ -9,6 +9,7 @@ import { ROOT_WRITER_ID } from '../keys/domain.ts'
 import type { WriteKeys } from '../keys/keys.ts'
 import { blake3Hash } from '../repository/blake3.ts'
 import { encodeForgetRecord, type ForgottenSnapshot, type ForgottenWhy } from '../repository/forget-record.ts'
+import { sessionWriter } from '../repository/given-up.ts'
 import { listRefs, type Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import { historyGaps } from './history-gaps.ts'
@@ -129,8 +130,15 @@ export async function forgetByRetention(options: ForgetOptions, series: Buffer, 
   return forgotten.map(({ structure }) => structure.ref.random)
 }
 
-/** Gives up a snapshot object that does not open, by its name. */
+/** Gives up a snapshot object that does not open, by its name. Throws `forbidden` for an agent where its session is not one of its own. */
 export async function forgetUnreadable(options: ForgetOptions, ref: ObjectRef): Promise<ObjectRef | undefined> {
+  const { repository, keys, signal } = options
+  const isRoot = keys.writer.id.equals(ROOT_WRITER_ID)
+  if (!isRoot && (await sessionWriter(repository, ref.session, signal))?.equals(keys.writer.id) !== true)
+    throw new HoldfastError(
+      'forbidden',
+      `snapshot ${ref.random.slice(0, 12)} is not of a session that is known to be this agent's: whoever holds the root gives it up; nothing was changed`,
+    )
   return recordForgotten(options, [{ snapshot: ref, series: NO_BYTES, sequence: 0, hash: NO_BYTES, why: 'unreadable' }])
 }
 

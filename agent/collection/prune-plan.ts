@@ -2,7 +2,7 @@
 import { type DeletableName, type CondemnedPack } from '@holdfast/shared/format/collection-list.ts'
 import { type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { WriteKeys } from '../keys/keys.ts'
-import { type LoadedForget, maySpeakOf } from '../repository/collection-state.ts'
+import { forgottenEntries, type LoadedForget, maySpeakOf } from '../repository/collection-state.ts'
 import type { ForgetRecord } from '../repository/forget-record.ts'
 import type { IndexFile } from '../repository/index-file.ts'
 import { packsSaidAlone } from '../repository/view.ts'
@@ -135,14 +135,17 @@ function add(into: Map<string, { list: ObjectRef; packs: ObjectRef[] }>, list: O
 }
 
 /** Snapshot objects whose undelete window is over. */
-function dueSnapshots({ now, state, listed, forgotten }: Survey, hold: number): DeletableName[] {
-  const opened = new Set(forgotten.map(({ structure }) => refKey(structure.ref)))
+function dueSnapshots({ now, state, listed, snapshots, forgotten, givenUp }: Survey, hold: number): DeletableName[] {
+  const writers = new Map([...snapshots, ...forgotten].map(({ structure }) => [refKey(structure.ref), structure.writerId]))
   return [...listed.values()]
     .filter((ref) => {
-      const entries = state.forgotten.get(refKey(ref))
-      // One that opens is forgotten only by who may speak of it; one that does not open was given up by name.
-      const spoken = opened.has(refKey(ref)) ? entries : entries?.filter(({ why }) => why === 'unreadable')
-      return spoken !== undefined && spoken.length > 0 && Math.min(...spoken.map(({ since }) => since)) + hold <= now
+      const writerId = writers.get(refKey(ref))
+      // Only who may speak of it has forgotten it; one that does not open was given up by name, too.
+      const spoken =
+        writerId === undefined
+          ? (givenUp.get(refKey(ref)) ?? []).filter(({ why }) => why === 'unreadable')
+          : forgottenEntries(state, ref, writerId)
+      return spoken.length > 0 && Math.min(...spoken.map(({ since }) => since)) + hold <= now
     })
     .map(({ session, random }) => ({ kind: 'snapshot', session, random }))
 }

@@ -2,10 +2,10 @@
 // the snapshots, sessions. A listing is a hint (reference bug B14): what two listings of snapshots show is joined, and what is missing stops the collection. Snapshots
 // that were stored after these listings are for the next look: the view may be older than they are, and would make them look damaged.
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
-import { type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
+import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
 import { ROOT_WRITER_ID } from '../keys/domain.ts'
-import { type CollectionState, forgottenEntries, hasNewRecords } from '../repository/collection-state.ts'
+import { type CollectionState, type Forgotten, forgottenEntries, hasNewRecords } from '../repository/collection-state.ts'
 import { listRefs, type Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import { loadWholeView, type WholeView } from '../repository/whole-view.ts'
@@ -26,8 +26,10 @@ export type Survey = {
   /** Snapshots that count, and those that are forgotten and still there. */
   readonly snapshots: readonly OpenedSnapshot[]
   readonly forgotten: readonly OpenedSnapshot[]
-  /** Snapshots that do not open and that nobody has forgotten. */
+  /** Snapshots that do not open and that nobody has forgotten who may. */
   readonly refused: readonly { readonly name: string; readonly error: HoldfastError }[]
+  /** Snapshots that do not open and were forgotten by who may, by `refKey`: the entries that count. */
+  readonly givenUp: ReadonlyMap<string, readonly Forgotten[]>
   /** Names of all snapshot objects that were there when the survey began, by `refKey`, and when the store received them. */
   readonly listed: ReadonlyMap<string, Listed>
   /** By the random part of the name. */
@@ -55,10 +57,12 @@ export async function surveyRepository(repository: Repository, clockNow: () => n
   const all = await repository.listSnapshots(signal, state)
   const isListed = ({ structure }: OpenedSnapshot): boolean => listed.has(refKey(structure.ref))
   const [snapshots, forgotten, refused] = [all.snapshots.filter(isListed), all.forgotten.filter(isListed), all.refused]
+  const givenUp = new Map(all.givenUp.map((one) => [refKey(one), one.entries]))
   const opened = new Set([...snapshots, ...forgotten].map(({ structure }) => refKey(structure.ref)))
-  const unseen = [...listed.keys()].filter((name) => !opened.has(name) && !refused.some((one) => one.name.endsWith(name)))
-  for (const name of unseen)
-    if (!state.forgotten.has(name))
+  const isSeen = (name: string): boolean => opened.has(name) || givenUp.has(name) || refused.some((one) => one.name.endsWith(name))
+  // One that is on record as forgotten may have been deleted meanwhile. Whose word that is cannot be told without it, so the store is asked for it by name.
+  for (const [name, ref] of listed)
+    if (!isSeen(name) && (!state.forgotten.has(name) || (await store.head(objectName('snapshot', ref), { signal })) !== undefined))
       throw new HoldfastError(
         'store-unreachable',
         `two listings of snapshots differ (${name.slice(33, 49)} is in one of them): nothing was condemned or deleted; run this again`,
@@ -68,7 +72,7 @@ export async function surveyRepository(repository: Repository, clockNow: () => n
   for (const entries of state.forgotten.values()) for (const { snapshot } of entries) committed.add(snapshot.session)
   const objects = [...packs.values(), ...indexFiles, ...listed.values()]
   const sessions = await loadSessionLives(store, objects, committed, now, signal)
-  return { now, state, snapshots, forgotten, refused, listed, packs, indexFiles, sessions, whole }
+  return { now, state, snapshots, forgotten, refused, givenUp, listed, packs, indexFiles, sessions, whole }
 }
 
 /**
@@ -116,9 +120,9 @@ export async function markSurvey(
 }
 
 /** Snapshots that are forgotten by records of other writers alone, where `writerId` is the root's; by `refKey`. */
-export function forgottenByAgents({ state, forgotten }: Survey, writerId: Buffer): Set<string> {
+export function forgottenByAgents({ state, forgotten, givenUp }: Survey, writerId: Buffer): Set<string> {
   if (!writerId.equals(ROOT_WRITER_ID)) return new Set()
-  const names = forgotten.map(({ structure }) => refKey(structure.ref))
+  const names = [...forgotten.map(({ structure }) => refKey(structure.ref)), ...givenUp.keys()]
   return new Set(names.filter((name) => state.forgotten.get(name)?.some((entry) => entry.writerId.equals(ROOT_WRITER_ID)) !== true))
 }
 

@@ -14,6 +14,7 @@ import { Holdings, knownSegments } from '../check/holdings.ts'
 import { type MissingSnapshot, missingSnapshots } from '../check/history.ts'
 import { findLosses, type Losses } from '../check/loss.ts'
 import type { ReadKeys, WriteKeys } from '../keys/keys.ts'
+import { sessionWriter } from '../repository/given-up.ts'
 import { readFooter, viewFromFooters } from '../repository/footer-reader.ts'
 import { encodeIndexFile, INDEX_MAX_BLOBS, type IndexFile, type PackInIndex } from '../repository/index-file.ts'
 import { deletedOnRecord } from '../collection/deletion.ts'
@@ -23,7 +24,7 @@ import { listRefs, mapBounded, type Repository } from '../repository/repository.
 import { createView, type View, withoutForeignReplaces } from '../repository/view.ts'
 import { type IndexPlan, planIndex, type RefusedIndex, type RepairNote } from './index-plan.ts'
 import { deletedLook, goneLook, lookAtPack, type LookOptions, type PackLook, type PackRef, unreadLook } from './pack-look.ts'
-import { requireRosters, sessionWriter } from './writers.ts'
+import { requireRosters } from './writers.ts'
 
 export type { RepairNote } from './index-plan.ts'
 

@@ -20,8 +20,16 @@ import {
   readHeader,
 } from '@holdfast/shared/format/layout.ts'
 import { decodeCollectionList } from '@holdfast/shared/format/collection-list.ts'
-import { type CollectionState, collectionState, forgottenEntry, type LoadedForget, type LoadedList } from './collection-state.ts'
+import {
+  type CollectionState,
+  collectionState,
+  forgottenEntry,
+  type Forgotten,
+  type LoadedForget,
+  type LoadedList,
+} from './collection-state.ts'
 import { decodeForgetRecord } from './forget-record.ts'
+import { entriesOfUnopened } from './given-up.ts'
 import { findLost, type LostDescription } from './lost-description.ts'
 import { decodeSnapshot, inOrder, type OpenedSnapshot } from './snapshot.ts'
 import { openBox } from './structure-box.ts'
@@ -132,6 +140,8 @@ export type SnapshotListing = {
   readonly forgotten: readonly OpenedSnapshot[]
   /** Objects that are listed but damaged or signed by nobody we know: named, never taken for absent. */
   readonly refused: readonly { readonly name: string; readonly error: HoldfastError }[]
+  /** Those that do not open and no longer count either, by the entries of who may speak of them. */
+  readonly givenUp: readonly (ObjectRef & { readonly entries: readonly Forgotten[] })[]
 }
 
 export type Repository = {
@@ -318,7 +328,7 @@ export async function openRepository(options: {
       const state = collection ?? (await loadCollection(signal))
       const refs = await listRefs(store, 'snapshots/', signal)
       cache?.keep('snapshots/', new Set(refs.map((ref) => objectName('snapshot', ref))))
-      const refused: { name: string; error: HoldfastError }[] = []
+      const unopened: { ref: ObjectRef; name: string; error: HoldfastError }[] = []
       const snapshots = await mapBounded(refs, 8, async (ref) => {
         try {
           const open = (object: Buffer): OpenedSnapshot => {
@@ -329,15 +339,21 @@ export async function openRepository(options: {
           return await load(objectName('snapshot', ref), ref.info, LIMITS.snapshotBytes, open, signal)
         } catch (error) {
           if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key', 'newer-format')) throw error
-          refused.push({ name: ref.info.name, error })
+          unopened.push({ ref, name: ref.info.name, error })
           return undefined
         }
       })
       const opened = inOrder(snapshots.filter((snapshot) => snapshot !== undefined))
       const isForgotten = ({ structure }: OpenedSnapshot): boolean => forgottenEntry(state, structure.ref, structure.writerId) !== undefined
-      // One that does not open and was forgotten for that is no news.
-      const news = refused.filter(({ name }) => !state.forgotten.has(name.slice('snapshots/'.length)))
-      return { snapshots: opened.filter((one) => !isForgotten(one)), forgotten: opened.filter(isForgotten), refused: news }
+      const refused: { name: string; error: HoldfastError }[] = []
+      const givenUp: (ObjectRef & { entries: readonly Forgotten[] })[] = []
+      for (const { ref, name, error } of unopened) {
+        const { entries, writerId } = await entriesOfUnopened({ store, keys, requireWriter }, state, ref, signal)
+        // One that was forgotten is no news, nor one that was deleted on record since the listing, with its session.
+        if (entries.length > 0) givenUp.push({ session: ref.session, random: ref.random, entries })
+        else if (writerId !== undefined || !state.forgotten.has(refKey(ref)) || error.code !== 'not-found') refused.push({ name, error })
+      }
+      return { snapshots: opened.filter((one) => !isForgotten(one)), forgotten: opened.filter(isForgotten), refused, givenUp }
     },
   }
 }

@@ -1,6 +1,7 @@
 // `holdfast forget`: which snapshots no longer count, by rules or by name. Nothing is deleted by it; `holdfast prune` does that, later.
 import { isoTime } from '@holdfast/shared/clock.ts'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { objectName } from '@holdfast/shared/format/layout.ts'
 import { keepsSomething, RETENTION_UNITS, type RetentionRules } from '@holdfast/shared/retention.ts'
 import type { Command } from 'commander'
 import {
@@ -13,6 +14,7 @@ import {
   requireSomethingLeft,
   type SeriesSnapshots,
 } from '../../collection/forget.ts'
+import { ROOT_WRITER_ID } from '../../keys/domain.ts'
 import { listRefs } from '../../repository/repository.ts'
 import { createTokens, type OpenedSnapshot } from '../../repository/snapshot.ts'
 import { shownText } from '../byte-text.ts'
@@ -179,10 +181,14 @@ function chooseSeries(all: readonly SeriesSnapshots[], wanted: string | undefine
 async function giveUp(context: Context, options: ForgetOptions, id: string): Promise<number> {
   const { repository, signal } = options
   const wanted = id.toLowerCase()
-  const { refused } = await repository.listSnapshots(signal)
+  const { refused, givenUp } = await repository.listSnapshots(signal)
+  // What its appliance alone has given up stays until the root says so too.
+  const isRoot = options.keys.writer.id.equals(ROOT_WRITER_ID)
+  const byAgents = givenUp.filter(({ entries }) => isRoot && !entries.some(({ writerId }) => writerId.equals(ROOT_WRITER_ID)))
+  const open = new Set([...refused.map(({ name }) => name), ...byAgents.map((one) => objectName('snapshot', one))])
   const refs = (await listRefs(repository.store, 'snapshots/', signal)).filter(({ random }) => random.startsWith(wanted))
   const [ref] = refs
-  if (ref === undefined || refs.length > 1 || !refused.some(({ name }) => name === ref.info.name))
+  if (ref === undefined || refs.length > 1 || !open.has(ref.info.name))
     throw new HoldfastError(
       'usage',
       `'${shownText(id)}' names no snapshot that does not open; 'holdfast snapshots' names those. One that opens is forgotten by its id`,

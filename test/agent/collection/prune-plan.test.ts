@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { type ObjectRef } from '@holdfast/shared/format/layout.ts'
 import type { PackUse } from '../../../agent/collection/mark.ts'
 import type { Listed } from '../../../agent/collection/survey.ts'
+import type { LoadedForget } from '../../../agent/repository/collection-state.ts'
 import { LISTS_STAY_MS, WAIT_MS } from '../../../agent/collection/prune-plan.ts'
 import type { ForgottenSnapshot } from '../../../agent/repository/forget-record.ts'
 import {
@@ -202,11 +203,25 @@ describe('a forgotten snapshot', () => {
   })
 
   test('that does not open goes only where it was given up by name', () => {
-    expect(deleted(0, 'asked', { opened: [] })).toEqual([])
-    expect(deleted(0, 'unreadable', { opened: [] })).toEqual([{ kind: 'snapshot', ...snapshot }])
-    const both = [forget(NOW, ref(80), [entry(snapshot, 'unreadable')]), forget(0, ref(81), [entry(snapshot, 'asked')])]
-    expect(deleted(0, 'asked', { opened: [], forgets: both })).toEqual([])
-    expect(deleted(0, 'asked', { forgets: both })).toEqual([{ kind: 'snapshot', ...snapshot }])
+    const unopened = (...forgets: LoadedForget[]) => deleted(0, 'asked', { opened: [], forgets, givenUp: [[snapshot, forgets]] })
+    const by = (since: number, why: ForgottenSnapshot['why'], number = 80) => forget(since, ref(number), [entry(snapshot, why)])
+    expect(unopened(by(0, 'asked'))).toEqual([])
+    expect(unopened(by(0, 'unreadable'))).toEqual([{ kind: 'snapshot', ...snapshot }])
+    expect(unopened(by(NOW, 'unreadable'), by(0, 'asked', 81))).toEqual([])
+    expect(deleted(0, 'asked', { forgets: [by(NOW, 'unreadable'), by(0, 'asked', 81)] })).toEqual([{ kind: 'snapshot', ...snapshot }])
+    // What says so does not count: it is not among those that were given up.
+    expect(deleted(0, 'asked', { opened: [], forgets: [by(0, 'unreadable')] })).toEqual([])
+  })
+
+  test('goes by the word of who may speak of it alone, and its window begins with that', () => {
+    const [agent, other] = [Buffer.alloc(16, 1), Buffer.alloc(16, 2)]
+    const by = (since: number, number: number, writerId: Buffer) =>
+      forget(since, ref(number), [entry(snapshot, 'unreadable')], [], { writerId })
+    const left = { opened: [], counting: [snapshot], writerId: agent }
+    expect(deleted(0, 'asked', { ...left, forgets: [by(0, 80, other)] })).toEqual([])
+    const forgotten = (...forgets: LoadedForget[]) => deleted(0, 'asked', { writerId: agent, forgets })
+    expect(forgotten(by(0, 80, other), by(NOW - WINDOW + 1, 81, agent))).toEqual([])
+    expect(forgotten(by(0, 80, other), by(NOW - WINDOW, 81, agent))).toEqual([{ kind: 'snapshot', ...snapshot }])
   })
 
   test('does not go where it is held, not there, or not forgotten', () => {

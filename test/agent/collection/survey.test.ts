@@ -197,6 +197,7 @@ describe('before anything is condemned', () => {
       snapshots: [],
       forgotten: [],
       refused: [],
+      givenUp: new Map(),
       listed: new Map(all.map(({ structure }) => [refKey(structure.ref), { ...structure.ref, info: { storedAt: 9 } }])),
       ...more,
     } as unknown as Survey
@@ -293,6 +294,9 @@ describe('before anything is condemned', () => {
     expect(forgottenByAgents(survey, ROOT_WRITER_ID)).toEqual(new Set([refKey(ref(1))]))
     expect(forgottenByAgents(survey, AGENT)).toEqual(new Set())
     expect(forgottenByAgents(made({ forgotten: [snapshot(4)] }), ROOT_WRITER_ID)).toEqual(new Set([refKey(ref(4))]))
+    // Those that do not open too.
+    const unopened = new Map([1, 3].map((number) => [refKey(ref(number)), survey.state.forgotten.get(refKey(ref(number)))!]))
+    expect(forgottenByAgents({ ...survey, forgotten: [], givenUp: unopened }, ROOT_WRITER_ID)).toEqual(new Set([refKey(ref(1))]))
   })
 })
 

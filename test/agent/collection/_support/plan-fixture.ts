@@ -78,6 +78,12 @@ export type Given = {
   snapshots?: readonly Listed[]
   /** Snapshots that open and are forgotten. */
   opened?: readonly ObjectRef[]
+  /** Snapshots that count. */
+  counting?: readonly ObjectRef[]
+  /** Whose these are; the root's unless given. */
+  writerId?: Buffer
+  /** Snapshots that do not open and were given up by these records. */
+  givenUp?: readonly (readonly [ObjectRef, readonly LoadedForget[]])[]
   files?: readonly IndexFile[]
   indexFiles?: readonly Listed[]
   gone?: readonly ObjectRef[]
@@ -88,12 +94,20 @@ export type Given = {
 function survey(given: Given): Survey {
   const view = createView(given.files ?? [])
   const lives = given.lives ?? []
+  const { writerId = WRITER } = given
+  const opened = (one: ObjectRef): OpenedSnapshot => ({ structure: { ref: one, writerId } }) as unknown as OpenedSnapshot
   return {
     now: NOW,
     state: collectionState({ lists: given.lists ?? [], forgets: given.forgets ?? [], refused: [] }),
-    snapshots: [],
-    forgotten: (given.opened ?? []).map((one) => ({ structure: { ref: one } }) as unknown as OpenedSnapshot),
+    snapshots: (given.counting ?? []).map(opened),
+    forgotten: (given.opened ?? []).map(opened),
     refused: [],
+    givenUp: new Map(
+      (given.givenUp ?? []).map(([one, records]) => [
+        refKey(one),
+        [...collectionState({ lists: [], forgets: records, refused: [] }).forgotten.values()].flat(),
+      ]),
+    ),
     listed: new Map((given.snapshots ?? []).map((one) => [refKey(one), one])),
     packs: new Map((given.packs ?? []).map((one) => [one.random, one])),
     indexFiles: given.indexFiles ?? (given.files ?? []).map((file) => listed(file.ref)),
