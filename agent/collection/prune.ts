@@ -125,7 +125,7 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
       const undeletable = await markForgotten(repository, survey, Math.max(WAIT_MS, windowMs), held, signal, known)
       return { survey, mark, undeletable, held, plan: planPrune(survey, mark, { undeletable, held }, keys, windowMs) }
     }
-    return onSurvey(repository, () => clock.now(), work, signal)
+    return onSurvey(repository, () => clock.now(), work, signal, dryRun)
   }
 
   let seen = await look()

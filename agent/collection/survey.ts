@@ -39,13 +39,24 @@ export type Survey = {
   readonly whole: WholeView
 }
 
-async function storeTime(repository: Repository, fallback: () => number, signal?: AbortSignal): Promise<number> {
-  return (await repository.store.diagnostics?.now({ signal })) ?? fallback()
+/** By the store's clock, which all that is stored is dated by. With `readOnly`, by this machine's where the store's can only be learnt by writing. */
+export async function storeTime(
+  repository: Repository,
+  fallback: () => number,
+  options: { signal?: AbortSignal | undefined; readOnly?: boolean },
+): Promise<number> {
+  return (await repository.store.diagnostics?.now(options)) ?? fallback()
 }
 
-export async function surveyRepository(repository: Repository, clockNow: () => number, signal?: AbortSignal): Promise<Survey> {
+/** `readOnly`: for one who only shows what would be done; whoever deletes asks the store for its time. */
+export async function surveyRepository(
+  repository: Repository,
+  clockNow: () => number,
+  signal?: AbortSignal,
+  readOnly = false,
+): Promise<Survey> {
   const { store } = repository
-  const now = await storeTime(repository, clockNow, signal)
+  const now = await storeTime(repository, clockNow, { signal, readOnly })
   // Lists and records are read between the listings: what was deleted before the first was on record by then, and what a list counts was stored before it.
   // A survey that sleeps in between would otherwise take what another collection deleted meanwhile for a gap in history.
   const early = await listRefs(store, 'snapshots/', signal)
@@ -84,9 +95,10 @@ export async function onSurvey<T>(
   clockNow: () => number,
   work: (survey: Survey) => Promise<T>,
   signal?: AbortSignal,
+  readOnly = false,
 ): Promise<T> {
   for (let attempt = 1; ; attempt++) {
-    const survey = await surveyRepository(repository, clockNow, signal)
+    const survey = await surveyRepository(repository, clockNow, signal, readOnly)
     try {
       return await work(survey)
     } catch (error) {

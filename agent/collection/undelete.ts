@@ -20,10 +20,14 @@ export type UndeleteReport = {
   readonly bytes: number
 }
 
-/** Snapshots that are forgotten, still there, and may be taken back by this writer: the root any, an agent its own that it has forgotten itself. */
-export async function listForgotten(options: ForgetOptions): Promise<{ survey: Survey; snapshots: readonly OpenedSnapshot[] }> {
+/** Snapshots that are forgotten, still there, and may be taken back by this writer: the root any, an agent its own that it has forgotten itself. `readOnly`
+ * where nothing is taken back now. */
+export async function listForgotten(
+  options: ForgetOptions,
+  readOnly = false,
+): Promise<{ survey: Survey; snapshots: readonly OpenedSnapshot[] }> {
   const { repository, keys, clock, signal } = options
-  const survey = await surveyRepository(repository, () => clock.now(), signal)
+  const survey = await surveyRepository(repository, () => clock.now(), signal, readOnly)
   return { survey, snapshots: survey.forgotten.filter((snapshot) => isMine(keys, survey, snapshot)) }
 }
 

@@ -86,7 +86,7 @@ class DirectoryStore implements Store {
   readonly diagnostics = {
     kind: 'directory' as const,
     overwrite: (name: ObjectName, bytes: Uint8Array) => this.#overwrite(name, bytes),
-    now: () => this.#now(),
+    now: async ({ readOnly = false }: { readOnly?: boolean | undefined } = {}) => (readOnly ? undefined : this.#now()),
     versioning: async () => 'off' as const,
     objectLock: async () => 'off' as const,
   }

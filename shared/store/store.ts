@@ -40,8 +40,11 @@ export interface StoreDiagnostics {
   readonly kind: 'directory' | 's3' | 'simulated'
   /** Tries to change an existing object with an unconditional put, as a thief of the credentials would. Rejects only if unreachable. */
   overwrite(name: ObjectName, bytes: Uint8Array, options?: { signal?: AbortSignal | undefined }): Promise<'accepted' | 'refused'>
-  /** The store's wall clock in milliseconds since 1970, read from a fresh reply. */
-  now(options?: { signal?: AbortSignal | undefined }): Promise<number | undefined>
+  /**
+   * The store's wall clock in milliseconds since 1970, read from a fresh reply. With `readOnly` nothing is written for it: undefined where it can only be
+   * learnt by writing, as in a directory.
+   */
+  now(options?: { signal?: AbortSignal | undefined; readOnly?: boolean | undefined }): Promise<number | undefined>
   versioning(options?: { signal?: AbortSignal | undefined }): Promise<'on' | 'suspended' | 'off' | 'unknown'>
   objectLock(options?: { signal?: AbortSignal | undefined }): Promise<'on' | 'off' | 'unknown'>
 }

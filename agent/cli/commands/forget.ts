@@ -15,6 +15,7 @@ import {
   type SeriesSnapshots,
 } from '../../collection/forget.ts'
 import { ROOT_WRITER_ID } from '../../keys/domain.ts'
+import { storeTime } from '../../collection/survey.ts'
 import { listRefs } from '../../repository/repository.ts'
 import { createTokens, type OpenedSnapshot } from '../../repository/snapshot.ts'
 import { shownText } from '../byte-text.ts'
@@ -52,7 +53,7 @@ export function define(command: Command, start: Start): void {
     command.option(`--keep-${unit} <n>`, `keep the newest of each of the last n ${UNIT_WORDS[unit]} that have one`)
   command
     .option('--keep-within <time>', 'keep all of this time: 14d, 8w, 2y')
-    .option('--keep-tag <tag>', 'keep all with this tag (again: or that one)', collect)
+    .option('--keep-tag <tag>', 'besides what a rule keeps, keep all with this tag (again: or that one)', collect)
     .option('--tag <tag>', 'only snapshots with this tag are looked at (again: with all of them)', collect)
     .option('--series <id>', 'only this series (as `snapshots --json` shows it, or its beginning)')
     .option('--allow-empty-series', 'also forget every snapshot of a series, where they are named')
@@ -68,7 +69,8 @@ Examples:
   $ holdfast prune
 
 Rules work on each series by itself, in UTC, by the time at which the store received a snapshot. They never forget the newest of a series, and
-none whose own time is two days off the store's. An enrolled agent forgets its own snapshots only.`,
+none whose own time is two days off the store's. An enrolled agent forgets its own snapshots only. A dry run writes nothing: in a directory it goes
+by the clock of this machine, as that of the file system can only be learnt by writing.`,
     )
     .action((ids: readonly string[], flags: ForgetFlags) => start('forget', (context) => forget(context, ids, flags)))
 }
@@ -78,15 +80,12 @@ const UNIT_WORDS = { hourly: 'hours', daily: 'days', weekly: 'weeks (from Monday
 async function forget(context: Context, ids: readonly string[], flags: ForgetFlags): Promise<Outcome> {
   const rules = parseRules(flags)
   const ways = [keepsSomething(rules), ids.length > 0, flags.unreadable !== undefined, flags.missing === true].filter(Boolean).length
-  if (ways !== 1)
-    throw new HoldfastError(
-      'usage',
-      ways === 0
-        ? 'say what to forget: rules such as --keep-daily 7, or ids of snapshots; nothing was changed'
-        : 'rules, ids, --unreadable and --missing go one at a time; nothing was changed',
-    )
-  if (!keepsSomething(rules) && (flags.keepTag ?? flags.tag ?? flags.series) !== undefined)
+  const narrows = (flags.keepTag ?? flags.tag ?? flags.series) !== undefined
+  if (ways > 1) throw new HoldfastError('usage', 'rules, ids, --unreadable and --missing go one at a time; nothing was changed')
+  if (ways === 1 && !keepsSomething(rules) && narrows)
     throw new HoldfastError('usage', '--keep-tag, --tag and --series go with rules such as --keep-daily 7; nothing was changed')
+  if (ways === 0 && !narrows)
+    throw new HoldfastError('usage', 'say what to forget: rules such as --keep-daily 7, or ids of snapshots; nothing was changed')
   return withRepository(context, 'write', async ({ repository, holder }) => {
     const { clock, random, signal, dryRun } = context
     const options = { repository, keys: holder.write, clock, random, signal }
@@ -99,14 +98,30 @@ async function forget(context: Context, ids: readonly string[], flags: ForgetFla
     if (flags.missing === true) return outcome({ missing: await forgetMissing(options, dryRun) })
     if (flags.unreadable !== undefined) return outcome({ forgotten: await giveUp(context, options, flags.unreadable) })
     const all = await listSeries(repository, signal)
+    if (ways === 0) return refuseNoRule(holder, all, flags)
     const chosen =
       ids.length > 0 ? await named(context, options, all, ids, flags) : await ruled(context, options, holder, all, rules, flags)
     if (!dryRun) await forgetSnapshots(options, chosen.forgotten, ids.length > 0 ? 'asked' : 'retention')
+    // What was not put on record was not forgotten, and must not be told so.
+    chosen.say()
     return outcome({ forgotten: chosen.forgotten.length, kept: chosen.kept })
   })
 }
 
-type Chosen = { readonly forgotten: readonly OpenedSnapshot[]; readonly kept: number }
+/** What narrows a rule or adds to it is no rule: but a tag that is misspelt is said first. */
+function refuseNoRule({ structure }: Holder, all: readonly SeriesSnapshots[], flags: ForgetFlags): never {
+  const tokens = createTokens(structure.recordKey)
+  for (const tag of flags.keepTag ?? []) knownTag(all, tokens.tag(tag), tag, '--keep-tag')
+  for (const tag of flags.tag ?? []) knownTag(all, tokens.tag(tag), tag, '--tag')
+  chooseSeries(all, flags.series)
+  throw new HoldfastError(
+    'usage',
+    '--keep-tag only adds to what a rule keeps, --tag and --series only narrow it: give a rule such as --keep-daily 7 too; nothing was changed',
+  )
+}
+
+/** `say` tells of each snapshot what becomes of it. */
+type Chosen = { readonly forgotten: readonly OpenedSnapshot[]; readonly kept: number; readonly say: () => void }
 
 async function named(
   context: Context,
@@ -121,10 +136,12 @@ async function named(
     chosen.set(snapshot.structure.ref.random, snapshot)
   }
   requireSomethingLeft(all, [...chosen.values()], flags.allowEmptySeries === true)
-  for (const series of all)
-    for (const { structure, at } of series.snapshots)
-      if (chosen.has(structure.ref.random)) sayRetention(context, series, structure.ref.random, at, false, ['asked'])
-  return { forgotten: [...chosen.values()], kept: all.reduce((sum, { snapshots }) => sum + snapshots.length, 0) - chosen.size }
+  const say = (): void => {
+    for (const series of all)
+      for (const { structure, at } of series.snapshots)
+        if (chosen.has(structure.ref.random)) sayRetention(context, series, structure.ref.random, at, false, ['asked'])
+  }
+  return { forgotten: [...chosen.values()], kept: all.reduce((sum, { snapshots }) => sum + snapshots.length, 0) - chosen.size, say }
 }
 
 async function ruled(
@@ -147,16 +164,18 @@ async function ruled(
       snapshots: series.snapshots.filter(({ structure }) => wantedTags.every((tag) => structure.tags.some((one) => one.equals(tag)))),
     }))
     .filter(({ snapshots }) => snapshots.length > 0)
-  const now = (await repository.store.diagnostics?.now({ signal: context.signal })) ?? context.clock.now()
+  const now = await storeTime(repository, () => context.clock.now(), { signal: context.signal, readOnly: context.dryRun })
   const choices = chooseByRules(all, rules, now, keepTags)
   const forgotten = choices.flatMap((choice) => choice.forgotten)
   requireSomethingLeft(every, forgotten, false)
-  for (const { series, kept } of choices)
-    for (const { structure, at } of series.snapshots) {
-      const why = kept.get(structure.ref.random)
-      sayRetention(context, series, structure.ref.random, at, why !== undefined, why ?? ['retention'])
-    }
-  return { forgotten, kept: choices.reduce((sum, { kept }) => sum + kept.size, 0) }
+  const say = (): void => {
+    for (const { series, kept } of choices)
+      for (const { structure, at } of series.snapshots) {
+        const why = kept.get(structure.ref.random)
+        sayRetention(context, series, structure.ref.random, at, why !== undefined, why ?? ['retention'])
+      }
+  }
+  return { forgotten, kept: choices.reduce((sum, { kept }) => sum + kept.size, 0), say }
 }
 
 /** A tag that no snapshot has is a mistake, and a rule with a mistake in it must not decide what is forgotten (reference bug B19). */

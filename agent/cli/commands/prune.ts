@@ -1,6 +1,5 @@
 // `holdfast prune`: collects what no snapshot that counts needs, in steps that days lie between. Backups go on beside it.
 import { isoTime } from '@holdfast/shared/clock.ts'
-import { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { Command } from 'commander'
 import { prune, type PruneReport } from '../../collection/prune.ts'
 import type { Context, Outcome, Start } from '../context.ts'
@@ -44,8 +43,7 @@ else does not add up; what it is about was not deleted, and the message says wha
 }
 
 async function runPrune(context: Context, flags: PruneFlags): Promise<Outcome> {
-  const days = flags.window === undefined ? undefined : parseWhole(flags.window, '--window', 0, 3650)
-  if (days === 0) throw new HoldfastError('usage', '--window is at least 1 day: nothing is deleted sooner; nothing was changed')
+  const days = flags.window === undefined ? undefined : parseWhole(flags.window, '--window', 1, 3650)
   const moveBytesMax = flags.maxMove === undefined ? undefined : parseSize(flags.maxMove, '--max-move')
   return withRepository(context, 'write', async ({ repository, holder }) => {
     const { report, clock, random, signal, dryRun } = context

@@ -36,15 +36,16 @@ async function takeBack(context: Context, ids: readonly string[], flags: Undelet
   return withRepository(context, 'write', async ({ repository, holder }) => {
     const { clock, random, signal, dryRun, report } = context
     const options = { repository, keys: holder.write, clock, random, signal }
-    const { survey, snapshots } = await listForgotten(options)
-    const outcome = (counts: Record<string, number>, isList: boolean): Outcome => ({
+    const isList = ids.length === 0 && flags.all !== true
+    const { survey, snapshots } = await listForgotten(options, isList || dryRun)
+    const outcome = (counts: Record<string, number>): Outcome => ({
       result: 'done',
       repository: repository.store.location,
       domainId: repository.description.domainId.toString('hex'),
       counts,
       details: { list: isList },
     })
-    if (ids.length === 0 && flags.all !== true) {
+    if (isList) {
       for (const { structure } of snapshots) {
         const entry = forgottenEntry(survey.state, structure.ref, structure.writerId)
         if (entry === undefined) continue
@@ -59,11 +60,11 @@ async function takeBack(context: Context, ids: readonly string[], flags: Undelet
           goneFrom: isoTime(entry.since + UNDELETE_WINDOW_MS),
         })
       }
-      return outcome({ snapshots: snapshots.length }, true)
+      return outcome({ snapshots: snapshots.length })
     }
     const chosen = flags.all === true ? snapshots : ids.map((id) => chooseOne(snapshots, id))
     const unique = new Map(chosen.map((snapshot) => [refKey(snapshot.structure.ref), snapshot]))
-    return outcome({ ...(await undelete(options, [...unique.values()], survey, dryRun)) }, false)
+    return outcome({ ...(await undelete(options, [...unique.values()], survey, dryRun)) })
   })
 }
 

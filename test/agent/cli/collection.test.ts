@@ -1,6 +1,6 @@
 // Forget, prune and undelete through the real launcher, on a directory whose files are made older where days would have to pass.
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, readdirSync, utimesSync, writeFileSync } from 'node:fs'
+import { lstatSync, mkdirSync, readdirSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { only, Workplace } from './_support/cli.ts'
@@ -40,7 +40,10 @@ test.each([
   [['forget', 'latest', '--keep-tag', 'daily'], 'go with rules'],
   [['forget', '--keep-last', '1', '--series', 'zz'], 'is no series here'],
   [['forget', 'latest', '--keep-last', '1'], 'go one at a time'],
-  [['prune', '--window', '0'], '--window is at least 1 day'],
+  [['forget', '--keep-tag', 'daily', '-n'], '--keep-tag only adds to what a rule keeps'],
+  [['forget', '--keep-tag', 'dayly', '-n'], "no snapshot has the tag 'dayly'"],
+  [['prune', '--window', '0'], '--window is a whole number from 1 to 3650'],
+  [['prune', '--window', '1.5'], '--window is a whole number from 1 to 3650'],
   [['undelete', 'abcd', '--all'], 'or say --all'],
   [['undelete', 'abcd'], 'names no forgotten snapshot'],
 ])('%j is refused and changes nothing', async (args, message) => {
@@ -56,6 +59,34 @@ test('naming every snapshot of a series is a mistake unless it is said twice', a
   expect(refused.stderr).toContain('--allow-empty-series')
   expect((await place.json(['forget', '-n', '--allow-empty-series', ...ids])).summary.counts).toMatchObject({ forgotten: 3 })
   expect((await place.json(['snapshots'])).summary.counts).toMatchObject({ snapshots: 3 })
+})
+
+test('a dry run or a list writes nothing at all, not even to learn the time', async () => {
+  const changes = (): Map<string, bigint> =>
+    new Map(
+      [place.repo, ...readdirSync(place.repo, { recursive: true }).map((name) => join(place.repo, String(name)))].map((path) => [
+        path,
+        lstatSync(path, { bigint: true }).ctimeNs,
+      ]),
+    )
+  await place.json(['forget', ids[0]!])
+  const before = changes()
+  for (const args of [['forget', '--keep-last', '1', '-n'], ['prune', '-n'], ['undelete'], ['undelete', '--all', '-n']])
+    expect((await place.json(args)).code, args.join(' ')).toBe(0)
+  expect(changes()).toEqual(before)
+  await place.json(['undelete', '--all'])
+})
+
+test('what could not be put on record is not told as forgotten', async () => {
+  const records = join(place.repo, 'lists', 'forgets')
+  mkdirSync(records, { recursive: true })
+  renameSync(records, place.path('away'))
+  writeFileSync(records, 'in the way')
+  const { code, events } = await place.json(['forget', '--keep-last', '1'])
+  rmSync(records)
+  renameSync(place.path('away'), records)
+  expect(code).toBe(14)
+  expect(only(events, 'retention')).toEqual([])
 })
 
 test('what rules do not keep is shown, forgotten, taken back, forgotten again, and gone after the window', async () => {
