@@ -50,6 +50,11 @@ export const COLLECTION_LINES: Readonly<Record<string, (summary: Summary, counts
       return [`${formatMany(of(counts, 'snapshots'), 'snapshot')} can be taken back: holdfast undelete ID…`]
     return [
       `${summary.dryRun ? 'would take back' : 'took back'} ${formatMany(of(counts, 'snapshots'), 'snapshot')}${of(counts, 'packs') === 0 ? '' : ` and ${formatMany(of(counts, 'packs'), 'condemned pack')} (${formatBytes(of(counts, 'bytes'))})`}`,
+      ...(of(counts, 'namedForServer') === 0
+        ? []
+        : [
+            `  ${formatMany(of(counts, 'namedForServer'), 'snapshot')} of them stood on a list for the server to delete: it looks for what was taken back before it does; 'holdfast check' tells that they are whole`,
+          ]),
     ]
   },
   prune: (summary, counts) => {

@@ -220,8 +220,8 @@ function isMerged(record: ForgetRecord, { forgets, forgotten }: Survey['state'],
   })
 }
 
-function isThere({ condemnedLists }: Survey['state'], ref: ObjectRef): boolean {
-  return condemnedLists.some(({ list }) => refKey(list.ref) === refKey(ref))
+function isThere({ condemnedLists, deletionLists }: Survey['state'], ref: ObjectRef): boolean {
+  return [...condemnedLists, ...deletionLists].some(({ list }) => refKey(list.ref) === refKey(ref))
 }
 
 /** Sessions that are over and of which nothing is left but their names. */

@@ -6,7 +6,7 @@ import { type CollectionListBody, type DeletableName, encodeCollectionList } fro
 import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import type { ReadKeys, WriteKeys } from '../keys/keys.ts'
-import { maySpeakOf } from '../repository/collection-state.ts'
+import { maySpeakOf, standingDeletionLists } from '../repository/collection-state.ts'
 import { encodeForgetRecord, type ForgetRecord } from '../repository/forget-record.ts'
 import { encodeIndexFile, type IndexFile, type PackRow } from '../repository/index-file.ts'
 import { packsOf } from '../repository/index-merge.ts'
@@ -151,8 +151,12 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
   if (options.mayDelete) seen = await untilProven(seen)
   const open = options.mayDelete ? seen.plan.deletions : withoutNamed(seen)
   const names = options.mayDelete || options.mayName === undefined || open.length === 0 ? open : await options.mayName(open)
-  if (names.length > 0) await publish({ kind: 'deletion', lists: seen.plan.lists, names })
-  const deleted = options.mayDelete && names.length > 0 ? await carryOutStill(names) : NOTHING_DELETED
+  let deleted = NOTHING_DELETED
+  if (names.length > 0) {
+    const list = await publish({ kind: 'deletion', lists: seen.plan.lists, names })
+    if (options.mayDelete) deleted = await carryOutStill(names)
+    else await takeBackUndone(list, names)
+  }
 
   let moved = NOTHING_MOVED
   if (seen.plan.condemn.length > 0) {
@@ -212,11 +216,23 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
     })
   }
 
-  async function publish(body: CollectionListBody): Promise<void> {
+  /** What counts again since the look is taken back from the list that names it: whoever deletes reads that first. */
+  async function takeBackUndone(list: ObjectRef, names: readonly DeletableName[]): Promise<void> {
+    if (!(await hasChanged(repository, seen.survey, collector, signal))) return
+    const again = await look()
+    revived += await reviveNeeded(again.plan)
+    const due = new Set(again.plan.deletions.map(nameKey))
+    const back = names.filter((name) => !due.has(nameKey(name)))
+    if (back.length > 0)
+      await publish({ kind: 'revived', from: [{ list, packs: back.map(({ session, random }) => ({ session, random })) }] })
+  }
+
+  async function publish(body: CollectionListBody): Promise<ObjectRef> {
     const ref = newRef()
     const list = { ...body, ref, madeAt: Math.floor(clock.now()) }
     const object = encodeCollectionList(list, keys.structure.domainId, keys.writer)
     await repository.store.put(objectName('list', ref), { kind: 'bytes', bytes: object }, { signal })
+    return ref
   }
 
   function newRef(): ObjectRef {
@@ -285,9 +301,9 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
 const NOTHING_MOVED: MovedSegments = { segments: 0, bytes: 0, packs: 0 }
 const NOTHING_DELETED: DeletionReport = { objects: 0, packs: 0, bytes: 0, locked: [] }
 
-/** What no earlier deletion list names that somebody else has yet to carry out. */
+/** What no earlier deletion list names that somebody else has yet to carry out; one of which something was taken back will not be. */
 function withoutNamed({ survey, plan }: { survey: Survey; plan: PrunePlan }): PrunePlan['deletions'] {
-  const named = new Set(survey.state.deletionLists.flatMap(({ list }) => list.names.map(nameKey)))
+  const named = new Set(standingDeletionLists(survey.state).flatMap(({ list }) => list.names.map(nameKey)))
   return plan.deletions.filter((name) => !named.has(nameKey(name)))
 }
 

@@ -1,11 +1,18 @@
 // `undelete`: takes back what was forgotten and condemned while its bytes are there (the undelete window). First the packs are taken back, then the
-// snapshots count again, and then it is looked whether everything is still there: what was too late is said, never hoped for.
+// snapshots count again, and then it is looked whether everything is still there, and whether a deletion list names it: whoever deletes stores that list
+// first and looks for what was taken back after it. So one of the two always sees the other, and what was too late is said, never hoped for.
 import { encodeCollectionList } from '@holdfast/shared/format/collection-list.ts'
 import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { ROOT_WRITER_ID } from '../keys/domain.ts'
 import type { WriteKeys } from '../keys/keys.ts'
-import { type Condemned, forgottenEntries } from '../repository/collection-state.ts'
+import {
+  type Condemned,
+  type DeletionList,
+  forgottenEntries,
+  type RevivedList,
+  standingDeletionLists,
+} from '../repository/collection-state.ts'
 import { encodeForgetRecord } from '../repository/forget-record.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import { listRefs } from '../repository/repository.ts'
@@ -18,6 +25,8 @@ export type UndeleteReport = {
   /** Packs that were condemned and are taken back. */
   readonly packs: number
   readonly bytes: number
+  /** Snapshots that an appliance named for the server to delete: it reads that they were taken back before it deletes, unless it was just at it. */
+  readonly namedForServer: number
 }
 
 /** Snapshots that are forgotten, still there, and may be taken back by this writer: the root any, an agent its own that it has forgotten itself. `readOnly`
@@ -45,7 +54,7 @@ export async function undelete(
   dryRun: boolean,
 ): Promise<UndeleteReport> {
   const { repository, keys, clock, random, signal } = options
-  if (chosen.length === 0) return { snapshots: 0, packs: 0, bytes: 0 }
+  if (chosen.length === 0) return { snapshots: 0, packs: 0, bytes: 0, namedForServer: 0 }
   const foreign = chosen.find((snapshot) => !isMine(keys, survey, snapshot))
   if (foreign !== undefined)
     throw new HoldfastError(
@@ -53,17 +62,30 @@ export async function undelete(
       `snapshot ${foreign.structure.ref.random.slice(0, 12)} was forgotten by another writer: whoever holds the root takes it back; nothing was changed`,
     )
   const condemned = await neededOf(options, chosen, survey)
-  const result = { snapshots: chosen.length, packs: condemned.length, bytes: condemned.reduce((sum, { bytes }) => sum + bytes, 0) }
+  const late = namedBy(survey, chosen, condemned, isRoots)
+  if (late.length > 0)
+    throw new HoldfastError(
+      'conflict',
+      `it is too late for ${late.length} of ${chosen.length} snapshots (first: ${late[0]!.structure.ref.random.slice(0, 12)}): a collection whose undelete window is over is deleting them; nothing was changed. Choose others ('holdfast undelete' lists them)`,
+    )
+  const forServer = namedBy(survey, chosen, condemned, isAppliances)
+  const result = {
+    snapshots: chosen.length,
+    packs: condemned.length,
+    bytes: condemned.reduce((sum, { bytes }) => sum + bytes, 0),
+    namedForServer: forServer.length,
+  }
   if (dryRun) return result
   const madeAt = Math.floor(clock.now())
   const session = random.bytes(16).toString('hex')
   const newRef = (): ObjectRef => ({ session, random: random.bytes(16).toString('hex') })
-  if (condemned.length > 0) {
+  const revive = async (from: readonly Revived[]): Promise<void> => {
+    if (from.length === 0) return
     const ref = newRef()
-    const list = { kind: 'revived', from: byList(survey, condemned), ref, madeAt } as const
-    const object = encodeCollectionList(list, keys.structure.domainId, keys.writer)
+    const object = encodeCollectionList({ kind: 'revived', from, ref, madeAt }, keys.structure.domainId, keys.writer)
     await repository.store.put(objectName('list', ref), { kind: 'bytes', bytes: object }, { signal })
   }
+  await revive([...byList(survey, condemned), ...fromDeletionLists(survey, chosen, condemned)])
   const undone = chosen.flatMap(({ structure }) =>
     forgottenEntries(survey.state, structure.ref, structure.writerId).map(({ record }) => ({ record, snapshot: structure.ref })),
   )
@@ -80,7 +102,56 @@ export async function undelete(
       `${lost.length} of ${chosen.length} snapshots were deleted while they were taken back; run 'holdfast check' to see what is left`,
     )
   await neededOf(options, chosen, again)
-  return result
+  // Lists that came meanwhile.
+  const known = new Set(survey.state.deletionLists.map(({ list }) => refKey(list.ref)))
+  const isNew = (list: DeletionList): boolean => !known.has(refKey(list.ref))
+  const overtaken = namedBy(again, chosen, condemned, (list) => isNew(list) && isRoots(list))
+  if (overtaken.length > 0)
+    throw new HoldfastError(
+      'conflict',
+      `a collection began to delete ${overtaken.length} of ${chosen.length} snapshots while they were taken back; once it has ended, 'holdfast snapshots' shows which stayed, and 'holdfast check' that they are whole`,
+    )
+  await revive(fromDeletionLists(again, chosen, condemned).filter(({ list }) => !known.has(refKey(list))))
+  return { ...result, namedForServer: Math.max(result.namedForServer, namedBy(again, chosen, condemned, isAppliances).length) }
+}
+
+type Revived = RevivedList['from'][number]
+
+const isRoots = ({ writerId }: DeletionList): boolean => writerId.equals(ROOT_WRITER_ID)
+const isAppliances = (list: DeletionList): boolean => !isRoots(list)
+
+/** Those of `chosen` that a standing deletion list names, or of which it names a pack that they need, since they were forgotten. */
+function namedBy(
+  { state }: Survey,
+  chosen: readonly OpenedSnapshot[],
+  condemned: readonly Condemned[],
+  which: (list: DeletionList) => boolean,
+): OpenedSnapshot[] {
+  const lists = standingDeletionLists(state).filter(({ list }) => which(list))
+  const packs = new Set(condemned.map(({ pack }) => refKey(pack)))
+  return chosen.filter(({ structure }) => {
+    // A list from before it was forgotten this time was about another time.
+    const since = Math.min(...forgottenEntries(state, structure.ref, structure.writerId).map((entry) => entry.since))
+    return lists.some(
+      ({ list, storedAt }) =>
+        (storedAt >= since || since === Infinity) &&
+        list.names.some(
+          (name) =>
+            (name.kind === 'snapshot' && refKey(name) === refKey(structure.ref)) || (name.kind === 'pack' && packs.has(refKey(name))),
+        ),
+    )
+  })
+}
+
+/** What is taken back under every deletion list that names it, for whoever carries it out. */
+function fromDeletionLists({ state }: Survey, chosen: readonly OpenedSnapshot[], condemned: readonly Condemned[]): Revived[] {
+  const wanted = new Set([...chosen.map(({ structure }) => structure.ref), ...condemned.map(({ pack }) => pack)].map(refKey))
+  return state.deletionLists.flatMap(({ list }) => {
+    const packs = list.names
+      .filter(({ kind, ...ref }) => (kind === 'snapshot' || kind === 'pack') && wanted.has(refKey(ref)))
+      .map(({ session, random }) => ({ session, random }))
+    return packs.length === 0 ? [] : [{ list: list.ref, packs }]
+  })
 }
 
 /** Condemned packs that the snapshots need. Throws `damaged` where something that they need is no longer there. */

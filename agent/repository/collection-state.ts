@@ -115,6 +115,12 @@ function forgottenBy(forgets: readonly LoadedForget[]): Map<string, Forgotten[]>
   return forgotten
 }
 
+/** Deletion lists of which nothing was taken back, by whoever: only those will be carried out as they stand. */
+export function standingDeletionLists({ deletionLists, revivedLists }: CollectionState): LoadedList<DeletionList>[] {
+  const takenBack = new Set(revivedLists.flatMap(({ list }) => list.from.map((from) => refKey(from.list))))
+  return deletionLists.filter(({ list }) => !takenBack.has(refKey(list.ref)))
+}
+
 /** Whether lists or records have come since: what was looked at before them may have been deleted or forgotten meanwhile. */
 export function hasNewRecords(old: CollectionState, current: CollectionState): boolean {
   const known = new Set(namesOf(old))

@@ -94,6 +94,7 @@ export function explainDeletion(
   for (const name of store.unreadable) say('unreadable', name)
   if (!asked.isTrusted) say('signer', refKey(asked.list.ref))
   const relied = reliedLists(asked, store, say, wait)
+  for (const name of takenBackFrom(asked, store)) say('revived', name)
   explainForgotten(names.snapshot, store, books, options, say, wait)
   const kept = explainSnapshots(names.snapshot, store, books, say, wait)
   explainPacks(names.pack, relied, store, say)
@@ -236,6 +237,15 @@ function explainCrowding(
 function rulesOfSeries(members: readonly KnownSnapshot[], books: Books): SourceRules | undefined {
   const source = members.find((member) => member.source !== null)?.source
   return source === null || source === undefined ? undefined : books.rulesOf(members[0]!.agentId, source)
+}
+
+/** What was taken back from the list itself after it was stored, whoever signed the list that takes back. */
+function takenBackFrom({ list: { ref, names } }: DeletionStored, { lists }: StoreFacts): string[] {
+  const back = new Set<string>()
+  for (const { list } of lists.values())
+    if (list.kind === 'revived')
+      for (const { list: from, packs } of list.from) if (refKey(from) === refKey(ref)) for (const name of packs) back.add(refKey(name))
+  return names.flatMap((name) => (back.has(refKey(name)) ? [refKey(name)] : []))
 }
 
 /** Each pack named must be condemned by a list relied on, and not taken back from it, whoever signed the list that takes back. */

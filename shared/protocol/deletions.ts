@@ -15,7 +15,7 @@ export type DeletionState = z.infer<typeof deletionState>
 export const DELETION_CODES = {
   unreadable: { settled: false, words: 'a collection list cannot be read, and it may take back what this one names' },
   needed: { settled: false, words: 'a snapshot that stays needs a pack that is named' },
-  revived: { settled: false, words: 'a pack that is named was taken back' },
+  revived: { settled: false, words: 'a snapshot or pack that is named was taken back' },
   'not-condemned': { settled: false, words: 'a pack that is named was never condemned by the lists that this one relies on' },
   'list-missing': { settled: false, words: 'a list that this one relies on is not there, or is none that condemns' },
   'in-use': { settled: false, words: 'an object that is named belongs to something that stays' },

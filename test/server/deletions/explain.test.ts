@@ -149,6 +149,19 @@ describe('a deletion list is held', () => {
   const held: readonly (readonly [string, DeletionCode, (parts: Parts) => Parts, boolean])[] = [
     ['that names a pack of a kept snapshot', 'needed', () => built({ ...sound, goingPacks: [9, 1] }), false],
     ['that names a pack which was taken back', 'revived', () => built({ ...sound, revived: [9] }), false],
+    [
+      'that names a snapshot which was taken back from it',
+      'revived',
+      (p) => {
+        const packs = [{ session: hex(2000), random: snapshotId(0) }]
+        const list = { kind: 'revived', ref: ref(903), writerId: Buffer.alloc(16), madeAt: 0, from: [{ list: ref(902), packs }] } as const
+        return {
+          ...p,
+          facts: { ...p.facts, lists: new Map([...p.facts.lists, [refKey(ref(903)), { list, storedAt: NOW, isTrusted: false }]]) },
+        }
+      },
+      false,
+    ],
     ['that names a pack which no list condemned', 'not-condemned', () => built({ ...sound, condemned: [] }), false],
     ['that relies on a list which is not there', 'list-missing', (p) => ({ ...p, facts: { ...p.facts, lists: new Map() } }), false],
     ['while a list cannot be read', 'unreadable', (p) => ({ ...p, facts: { ...p.facts, unreadable: ['lists/x'] } }), false],
