@@ -313,10 +313,20 @@ describe('what is taken back', () => {
     const { engine, options, report, snapshots: chosen, survey } = await condemned()
     expect(report.packs).toBeGreaterThan(1)
     const before = engine.bucket.names()
-    expect(await undelete(options, [], survey, false)).toEqual({ snapshots: 0, packs: 0, bytes: 0 })
-    expect(await undelete(options, chosen, survey, true)).toEqual({ snapshots: 2, packs: report.packs, bytes: report.bytes })
+    expect(await undelete(options, [], survey, false)).toEqual({ snapshots: 0, packs: 0, bytes: 0, namedForServer: 0 })
+    expect(await undelete(options, chosen, survey, true)).toEqual({
+      snapshots: 2,
+      packs: report.packs,
+      bytes: report.bytes,
+      namedForServer: 0,
+    })
     expect(engine.bucket.names()).toEqual(before)
-    expect(await undelete(options, chosen, survey, false)).toEqual({ snapshots: 2, packs: report.packs, bytes: report.bytes })
+    expect(await undelete(options, chosen, survey, false)).toEqual({
+      snapshots: 2,
+      packs: report.packs,
+      bytes: report.bytes,
+      namedForServer: 0,
+    })
     const state = await options.repository.loadCollection()
     expect(state.condemned.size).toBe(0)
     expect(state.revivedLists.map(({ list }) => list.from.map(({ packs }) => packs.length))).toEqual([[report.packs]])
@@ -341,7 +351,7 @@ describe('what is taken back', () => {
         again.survey,
         false,
       ),
-    ).toEqual({ snapshots: 1, packs: 0, bytes: 0 })
+    ).toEqual({ snapshots: 1, packs: 0, bytes: 0, namedForServer: 0 })
     expect(engine.bucket.names('lists/')).toHaveLength(lists + 1)
   })
 
