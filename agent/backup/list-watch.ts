@@ -17,8 +17,11 @@ import type { BackupOptions } from './backup-types.ts'
 import type { DurablePack } from './index-files.ts'
 import type { Session } from './session.ts'
 
-/** Lists stay for thirty days: a run that takes nearly as long could miss one, and begins anew. */
-const RUN_MAX_MS = 25 * 86_400_000
+/**
+ * Lists stay for thirty days by the store's clock: a run that takes nearly as long could miss one, and begins anew. Its own clocks stand still where its
+ * machine is suspended, so the store's is asked as well.
+ */
+const RUN_MAX_MS = 20 * 86_400_000
 
 export type ListWatch = {
   /** Packs that nothing may rely on, by the random part of their names: gone, spoilt, or condemned when the run began. */
@@ -33,33 +36,55 @@ export type ListWatch = {
   readonly seen: () => readonly ObjectRef[]
   /** Looks at the lists again: true where one that is new condemns what the tree at `root` relies on, or may have been missed. */
   readonly isHit: (root: string, newPacks: readonly DurablePack[]) => Promise<boolean>
+  /** Whether the last look came so late that lists may have been missed. */
+  readonly isLate: () => boolean
+}
+
+/** What lists and records said, and the store's clock at the beginning and the end of that look, where the store says it. */
+export type ListLook = {
+  readonly collection: CollectionState
+  readonly storeTime: { readonly from: number; readonly to: number } | undefined
+}
+
+/** Looks at lists and records. A dry run leaves nothing behind in any store, and does without the store's clock. */
+export async function lookAtLists({
+  repository,
+  dryRun,
+  signal,
+}: Pick<BackupOptions, 'repository' | 'dryRun' | 'signal'>): Promise<ListLook> {
+  let storeTime: ListLook['storeTime']
+  const onTime = (at: number): void => void (storeTime = { from: storeTime?.from ?? at, to: at })
+  const collection = await repository.loadCollection(signal, dryRun ? undefined : onTime)
+  return { collection, storeTime }
 }
 
 export function createListWatch(given: {
   options: BackupOptions
-  collection: CollectionState
+  look: ListLook
   gone: ReadonlySet<string>
   spoilt: ReadonlySet<string>
   /** What the index files tell of. */
   view: View
 }): ListWatch {
   const { options, view } = given
+  const { collection, storeTime: begun } = given.look
   const { repository, keys, clock, signal } = options
   const { store } = repository
   const structure = keys.structure
   const startedAt = clock.now()
   const startedMs = clock.monotonicMs()
   const condemnedBy = (state: CollectionState): Set<string> => new Set([...given.gone, ...given.spoilt, ...state.condemned.keys()])
-  const absent = condemnedBy(given.collection)
-  let seen = refsOf(given.collection)
+  const absent = condemnedBy(collection)
+  let seen = refsOf(collection)
+  let elapsed = 0
 
   const sound = (within: View, without: ReadonlySet<string>) => (id: string, part: BlobPart) =>
     within.rows(id, part).some(({ pack }) => !without.has(pack.random))
 
   return {
     absent,
-    unusable: new Set([...given.spoilt, ...given.collection.condemned.keys()]),
-    lost: [...given.gone].filter((random) => !given.collection.condemned.has(random)).length,
+    unusable: new Set([...given.spoilt, ...collection.condemned.keys()]),
+    lost: [...given.gone].filter((random) => !collection.condemned.has(random)).length,
     seen: () => [...seen.values()],
     tainted: async (previous) => {
       // What the previous run saw condemned it did without already.
@@ -69,9 +94,10 @@ export function createListWatch(given: {
       return unsoundNodes({ reader, root: previous.structure.root, isThere: sound(view, absent), signal })
     },
     isHit: async (root, newPacks) => {
-      const elapsed = Math.max(clock.now() - startedAt, clock.monotonicMs() - startedMs)
+      const { collection: state, storeTime: ended } = await lookAtLists(options)
+      const byStore = begun === undefined || ended === undefined ? 0 : ended.to - begun.from
+      elapsed = Math.max(byStore, clock.now() - startedAt, clock.monotonicMs() - startedMs)
       if (elapsed > RUN_MAX_MS) return true
-      const state = await repository.loadCollection(signal)
       const now = refsOf(state)
       const isNew = [...now.keys()].some((name) => !seen.has(name))
       seen = now
@@ -85,6 +111,7 @@ export function createListWatch(given: {
       const unsound = await unsoundNodes({ reader, root, isThere: sound(whole, condemnedBy(state)), untilFirst: true, signal })
       return unsound.size > 0
     },
+    isLate: () => elapsed > RUN_MAX_MS,
   }
 }
 
@@ -94,7 +121,7 @@ function refsOf(state: CollectionState): Map<string, ObjectRef> {
 
 /**
  * Ends the session of an attempt that has to be made again: nobody waits for it, and where its snapshot was stored already that does not count. What it
- * uploaded is taken over by the next attempt. Gives undefined, for "again".
+ * uploaded is taken over by the next attempt.
  */
 export async function endWithoutSnapshot(attempt: {
   store: Store
@@ -104,7 +131,7 @@ export async function endWithoutSnapshot(attempt: {
   random: Random
   signal: AbortSignal
   snapshot?: { readonly structure: SnapshotStructure; readonly hash: Buffer }
-}): Promise<undefined> {
+}): Promise<void> {
   const { store, keys, session, clock, random, signal, snapshot } = attempt
   const now = Math.floor(clock.now())
   if (snapshot !== undefined) {
@@ -116,5 +143,4 @@ export async function endWithoutSnapshot(attempt: {
   }
   const end = encodeSessionEnd({ sessionId: session.entry.sessionId, endedAt: now }, keys.structure, keys.writer)
   await store.put(endName(session.id), { kind: 'bytes', bytes: end }, { signal })
-  return undefined
 }

@@ -17,7 +17,7 @@ import { type DurablePack, storeIndexFiles } from './index-files.ts'
 import { createKnownIds, FIRST_SEGMENT, type KnownIds } from './known-ids.ts'
 import { release } from '../repository/release.ts'
 import { SEGMENTS_PER_WORKER } from './file-worker.ts'
-import { createListWatch, endWithoutSnapshot } from './list-watch.ts'
+import { createListWatch, endWithoutSnapshot, lookAtLists } from './list-watch.ts'
 import { readLeftovers, wholeNodes } from './leftovers.ts'
 import { type ClosedPack, countBlobs, createPackSpool } from './pack-spool.ts'
 import { readBackObject, readBackPacks, spoiltPacks } from './read-back.ts'
@@ -43,6 +43,8 @@ export const DEFAULT_LIMITS: BackupLimits = {
 const NO_HASH = Buffer.alloc(32)
 /** More often in a row no collection can get in the way of one run. */
 const ATTEMPTS_MAX = 8
+/** A machine that slept for weeks may do so once more; where it goes on, a clock is wrong. */
+const LATE_MAX = 3
 /** The worker number under which segments of packs that no index file names are numbered. */
 const FOUND = 28
 
@@ -52,10 +54,20 @@ const FOUND = 28
  */
 export async function runBackup(options: BackupOptions): Promise<BackupResult> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
+  let late = 0
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
     const result = await attemptBackup(options, limits)
-    if (result !== undefined) return result
-    options.onNotice?.('a collection condemned what this run relied on: it stores that again from the source')
+    if (result !== 'late' && result !== 'overtaken') return result
+    if (result === 'late' && ++late === LATE_MAX)
+      throw new HoldfastError(
+        'failed',
+        `this run took nearly as long as lists of collections stay (thirty days) by its own clock or the store's, ${LATE_MAX} times over, so it may have missed what was deleted meanwhile; no snapshot was made. Check whether this machine's clock or the store's jumps, and run it again`,
+      )
+    options.onNotice?.(
+      result === 'late'
+        ? "by its own clock or the store's this run took weeks, and what it relied on may have been deleted meanwhile: it begins anew"
+        : 'a collection condemned what this run relied on: it stores that again from the source',
+    )
   }
   throw new HoldfastError(
     'failed',
@@ -63,8 +75,11 @@ export async function runBackup(options: BackupOptions): Promise<BackupResult> {
   )
 }
 
-/** One attempt in a session of its own; undefined where it has to be made again. */
-async function attemptBackup(options: BackupOptions, limits: BackupLimits): Promise<BackupResult | undefined> {
+/** Why an attempt has to be made again: a collection condemned what it relied on, or it took so long that it cannot know. */
+type Again = 'overtaken' | 'late'
+
+/** One attempt in a session of its own. */
+async function attemptBackup(options: BackupOptions, limits: BackupLimits): Promise<BackupResult | Again> {
   const { fileSystem } = options
   const atEnd = createAtEnd(options.onNotice ?? (() => undefined))
   try {
@@ -97,21 +112,23 @@ function ofTheFamily(error: unknown, { signal, state }: BackupOptions): unknown 
   return error
 }
 
+type StoredSnapshot = { readonly structure: SnapshotStructure; readonly hash: Buffer }
 type Local = { readonly state: Descriptor; readonly spool: Descriptor; readonly atEnd: AtEnd }
 
-async function run(options: BackupOptions, limits: BackupLimits, { state, spool, atEnd }: Local): Promise<BackupResult | undefined> {
+async function run(options: BackupOptions, limits: BackupLimits, { state, spool, atEnd }: Local): Promise<BackupResult | Again> {
   const { repository, keys, source, clock, random, fileSystem, signal } = options
   const { store } = repository
   const startedAt = clock.now()
   const startedMs = clock.monotonicMs()
   const tokens = createTokens(keys.structure.recordKey)
   const series = tokens.series(keys.writer.id, source.label)
-  const collection = await repository.loadCollection(signal)
+  const look = await lookAtLists(options)
+  const { collection } = look
   const previous = await previousSnapshot(options, series, collection)
   const { indexed: view, refused, gone, unindexed } = await loadWholeView(repository, signal)
   for (const { error } of refused) options.onNotice?.(error.message)
   const spoilt = spoiltPacks(fileSystem, spool)
-  const lists = createListWatch({ options, collection, gone, spoilt, view })
+  const lists = createListWatch({ options, look, gone, spoilt, view })
   if (lists.lost > 0)
     options.onNotice?.(`${lists.lost} packs are gone from the store or cut: what was in them is stored again where the source still has it`)
   const known = createKnownIds(view.files.reduce((sum, file) => sum + file.blobCount, 0) + 100_000)
@@ -275,10 +292,13 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   progress('finishing', read.counts, read.problems.length)
   await uploader.drained()
   if (!options.dryRun) requireDurable([...handed, ...known.claimedSegments()], durableSegments)
-  const startOver = { store, keys, session, clock, random, signal }
+  const startOver = async (snapshot?: StoredSnapshot): Promise<Again> => {
+    await endWithoutSnapshot({ store, keys, session, clock, random, signal, ...(snapshot === undefined ? {} : { snapshot }) })
+    return lists.isLate() ? 'late' : 'overtaken'
+  }
   const isOvertaken = (): Promise<boolean> => lists.isHit(read.rootNode, newPacks)
   const back = await readBackPacks({ backup: options, session, packs: newPacks, directory: spool, isOvertaken, attempt: atEnd.attempt })
-  if (back === undefined) return endWithoutSnapshot(startOver)
+  if (back === undefined) return startOver()
   const readBack = back
 
   const summary = summarise()
@@ -286,11 +306,11 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
     return { outcome: read.problems.length > 0 ? 'incomplete' : 'done', snapshot: undefined, summary, problems: read.problems }
   const indexFiles = await storeIndexFiles(options, session, newPacks, view)
   // Safety rests on the look after the snapshot; a run that stored nothing spares itself this one.
-  if (newPacks.length > 0 && (await isOvertaken())) return endWithoutSnapshot(startOver)
+  if (newPacks.length > 0 && (await isOvertaken())) return startOver()
   const stored = await storeSnapshot({ read, indexFiles: indexFiles.written, summary })
   const { structure } = stored
   // A list that came while the snapshot went up: the collector may have looked before it was there.
-  if (await isOvertaken()) return endWithoutSnapshot({ ...startOver, snapshot: stored })
+  if (await isOvertaken()) return startOver(stored)
   // The snapshot stands: what the local disk refuses from here on costs the next run some work, and makes no failure of this one.
   for (const { ref } of newPacks) atEnd.attempt(() => removeIfThere(options, spool, footerName(ref)))
   const { rootPlace } = read
@@ -338,7 +358,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
     read: ReadSource
     indexFiles: readonly ObjectRef[]
     summary: BackupSummary
-  }): Promise<{ structure: SnapshotStructure; hash: Buffer }> {
+  }): Promise<StoredSnapshot> {
     const { read, summary } = made
     const ref = { session: session.id, random: snapshotId }
     const structure: SnapshotStructure = {

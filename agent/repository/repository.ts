@@ -161,14 +161,22 @@ export type Repository = {
   readonly loadIndexFile: (ref: ObjectRef & { info?: ObjectInfo }, signal?: AbortSignal) => Promise<{ file: IndexFile; writerKey: Buffer }>
   /** Snapshots that count, and those that do not; `collection` is what was loaded before, or it is loaded now. */
   readonly listSnapshots: (signal?: AbortSignal, collection?: CollectionState) => Promise<SnapshotListing>
-  /** Collection lists and forget records, by one listing. One that does not open is in `refused` and says nothing. */
-  readonly loadCollection: (signal?: AbortSignal) => Promise<CollectionState>
+  /**
+   * Collection lists and forget records, by one listing. One that does not open is in `refused` and says nothing. `onTime` is told of the store's clock
+   * with each page of the listing.
+   */
+  readonly loadCollection: (signal?: AbortSignal, onTime?: (storeMs: number) => void) => Promise<CollectionState>
 }
 
 /** All objects under a prefix whose names this product made. */
-export async function listRefs(store: Store, prefix: string, signal?: AbortSignal): Promise<(ObjectRef & { info: ObjectInfo })[]> {
+export async function listRefs(
+  store: Store,
+  prefix: string,
+  signal?: AbortSignal,
+  onTime?: (storeMs: number) => void,
+): Promise<(ObjectRef & { info: ObjectInfo })[]> {
   const refs: (ObjectRef & { info: ObjectInfo })[] = []
-  for await (const page of store.list(prefix, { signal }))
+  for await (const page of store.list(prefix, { signal, onTime }))
     for (const info of page) {
       const ref = parseObjectName(info.name)
       if (ref !== undefined) refs.push({ ...ref, info })
@@ -243,8 +251,8 @@ export async function openRepository(options: {
     return load(objectName('index', ref), ref.info, LIMITS.indexBytes, open, signal)
   }
 
-  const loadCollection = async (signal?: AbortSignal): Promise<CollectionState> => {
-    const refs = await listRefs(store, LISTS_PREFIX, signal)
+  const loadCollection = async (signal?: AbortSignal, onTime?: (storeMs: number) => void): Promise<CollectionState> => {
+    const refs = await listRefs(store, LISTS_PREFIX, signal, onTime)
     cache?.keep(LISTS_PREFIX, new Set(refs.map(({ info }) => info.name)))
     const refused: { name: string; error: HoldfastError }[] = []
     const lists: LoadedList[] = []

@@ -16,7 +16,7 @@ import { COPY_BUFFER_BYTES, isTaken, openLocal, READ, readExactly, split, takeNa
 import { listDirectoryObjects } from './directory-list.ts'
 import { DirectorySync } from './directory-sync.ts'
 import { checkLimit, checkRange, endsBefore, notFound, requireObjectName, requirePrefix, throwIfAborted, tooLarge } from './checks.ts'
-import type { ObjectInfo, ObjectName, PutBody, Store } from './store.ts'
+import type { ListOptions, ObjectInfo, ObjectName, PutBody, Store } from './store.ts'
 
 const TEMPORARY = 'tmp'
 /** `_` is outside the grammar of object names: a leftover can never be taken for an object. */
@@ -157,8 +157,11 @@ class DirectoryStore implements Store {
     })
   }
 
-  async *list(prefix: string, options: { signal?: AbortSignal | undefined } = {}): AsyncIterable<readonly ObjectInfo[]> {
+  async *list(prefix: string, options: ListOptions = {}): AsyncIterable<readonly ObjectInfo[]> {
     requirePrefix(prefix)
+    // What is made while files are listed may be missing: the first and the last moment are told.
+    const tellTime = async (): Promise<void> => options.onTime?.(await this.#now())
+    if (options.onTime !== undefined) await tellTime()
     try {
       const segments = prefix === '' ? [] : prefix.slice(0, -1).split('/')
       let start: FileHandle
@@ -174,6 +177,7 @@ class DirectoryStore implements Store {
       } finally {
         await start.close()
       }
+      if (options.onTime !== undefined) await tellTime()
     } catch (error) {
       throw directoryError(error, 'list', `${this.location}/${prefix}`)
     }

@@ -6,6 +6,7 @@ import { Agent as HttpsAgent } from 'node:https'
 import type { LookupFunction } from 'node:net'
 import { pipeline, Readable, Transform } from 'node:stream'
 import type * as Sdk from '@aws-sdk/client-s3'
+import { parseTime } from '../clock.ts'
 import { HoldfastError, messageOf, printable } from '../errors.ts'
 import type { StoreConfig } from './location.ts'
 
@@ -36,9 +37,10 @@ export class LazyS3Client {
     this.#ca = settings.caFile === undefined ? undefined : readAuthorities(settings.caFile)
   }
 
-  /** The `Date` of the latest reply. */
-  get lastDate(): string | undefined {
-    return this.#date
+  /** The store's clock in milliseconds since 1970, by the `Date` of the latest reply. */
+  get storeTime(): number | undefined {
+    const time = parseTime(this.#date ?? '')
+    return Number.isSafeInteger(time) ? time : undefined
   }
 
   load(): Promise<LoadedSdk> {

@@ -1,5 +1,4 @@
 // What `doctor` asks of a bucket beyond the store's contract: overwriting, clock, versioning, lock.
-import { parseTime } from '../clock.ts'
 import { HoldfastError } from '../errors.ts'
 import type { LazyS3Client, LoadedSdk } from './s3-client.ts'
 import { readFailure } from './s3-errors.ts'
@@ -37,8 +36,7 @@ export function s3Diagnostics(bucket: string, client: LazyS3Client, run: Run, pu
         // A refusal carries the date as well.
         if (!isRefusal(error)) throw error
       }
-      const time = parseTime(client.lastDate ?? '')
-      return Number.isSafeInteger(time) ? time : undefined
+      return client.storeTime
     },
     async versioning(options) {
       const status = await ask(options, async ({ sdk, client: s3 }, abortSignal) => {

@@ -21,7 +21,7 @@ import type { RequestSettings } from './s3-requests.ts'
 import { runRequest } from './s3-requests.ts'
 import { ObjectVersions } from './s3-versions.ts'
 import { openSpool, SPOOL_BUFFER_BYTES, SpoolBuffers, streamBytes } from './spool-stream.ts'
-import type { ObjectInfo, ObjectName, PutBody, Store, StoreDiagnostics } from './store.ts'
+import type { ListOptions, ObjectInfo, ObjectName, PutBody, Store, StoreDiagnostics } from './store.ts'
 import type { TransferWatch } from './transfer-watch.ts'
 
 const DEFAULT_STALL_MS = 120_000
@@ -169,11 +169,20 @@ class S3Store implements Store {
     }
   }
 
-  list(prefix: string, options: Options = {}): AsyncIterable<readonly ObjectInfo[]> {
+  list(prefix: string, options: ListOptions = {}): AsyncIterable<readonly ObjectInfo[]> {
     const versions = this.#versions
+    const tellTime = (): void => {
+      const time = this.#client.storeTime
+      if (time !== undefined) options.onTime?.(time)
+    }
     return (async function* () {
       requirePrefix(prefix)
-      yield* versions.list(prefix, options.signal)
+      for await (const page of versions.list(prefix, options.signal)) {
+        tellTime()
+        yield page
+      }
+      // The last reply may have had no page.
+      tellTime()
     })()
   }
 

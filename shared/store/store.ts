@@ -49,6 +49,8 @@ export interface StoreDiagnostics {
   objectLock(options?: { signal?: AbortSignal | undefined }): Promise<'on' | 'off' | 'unknown'>
 }
 
+export type ListOptions = { readonly signal?: AbortSignal | undefined; readonly onTime?: ((storeMs: number) => void) | undefined }
+
 export interface Store {
   /** How a person would name this store: the directory, or `s3:https://host/bucket/prefix`. Holds no secret. */
   readonly location: string
@@ -82,8 +84,10 @@ export interface Store {
   /**
    * Every object whose name starts with `prefix` (which ends with `/` or is empty), in byte order of names, one page at a time. A
    * listing is a hint: it may lack what was put a moment ago by another. Names that this product cannot have written are passed over.
+   * `onTime` is told of the store's clock, in milliseconds since 1970, as each page came, an empty one too, where the store says it; that costs no
+   * request, and in a directory a file that is made and removed.
    */
-  list(prefix: string, options?: { signal?: AbortSignal | undefined }): AsyncIterable<readonly ObjectInfo[]>
+  list(prefix: string, options?: ListOptions): AsyncIterable<readonly ObjectInfo[]>
 
   /** Removes the object with all its versions; removing what is not there succeeds. Only maintenance and key removal call it. */
   remove(name: ObjectName, options?: { signal?: AbortSignal | undefined }): Promise<void>

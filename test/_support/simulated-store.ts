@@ -15,7 +15,7 @@ import {
   tooLarge,
 } from '@holdfast/shared/store/checks.ts'
 import { localFileError } from '@holdfast/shared/store/directory-errors.ts'
-import type { ObjectInfo, ObjectName, PutBody, Store, StoreDiagnostics } from '@holdfast/shared/store/store.ts'
+import type { ListOptions, ObjectInfo, ObjectName, PutBody, Store, StoreDiagnostics } from '@holdfast/shared/store/store.ts'
 import type { Fault, FaultPlan, StoreCall, StoreOperation } from './simulated-faults.ts'
 import { noFaults, SimulatedCrash } from './simulated-faults.ts'
 
@@ -244,7 +244,7 @@ class SimulatedStore implements Store {
     })
   }
 
-  async *list(prefix: string, options: { signal?: AbortSignal | undefined } = {}): AsyncIterable<readonly ObjectInfo[]> {
+  async *list(prefix: string, options: ListOptions = {}): AsyncIterable<readonly ObjectInfo[]> {
     requirePrefix(prefix)
     let from = ''
     for (;;) {
@@ -265,6 +265,7 @@ class SimulatedStore implements Store {
         if (short !== undefined) all = all.slice(0, Math.max(0, all.length - short.drop))
         return { result: { objects: all.slice(0, PAGE_OBJECTS), more: all.length > PAGE_OBJECTS }, outcome: 'ok', bytes: 0 }
       })
+      options.onTime?.(this.#options.clock.now() + (this.#options.clockOffsetMs ?? 0))
       if (page.objects.length > 0) yield page.objects
       from = page.objects.at(-1)?.name ?? from
       if (!page.more) return

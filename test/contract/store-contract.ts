@@ -175,6 +175,21 @@ export function describeStore(label: string, start: () => Promise<ContractTarget
       expect(Math.max(...pages)).toBeLessThanOrEqual(1000)
     })
 
+    test('tells with a listing, an empty one too, what the time is by the clock that stamps objects', async () => {
+      await store.put('packs/before', bytesBody('x'))
+      for (const prefix of ['packs/', 'nothing/']) {
+        const times: number[] = []
+        for await (const _ of store.list(prefix, { onTime: (at) => times.push(at) })) expect(times.length).toBeGreaterThan(0)
+        expect(times.length).toBeGreaterThan(0)
+        await store.remove('packs/after')
+        await store.put('packs/after', bytesBody('x'))
+        const [before, after] = [await store.head('packs/before'), await store.head('packs/after')]
+        // Some tell whole seconds.
+        const seconds = [before!.storedAt, ...times, after!.storedAt].map((at) => Math.floor(at / 1000))
+        expect(seconds).toEqual(seconds.toSorted((a, b) => a - b))
+      }
+    })
+
     test('removes an object, and succeeds where there is none', async () => {
       await store.put('packs/gone', bytesBody('x'))
       await store.remove('packs/gone')

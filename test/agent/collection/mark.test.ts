@@ -276,20 +276,28 @@ describe('a run beside collections', () => {
   ) {
     const clock = simulatedClock({})
     let state = begun
+    let storeTime: number | undefined = 0
     const options = {
-      repository: { ...repository, loadCollection: async () => state },
+      repository: {
+        ...repository,
+        loadCollection: async (_: AbortSignal, onTime?: (at: number) => void) => {
+          if (storeTime !== undefined) onTime?.(storeTime)
+          return state
+        },
+      },
       keys: engine.keys.write,
       clock,
       signal: new AbortController().signal,
     }
     const lists = createListWatch({
       options: options as unknown as BackupOptions,
-      collection: begun,
+      look: { collection: begun, storeTime: { from: 0, to: 0 } },
       gone: new Set(more.gone),
       spoilt: new Set(more.spoilt),
       view: more.view ?? view,
     })
-    return { lists, clock, now: (...all: LoadedList[]) => (state = stateOf(...all)) }
+    const storeAt = (at: number | undefined): void => void (storeTime = at)
+    return { lists, clock, storeAt, now: (...all: LoadedList[]) => (state = stateOf(...all)) }
   }
 
   test('relies on nothing that is gone, spoilt or condemned, and counts what is lost', async () => {
@@ -366,15 +374,29 @@ describe('a run beside collections', () => {
     const { root } = given.snapshot.structure
     for (const move of ['advance', 'stepWallClock'] as const) {
       const { lists, clock } = watch(given, stateOf())
-      clock[move](25 * DAY)
+      clock[move](20 * DAY)
       expect(await lists.isHit(root, [])).toBe(false)
       clock[move](1)
       expect(await lists.isHit(root, [])).toBe(true)
     }
     const { lists, clock } = watch(given, stateOf())
-    clock.advance(26 * DAY)
-    clock.stepWallClock(-26 * DAY)
+    clock.advance(21 * DAY)
+    clock.stepWallClock(-21 * DAY)
     expect(await lists.isHit(root, [])).toBe(true)
+    expect(lists.isLate()).toBe(true)
+    // Its own clocks stood still.
+    const asleep = watch(given, stateOf())
+    for (const [days, isLate] of [
+      [undefined, false],
+      [-400, false],
+      [20, false],
+      [20.01, true],
+      [0, false],
+    ] as const) {
+      asleep.storeAt(days && days * DAY)
+      expect(await asleep.lists.isHit(root, [])).toBe(isLate)
+      expect(asleep.lists.isLate()).toBe(isLate)
+    }
   })
 
   test('that is made again ends its session, and its snapshot counts no longer', async () => {
@@ -391,7 +413,7 @@ describe('a run beside collections', () => {
     }
     const before = new Set(engine.bucket.names())
     const stored_ = () => engine.bucket.names().filter((name) => !before.has(name))
-    expect(await endWithoutSnapshot(attempt)).toBeUndefined()
+    await endWithoutSnapshot(attempt)
     expect(stored_()).toEqual([`ends/${session.id}`])
     const end = decodeSessionEnd(engine.bucket.content(`ends/${session.id}`)!, session.id, write.structure)
     expect(end).toEqual({ writerId: write.writer.id, endedAt: engine.clock.now(), writerKey: write.writer.publicKey })
