@@ -32,6 +32,8 @@ export type ListWatch = {
   readonly lost: number
   /** Nodes of the previous snapshot from which something condemned is reached: none of them is taken over as it is. */
   readonly tainted: (previous: OpenedSnapshot | undefined) => Promise<ReadonlySet<string>>
+  /** Whether all of the previous snapshot is there without what is absent. */
+  readonly isWhole: (previous: OpenedSnapshot) => Promise<boolean>
   /** Lists that condemned packs when it was last looked. */
   readonly seen: () => readonly ObjectRef[]
   /** Looks at the lists again: true where one that is new condemns what the tree at `root` relies on, or may have been missed. */
@@ -92,6 +94,11 @@ export function createListWatch(given: {
       if (previous === undefined || [...seen.keys()].every((name) => known.has(name))) return new Set()
       const reader = createPackReader({ store, structure, view })
       return unsoundNodes({ reader, root: previous.structure.root, isThere: sound(view, absent), signal })
+    },
+    isWhole: async (previous) => {
+      const reader = createPackReader({ store, structure, view })
+      const { root } = previous.structure
+      return (await unsoundNodes({ reader, root, isThere: sound(view, absent), untilFirst: true, signal })).size === 0
     },
     isHit: async (root, newPacks) => {
       const { collection: state, storeTime: ended } = await lookAtLists(options)

@@ -129,8 +129,12 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   for (const { error } of refused) options.onNotice?.(error.message)
   const spoilt = spoiltPacks(fileSystem, spool)
   const lists = createListWatch({ options, look, gone, spoilt, view })
+  // What is lost may be worth nothing: a run that slept for weeks names packs that were collected meanwhile.
+  const lacksNothing = lists.lost === 0 || (previous !== undefined && (await lists.isWhole(previous)))
   if (lists.lost > 0)
-    options.onNotice?.(`${lists.lost} packs are gone from the store or cut: what was in them is stored again where the source still has it`)
+    options.onNotice?.(
+      `${lists.lost} packs are gone from the store or cut: ${lacksNothing ? "the last snapshot needs none of them; 'holdfast check' tells what does" : 'what was in them is stored again where the source still has it'}`,
+    )
   const known = createKnownIds(view.files.reduce((sum, file) => sum + file.blobCount, 0) + 100_000)
   fillKnownIds(known, view, keys.writer.publicKey, lists.absent, await lists.tainted(previous))
 
@@ -350,7 +354,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   }
 
   function openPreviousCache(): CacheReader | undefined {
-    if (previous === undefined || options.force || source.stdin !== undefined || lists.lost > 0) return undefined
+    if (previous === undefined || options.force || source.stdin !== undefined || !lacksNothing) return undefined
     return openCache({ fileSystem, directory: state, name: cacheName, keys: cacheKeys, snapshotId: previous.structure.ref.random })
   }
 

@@ -1,11 +1,12 @@
 // What a collection would do, from what it saw: pure, so that a dry run, the run itself and the simulation share it. Design section 7.
 import { type DeletableName, type CondemnedPack } from '@holdfast/shared/format/collection-list.ts'
-import { type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
+import { type ObjectRef, packName, refKey } from '@holdfast/shared/format/layout.ts'
 import type { WriteKeys } from '../keys/keys.ts'
 import { forgottenEntries, type LoadedForget, maySpeakOf } from '../repository/collection-state.ts'
 import type { ForgetRecord } from '../repository/forget-record.ts'
 import type { IndexFile } from '../repository/index-file.ts'
 import { packsSaidAlone } from '../repository/view.ts'
+import { deletedOnRecord } from './deletion.ts'
 import type { Mark, PackUse } from './mark.ts'
 import type { Listed, Survey } from './survey.ts'
 
@@ -116,16 +117,24 @@ export function planPrune(
       ...dueSessions(survey, snapshots, deletions),
     ],
     lists: [...lists.values()],
-    rewrite: whole.indexed.files.filter(
-      (file) =>
-        file.writerKey.equals(keys.writer.publicKey) &&
-        file.packs.filter(({ random }) => !packs.has(random) && !lacking.has(random) && state.condemned.has(random)).length >=
-          Math.max(1, file.packs.length * REWRITE_SHARE),
-    ),
+    rewrite: whole.indexed.files.filter((file) => file.writerKey.equals(keys.writer.publicKey) && isToRewrite(survey, lacking, file)),
     waiting,
     waitingForWriters: forWriters,
     heldBySessions: { packs: held.packs, bytes: held.bytes, sessions: held.sessions.size },
   }
+}
+
+/** Whether enough of what an index file names is deleted, or anything of which no list will tell any more. */
+function isToRewrite({ state, packs, sessions }: Survey, lacking: ReadonlySet<string>, file: IndexFile): boolean {
+  const gone = file.packs.filter(({ random }) => !packs.has(random) && !lacking.has(random))
+  if (gone.length === 0) return false
+  const deleted = deletedOnRecord(state)
+  const ended = new Set(sessions.names.filter(({ kind }) => kind === 'end').map(({ session }) => session))
+  // A run that slept while its packs were collected stored its index file after the lists were gone, and ended without a snapshot.
+  const isUntold = (pack: ObjectRef): boolean =>
+    !state.condemned.has(pack.random) && (deleted.has(packName(pack)) || ended.has(pack.session))
+  const condemned = gone.filter(({ random }) => state.condemned.has(random)).length
+  return condemned >= Math.max(1, file.packs.length * REWRITE_SHARE) || gone.some(isUntold)
 }
 
 function add(into: Map<string, { list: ObjectRef; packs: ObjectRef[] }>, list: ObjectRef, pack: ObjectRef): void {

@@ -295,6 +295,28 @@ describe('an index file', () => {
     expect(rewritten(2, 5, { lacking: [packs[1]!] })).toBe(0)
     expect(rewritten(2, 5, { lacking: [packs[3]!] })).toBe(1)
   })
+
+  test('that name what is gone and in no condemned list any more are written anew, where it was deleted on record or its run ended without a snapshot', () => {
+    const packs = Array.from({ length: 9 }, (_, i) => ref(i + 1, i === 0 ? 2 : 1))
+    const [gone, ...there] = packs
+    const file = indexFile(ref(50), packs)
+    const rewritten = (more: Given, lacking: ObjectRef[] = []): number =>
+      plan(
+        { files: [file], packs: there.map((pack) => listed(pack)), ...more },
+        there.map((pack) => use(pack, 100)),
+        { lacking },
+      ).rewrite.length
+    const names = (kind: 'session' | 'end', session: number): Given => ({ names: [{ kind, session: hex(session) }] })
+    const deleted = (pack: ObjectRef): Given => ({
+      lists: [listOf(0, ref(91), { kind: 'deletion', lists: [], names: [{ kind: 'pack', ...pack }] })],
+    })
+    expect(rewritten({})).toBe(0)
+    expect([names('end', 2), names('end', 1), names('session', 2)].map((more) => rewritten(more))).toEqual([1, 0, 0])
+    expect([deleted(gone!), deleted(there[0]!)].map((more) => rewritten(more))).toEqual([1, 0])
+    expect(rewritten(names('end', 2), [gone!])).toBe(0)
+    // What a list still condemns waits until there is enough of it.
+    expect(rewritten({ ...names('end', 2), lists: [condemned(0, ref(90), [[gone!, 'dead']])] })).toBe(0)
+  })
 })
 
 describe('the names of a session', () => {

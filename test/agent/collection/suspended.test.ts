@@ -92,17 +92,52 @@ const MOMENTS: readonly (readonly [string, Moment, Parameters<typeof two>[0]])[]
 ]
 
 describe('a run that is suspended', () => {
-  test.each(MOMENTS)('%s, for weeks, while others collect, restores where it ends well', async (_, when, isMoment) => {
-    for (const days of [45, 70]) {
-      const given = await two(isMoment, when, collectFor(days))
-      const { engine, server } = given
-      given.arm()
-      const run = await engine.backup()
-      expect(given.wasReached()).toBe(true)
-      expect(run.notices.filter((text) => text.includes('begins anew'))).toHaveLength(when === 'before' ? 1 : 0)
-      await restoresTo(server, engine.source(), `suspended for ${days} days`, run.snapshot!.ref.random)
-      expect(await checked(given)).toMatchObject({ unknown: 0, affected: [] })
-    }
+  test.each(MOMENTS)(
+    '%s, for weeks, while others collect, restores where it ends well, and nothing is damaged',
+    async (_, when, isMoment) => {
+      for (const days of [45, 70]) {
+        const given = await two(isMoment, when, collectFor(days))
+        const { engine, server } = given
+        given.arm()
+        const run = await engine.backup()
+        expect(given.wasReached()).toBe(true)
+        expect(run.notices.filter((text) => text.includes('begins anew'))).toHaveLength(when === 'before' ? 1 : 0)
+        await restoresTo(server, engine.source(), `suspended for ${days} days`, run.snapshot!.ref.random)
+        expect(await checked(given)).toMatchObject({ damaged: 0, unknown: 0, affected: [] })
+      }
+    },
+  )
+
+  test('until its packs are collected leaves an index file that names them: nothing is read anew for that, and a collection writes it anew', async () => {
+    const given = await two(MOMENTS[1]![2], 'before', collectFor(70))
+    const { engine, server, storeClock } = given
+    given.arm()
+    await engine.backup()
+    expect((await checked(given)).deletedPacks).toBeGreaterThan(0)
+    engine.pass()
+    const next = await engine.backup()
+    expect(next.summary).toMatchObject({ bytesRead: 0, filesUnchanged: 6, packs: 0 })
+    expect(next.notices).toEqual([expect.stringMatching(/the last snapshot needs none of them/)])
+    storeClock.advance(DAY)
+    await server.prune()
+    expect(await checked(given)).toMatchObject({ damaged: 0, deletedPacks: 0, affected: [] })
+    expect((await engine.backup()).notices).toEqual([])
+  })
+
+  test('and lost a pack that an earlier snapshot needs is no excuse: the loss is told, and what the source has is stored again', async () => {
+    const given = await two(MOMENTS[1]![2], 'before', collectFor(70))
+    const { engine, server } = given
+    given.arm()
+    await engine.backup()
+    const needed = new Set(server.bucket.names('packs/'))
+    for (const name of needed) server.bucket.tamper(name, () => undefined)
+    const report = await checked(given)
+    expect(report.affected.length).toBeGreaterThan(0)
+    expect(report.damaged).toBeGreaterThan(needed.size)
+    engine.pass()
+    const next = await engine.backup()
+    expect(next.notices).toContainEqual(expect.stringMatching(/stored again where the source still has it/))
+    await restoresTo(server, engine.source(), 'after a loss', next.snapshot!.ref.random)
   })
 
   test('for two weeks and a half is reported good by what it saw: no list can have come and gone', async () => {
