@@ -10,7 +10,6 @@ import { SEGMENT_KIND } from '../repository/segment.ts'
 import { createCompressor } from '../repository/zstd.ts'
 import { isStillSaid } from '../repository/view.ts'
 import { loadWholeView } from '../repository/whole-view.ts'
-import type { CollectionState } from '../repository/collection-state.ts'
 import { type AtEnd, createAtEnd } from './at-end.ts'
 import type { BackupLimits, BackupOptions, BackupResult, BackupSummary } from './backup-types.ts'
 import { type DurablePack, storeIndexFiles } from './index-files.ts'
@@ -23,6 +22,7 @@ import { type ClosedPack, countBlobs, createPackSpool } from './pack-spool.ts'
 import { readBackObject, readBackPacks, spoiltPacks } from './read-back.ts'
 import { type ReadSource, readSource } from './read-source.ts'
 import { createProgress } from './run-progress.ts'
+import { lookAtSeries, rememberedSequence, rememberSequence } from './series.ts'
 import { newSession, storeSession } from './session.ts'
 import { lockState, openStateDirectory } from './state-lock.ts'
 import { createTransmissions } from './transmissions.ts'
@@ -124,7 +124,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   const series = tokens.series(keys.writer.id, source.label)
   const look = await lookAtLists(options)
   const { collection } = look
-  const previous = await previousSnapshot(options, series, collection)
+  const { previous, lastSequence } = await lookAtSeries(options, series, collection)
   const { indexed: view, refused, gone, unindexed } = await loadWholeView(repository, signal)
   for (const { error } of refused) options.onNotice?.(error.message)
   const spoilt = spoiltPacks(fileSystem, spool)
@@ -263,6 +263,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
 
   const seriesHex = series.toString('hex')
   const cacheName = Buffer.from(`unchanged-${seriesHex.slice(0, 32)}`)
+  const sequenceName = Buffer.from(`sequence-${seriesHex.slice(0, 32)}`)
   const cacheKeys = { recordKey: keys.structure.recordKey, series }
   const cache = openPreviousCache()
   if (cache !== undefined) atEnd.add(cache.close)
@@ -317,6 +318,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   if (await isOvertaken()) return startOver(stored)
   // The snapshot stands: what the local disk refuses from here on costs the next run some work, and makes no failure of this one.
   for (const { ref } of newPacks) atEnd.attempt(() => removeIfThere(options, spool, footerName(ref)))
+  atEnd.attempt(() => rememberSequence(fileSystem, state, sequenceName, structure.sequence))
   const { rootPlace } = read
   if (rootPlace !== undefined)
     atEnd.attempt(() => {
@@ -370,7 +372,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
       writerId: keys.writer.id,
       session: session.entry,
       series,
-      sequence: (previous?.structure.sequence ?? 0) + 1,
+      sequence: Math.max(lastSequence, rememberedSequence(fileSystem, state, sequenceName)) + 1,
       previous: previous?.hash ?? NO_HASH,
       root: read.rootNode,
       startedAt: Math.floor(startedAt),
@@ -429,15 +431,6 @@ function takeOver(known: KnownIds, footer: PackFooter, isWhole: (id: string) => 
       if (known.count() > known.capacity() - 1024) known.grow(65_536)
       known.claim(Buffer.from(blob.id, 'hex'), valueOf(i))
     }
-}
-
-/** The newest snapshot of the series. Damaged snapshots are told of, not taken for absent. */
-async function previousSnapshot(options: BackupOptions, series: Buffer, collection: CollectionState): Promise<OpenedSnapshot | undefined> {
-  const { snapshots, refused } = await options.repository.listSnapshots(options.signal, collection)
-  for (const { error } of refused) options.onNotice?.(error.message)
-  return snapshots
-    .filter(({ structure, writerKey }) => structure.series.equals(series) && writerKey.equals(options.keys.writer.publicKey))
-    .sort((a, b) => b.structure.sequence - a.structure.sequence)[0]
 }
 
 /** A mount that is gone looks like an empty directory: that is no state to keep. */

@@ -10,14 +10,14 @@ import { decodeSessionEntry } from '../keys/domain.ts'
 import { ByteReader } from '@holdfast/shared/format/bytes.ts'
 import { viewFromFooters } from '../repository/footer-reader.ts'
 import type { IndexFile } from '../repository/index-file.ts'
-import { endName, LIMITS, objectName, packName, type ObjectRef, refKey, sessionName } from '@holdfast/shared/format/layout.ts'
+import { LIMITS, objectName, packName, type ObjectRef, refKey, sessionName } from '@holdfast/shared/format/layout.ts'
 import { SESSION_ENTRY_BYTES } from '../repository/pack.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
 import { listRefs, lostError, mapBounded, REPOSITORY_OBJECT, type Repository } from '../repository/repository.ts'
 import { decodeSnapshot, inOrder, type OpenedSnapshot } from '../repository/snapshot.ts'
 import { openBox } from '../repository/structure-box.ts'
 import { createView, type View, withoutForeignReplaces } from '../repository/view.ts'
-import { deletedOnRecord } from '../collection/deletion.ts'
+import { deletedOnRecord, wasCollected } from '../collection/deletion.ts'
 import { isUnfinished } from '../collection/unfinished.ts'
 import { collectionState, forgottenEntry, hasNewRecords } from '../repository/collection-state.ts'
 import { isGivenUp } from '../repository/given-up.ts'
@@ -268,7 +268,7 @@ class Check {
         const info = listed?.info ?? (await this.#head(row))
         if (info === undefined) {
           this.#holdings.trouble.set(row.random, { kind: 'gone' })
-          if (isCondemned || (await this.#wasCollected(row))) {
+          if (isCondemned || (await wasCollected(this.#repository.store, row, this.#deleted, this.#options.signal))) {
             this.#counts.deletedPacks += 1
             return
           }
@@ -288,15 +288,6 @@ class Check {
         )
       })
     }
-  }
-
-  /**
-   * Whether a pack that is gone was deleted on record, or may have been before an index file named it: its run slept for weeks and then ended without a
-   * snapshot. What snapshots lack by it is found with them.
-   */
-  async #wasCollected(row: ObjectRef): Promise<boolean> {
-    const end = endName(row.session)
-    return this.#deleted.has(packName(row)) || (await this.#repository.store.head(end, { signal: this.#options.signal })) !== undefined
   }
 
   async #head(row: ObjectRef): Promise<ObjectInfo | undefined> {

@@ -2,7 +2,7 @@
 // missing right) is told with its date and tried again by the next collection.
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { DeletableName } from '@holdfast/shared/format/collection-list.ts'
-import { endName, objectName, packName, sessionName } from '@holdfast/shared/format/layout.ts'
+import { endName, objectName, type ObjectRef, packName, sessionName } from '@holdfast/shared/format/layout.ts'
 import type { ObjectName, Store } from '@holdfast/shared/store/store.ts'
 import type { CollectionState } from '../repository/collection-state.ts'
 
@@ -35,6 +35,19 @@ export function deletableName(name: DeletableName): ObjectName {
 /** Everything that deletion lists name: where one of these is not there, it was deleted on record. */
 export function deletedOnRecord({ deletionLists }: Pick<CollectionState, 'deletionLists'>): Set<ObjectName> {
   return new Set(deletionLists.flatMap(({ list }) => list.names.map(deletableName)))
+}
+
+/**
+ * Whether a pack that is gone was deleted on record, or may have been before an index file named it: its run slept for weeks and then ended without a
+ * snapshot. `deleted` is what `deletedOnRecord` gives. Throws what the store says.
+ */
+export async function wasCollected(
+  store: Store,
+  pack: ObjectRef,
+  deleted: ReadonlySet<ObjectName>,
+  signal?: AbortSignal,
+): Promise<boolean> {
+  return deleted.has(packName(pack)) || (await store.head(endName(pack.session), { signal })) !== undefined
 }
 
 /** Throws what the store says where it cannot be reached; repeating the call removes what is left. */

@@ -3,7 +3,14 @@
 // kept beside the state; losing it costs one whole statement.
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { ByteReader, ByteWriter } from '@holdfast/shared/format/bytes.ts'
-import { encodeNeeds, NEEDS_BYTES_MAX, NEEDS_CONTENT_TYPE, needsStand, PACK_REF_BYTES } from '@holdfast/shared/protocol/needs.ts'
+import {
+  encodeNeeds,
+  NEEDS_BYTES_MAX,
+  NEEDS_CONTENT_TYPE,
+  type NeedsStand,
+  needsStand,
+  PACK_REF_BYTES,
+} from '@holdfast/shared/protocol/needs.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import { needsRoutes } from './routes.ts'
 import type { ServerClient } from './server-client.ts'
@@ -46,21 +53,28 @@ async function stateSeries(options: StateNeeds, series: string, snapshots: reado
   const routes = needsRoutes(storeId, series)
   const stand = await client.call(needsStand, { ...routes.stand, signal })
   if (stand === undefined) throw new HoldfastError('server-untrusted', 'the server does not say what needs were stated')
+  // Of two with one sequence the server may know one alone.
   const due = snapshots
-    .filter(({ structure }) => structure.sequence > stand.sequence)
+    .filter(
+      ({ structure: { sequence, ref } }) => sequence > stand.sequence || (sequence === stand.sequence && ref.random !== stand.snapshotId),
+    )
     .sort((a, b) => a.structure.sequence - b.structure.sequence)
   const file = `needs-${storeId}-${series.slice(0, 32)}`
   let last = due.length === 0 ? undefined : readStated(directory, file)
   if (last?.snapshotId !== stand.snapshotId) last = undefined
+  let count = 0
   for (const snapshot of due) {
     const { ref, sequence, root } = snapshot.structure
     // A run that changed nothing has the root of the one before, and so its packs.
     const packs = last?.root === root ? last.packs : byText(await options.packsOf(snapshot))
-    await send(last)
+    const answer = await send(last)
+    // It was stated before; the next one goes on from the one that the server names.
+    if (answer?.snapshotId !== ref.random) continue
+    count += 1
     last = { sequence, snapshotId: ref.random, root, packs }
     directory.write(file, encodeStated(last))
 
-    async function send(base: Stated | undefined): Promise<void> {
+    async function send(base: Stated | undefined): Promise<NeedsStand | undefined> {
       const added = [...packs].filter(([key]) => base?.packs.has(key) !== true).map(([, pack]) => pack)
       const dropped = base === undefined ? [] : [...base.packs].filter(([key]) => !packs.has(key)).map(([, pack]) => pack)
       const named = { storeId, series, sequence, snapshotId: ref.random, base: base?.snapshotId }
@@ -72,15 +86,15 @@ async function stateSeries(options: StateNeeds, series: string, snapshots: reado
         )
       try {
         const bytes = { contentType: NEEDS_CONTENT_TYPE, body }
-        await client.call(needsStand, { ...routes.state, bytes, timeoutMs: TIMEOUT_MS, signal })
+        return await client.call(needsStand, { ...routes.state, bytes, timeoutMs: TIMEOUT_MS, signal })
       } catch (error) {
         // The server goes on from elsewhere, such as a copy of its database: it gets the whole.
         if (base === undefined || !isHoldfastError(error, 'conflict')) throw error
-        await send(undefined)
+        return send(undefined)
       }
     }
   }
-  return due.length
+  return count
 }
 
 function byText(packs: readonly Buffer[]): Map<string, Buffer> {

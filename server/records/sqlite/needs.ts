@@ -44,7 +44,8 @@ export const stateNeeds: Act<'stateNeeds'> = (db, { agentId, at, statement }) =>
   if (stated !== undefined) return { sequence: stand?.sequence ?? 0, snapshotId: stand?.snapshotId ?? null }
   if (base !== undefined && base !== stand?.snapshotId)
     throw new HoldfastError('conflict', 'this statement goes on from one that is not the last of its series; state the whole')
-  if (stand !== undefined && sequence <= stand.sequence)
+  // One sequence twice: a run that did not see the snapshot before it, which was forgotten or hidden. Both are protected.
+  if (stand !== undefined && sequence < stand.sequence)
     throw new HoldfastError('conflict', `needs up to sequence ${stand.sequence} of this series are stated; earlier ones cannot be added`)
   if (stand === undefined) {
     db.sql('INSERT INTO need_series (store_id, series, agent_id, sequence, snapshot_id) VALUES (?, ?, ?, 0, ?)').run(

@@ -94,9 +94,26 @@ describe('statements', () => {
     const first = newSnapshot()
     await state(one.agent, { series, sequence: 5, snapshotId: first, added: [pack(1)] })
     expect((await state(one.agent, { series, sequence: 6, snapshotId: newSnapshot(), base: newSnapshot(), added: [] })).status).toBe(409)
-    expect((await state(one.agent, { series, sequence: 5, snapshotId: newSnapshot(), added: [] })).status).toBe(409)
+    expect((await state(one.agent, { series, sequence: 4, snapshotId: newSnapshot(), added: [] })).status).toBe(409)
     expect((await state(one.agent, { series, sequence: 4, snapshotId: newSnapshot(), base: first, dropped: [pack(1)] })).status).toBe(409)
     expect(await neededAt(series, 5)).toEqual([1])
+  })
+
+  it('of two snapshots with one sequence protect both', async () => {
+    for (const isWhole of [true, false]) {
+      const series = newSeries()
+      const [first, second, third] = [newSnapshot(), newSnapshot(), newSnapshot()]
+      await state(one.agent, { series, sequence: 5, snapshotId: first, added: [pack(1), pack(2)] })
+      const base = isWhole ? undefined : first
+      const added = isWhole ? [pack(2), pack(3)] : [pack(3)]
+      const reply = await state(one.agent, { series, sequence: 5, snapshotId: second, base, added, dropped: isWhole ? [] : [pack(1)] })
+      expect(reply.json()).toMatchObject({ sequence: 5, snapshotId: second })
+      expect(await neededAt(series, 5)).toEqual([1, 2, 3])
+      // The one before it is stated already, and changes nothing; who says so learns which is the last.
+      expect((await state(one.agent, { series, sequence: 5, snapshotId: first, added: [] })).json()).toMatchObject({ snapshotId: second })
+      await state(one.agent, { series, sequence: 6, snapshotId: third, base: second, dropped: [pack(2)] })
+      expect(await neededAt(series, 6)).toEqual([3])
+    }
   })
 
   it('about the store, series or snapshot of another are refused', async () => {
