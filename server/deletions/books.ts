@@ -16,7 +16,9 @@ export async function booksFor(
   { list }: DeletionStored,
 ): Promise<Books> {
   const storeId = store.id
-  const { snapshots, replaced, forgotten } = await records.booksOf({ storeId })
+  const { snapshots, replaced, agents, forgotten } = await records.booksOf({ storeId })
+  const byId = new Map<string, Set<string>>()
+  for (const { id, agentId } of replaced) byId.set(id, (byId.get(id) ?? new Set<string>()).add(agentId))
   const packs = Buffer.from(list.names.flatMap((name) => (name.kind === 'pack' ? [name.session + name.random] : [])).join(''), 'hex')
   const sessions = new Set(list.names.flatMap(({ kind, session }) => (kind === 'session' || kind === 'end' ? [session] : [])))
   const needs = [
@@ -27,7 +29,8 @@ export async function booksFor(
   const rules = await rulesIn({ records, clock }, store)
   return {
     snapshots,
-    replaced: new Set(replaced),
+    replaced: byId,
+    agents,
     needs,
     stands,
     rulesOf: (agentId, source) => rules.get(`${agentId} ${source}`),
@@ -35,7 +38,7 @@ export async function booksFor(
     forgotten: new Map(
       forgotten.flatMap(({ agentId, id, at }) => [
         [`${agentId} ${id}`, at] as const,
-        ...(replaced.includes(id) ? [[` ${id}`, at] as const] : []),
+        ...(byId.get(id)?.has(agentId) === true ? [[` ${id}`, at] as const] : []),
       ]),
     ),
   }

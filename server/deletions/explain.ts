@@ -6,7 +6,7 @@ import { refKey } from '@holdfast/shared/format/layout.ts'
 import type { DeletionCode } from '@holdfast/shared/protocol/deletions.ts'
 import { DELETION_CODES } from '@holdfast/shared/protocol/deletions.ts'
 import { stillSatisfied, TIMES_DISAGREE_MS, type RetainedSnapshot, type RetentionRules } from '@holdfast/shared/retention.ts'
-import type { KnownSnapshot, NeedInterval } from '../records/records.ts'
+import type { KnownAgent, KnownSnapshot, NeedInterval } from '../records/records.ts'
 import type { DeletionReason } from '../records/rows.ts'
 
 /** A list as the store holds it. `isTrusted`: signed by an active agent of the store's controller. */
@@ -36,8 +36,10 @@ export type SourceRules = { readonly retention: RetentionRules; readonly stepMs:
 
 export type Books = {
   readonly snapshots: readonly KnownSnapshot[]
-  /** Written and replaced before anybody was told. */
-  readonly replaced: ReadonlySet<string>
+  /** Written and replaced before anybody was told, and the agents that say so. */
+  readonly replaced: ReadonlyMap<string, ReadonlySet<string>>
+  /** All agents of the store's controller. */
+  readonly agents: readonly KnownAgent[]
   /** What was stated about the packs that the list names, and about all of the sessions that it names. */
   readonly needs: readonly NeedInterval[]
   /** How many packs the last snapshot needs that was stated of each series; nothing where the list names no index file. */
@@ -181,7 +183,8 @@ function explainSnapshots(
   const named = new Set(names.map(({ random }) => random))
   const living = books.snapshots.filter(({ deleted }) => !deleted)
   const known = new Set(books.snapshots.map(({ id }) => id))
-  for (const id of store.snapshots.keys()) if (!known.has(id) && !books.replaced.has(id)) say('unknown-snapshot', id)
+  for (const [id, { storedAt }] of store.snapshots) if (!known.has(id) && !isReplaced(id, storedAt, books)) say('unknown-snapshot', id)
+  for (const id of new Set(living.flatMap((one) => (one.contested && named.has(one.id) ? [one.id] : [])))) say('contested', id)
   const bySeries = new Map<string, KnownSnapshot[]>()
   for (const snapshot of living) {
     const key = `${snapshot.agentId} ${snapshot.series}`
@@ -207,6 +210,19 @@ function explainSnapshots(
     }
   }
   return living.filter(({ id }) => !named.has(id))
+}
+
+/**
+ * Whether an agent says that it replaced this one, and no other can have made it: each was heard from a day after it was stored, which is time enough to
+ * tell of it, or had been revoked before.
+ */
+function isReplaced(id: string, storedAt: number, { replaced, agents }: Books): boolean {
+  const by = replaced.get(id)
+  if (by === undefined) return false
+  return agents.every(
+    (agent) =>
+      by.has(agent.id) || agent.heardAt >= storedAt + WAIT_MS || (agent.revokedAt !== null && agent.revokedAt + SLACK_MS <= storedAt),
+  )
 }
 
 /**

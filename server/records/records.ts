@@ -140,13 +140,15 @@ export type Acts = {
   needsStand: (input: { agentId: string; storeId: string; series: string }) => { sequence: number; snapshotId: string } | undefined
   /**
    * Takes a needs statement. The first about a snapshot counts: another one changes nothing. `conflict` where it does not go on from the last of its
-   * series, or where series or snapshot are another agent's; `not-found` where the store is not its controller's.
+   * series, or where the series is another agent's; `not-found` where the store is not its controller's.
    */
   stateNeeds: (input: { agentId: string; at: number; statement: NeedsStatement }) => { sequence: number; snapshotId: string | null }
   /** All that this server knows of snapshots in a store, deleted ones too; and those that were replaced before they were reported. */
   booksOf: (input: { storeId: string }) => {
     snapshots: readonly KnownSnapshot[]
-    replaced: readonly string[]
+    replaced: readonly { id: string; agentId: string }[]
+    /** All agents of the store's controller, and when each was last heard from. */
+    agents: readonly KnownAgent[]
     forgotten: readonly { id: string; agentId: string; at: number }[]
   }
   /** Takes note of which of its snapshots in a store an agent has forgotten: all of them; others it has taken back. */
@@ -186,9 +188,13 @@ export type KnownSnapshot = {
   readonly claimedAt: number | null
   readonly witnessedAt: number
   readonly deleted: boolean
+  /** Another agent says that it made this one too; then there is one of these for each. */
+  readonly contested: boolean
   /** Its place in its series, where its needs were stated. */
   readonly sequence: number | null
 }
+/** An agent as the books know it; times by this server's clock. */
+export type KnownAgent = { readonly id: string; readonly heardAt: number; readonly revokedAt: number | null }
 /** A pack (64 hex digits: session and random part) is needed by the snapshots `first` to `last` of a series; null: so far. */
 export type NeedInterval = { readonly pack: string; readonly series: string; readonly first: number; readonly last: number | null }
 

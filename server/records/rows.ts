@@ -80,6 +80,8 @@ export type AgentRow = Made & {
   readonly journalPending: number
   readonly journalBytes: number
   readonly incident: string | null
+  /** Null also where it was revoked before this was kept. */
+  readonly revokedAt: number | null
 }
 export type PolicyRow = Made & {
   readonly version: number

@@ -69,6 +69,7 @@ export function agentChannelRoutes(app: App, context: Context): void {
             policiesVersion: 0,
             bundleVersion: 0,
             journalPending: 0,
+            revokedAt: null,
             journalBytes: 0,
             incident: null,
           },

@@ -32,7 +32,16 @@ export const DELETION_CODES = {
     words: 'a snapshot that is named makes room for newer ones that came faster than its policy is due',
   },
   'last-one': { settled: true, words: 'it would leave a series without any snapshot' },
-  'unknown-snapshot': { settled: true, words: 'a snapshot in the store was never reported to this server' },
+  contested: {
+    settled: true,
+    words:
+      'a snapshot that is named is one that two agents say they made: revoke the one that lies, or approve if it may go whosever it is',
+  },
+  'unknown-snapshot': {
+    settled: true,
+    words:
+      'a snapshot in the store was never reported to this server, or only as replaced while another agent has not been heard from since',
+  },
   unstated: { settled: true, words: 'no agent has stated which packs a snapshot needs that stays' },
   'store-refused': {
     settled: false,

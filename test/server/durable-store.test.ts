@@ -297,6 +297,7 @@ async function fill(): Promise<void> {
     policiesVersion: 0,
     bundleVersion: 0,
     journalPending: 0,
+    revokedAt: null,
     journalBytes: 0,
     incident: null,
   }

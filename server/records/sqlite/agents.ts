@@ -3,6 +3,7 @@ import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { parseTime } from '@holdfast/shared/clock.ts'
 import type { Acts } from '../records.ts'
 import type { RunRow } from '../rows.ts'
+import { claimSnapshot, settleClaims } from './claims.ts'
 import { closeJob, restoreJobId } from './jobs.ts'
 import { withdrawCommands } from './restores.ts'
 import { findRow, insertRow, updateRow } from './table.ts'
@@ -25,8 +26,9 @@ export const enroll: Act<'enroll'> = (db, { secretHash, at, agent }) => {
 }
 
 export const revokeAgent: Act<'revokeAgent'> = (db, { agentId, at }) => {
-  const agent = updateRow(db, 'agents', agentId, { state: 'revoked' }, { state: 'active' })
+  const agent = updateRow(db, 'agents', agentId, { state: 'revoked', revokedAt: at }, { state: 'active' })
   if (agent === undefined) return undefined
+  settleClaims(db, agentId)
   db.sql(`UPDATE commands SET state = 'withdrawn' WHERE agent_id = ? AND state IN ('queued', 'delivered')`).run(agentId)
   const open = db
     .sql(
@@ -122,13 +124,6 @@ export const reportRun: Act<'reportRun'> = (db, { agentId, controllerId, report,
 }
 
 export const reportSnapshot: Act<'reportSnapshot'> = (db, { agentId, controllerId, report, at }) => {
-  const known = findRow(db, 'snapshots', { id: report.snapshotId })
-  if (known !== undefined) {
-    if (known.agentId !== agentId) throw new HoldfastError('conflict', 'this snapshot belongs to another agent')
-    // The record may have come first; it does not say the tags.
-    updateRow(db, 'snapshots', known.id, { tags: report.tags })
-    return
-  }
   const { snapshotId, ...rest } = report
-  insertRow(db, 'snapshots', { ...rest, id: snapshotId, createdAt: at, agentId, controllerId, at: parseTime(report.at), deletedAt: null })
+  claimSnapshot(db, { ...rest, id: snapshotId, createdAt: at, agentId, controllerId, at: parseTime(report.at), deletedAt: null })
 }

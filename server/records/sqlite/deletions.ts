@@ -52,6 +52,11 @@ export const moveDeletion: Act<'moveDeletion'> = (db, { id, from, patch, alert, 
       snapshot,
       moved.storeId,
     )
+    db.sql('UPDATE snapshot_claims SET deleted_at = ? WHERE id = ? AND store_id = ? AND deleted_at IS NULL').run(
+      moved.updatedAt,
+      snapshot,
+      moved.storeId,
+    )
     db.sql('UPDATE need_statements SET deleted_at = ? WHERE store_id = ? AND snapshot_id = ? AND deleted_at IS NULL').run(
       moved.updatedAt,
       moved.storeId,

@@ -7,6 +7,7 @@ import type { RecordHeader, RecordKind } from '@holdfast/shared/protocol/records
 import { nextDue } from '@holdfast/shared/protocol/schedule.ts'
 import type { AcceptResult, Acts } from '../records.ts'
 import type { AgentRow, RecordDelivered, RecordRow, RunRow } from '../rows.ts'
+import { claimSnapshot } from './claims.ts'
 import { closeJob, openJob } from './jobs.ts'
 import { findRow, insertRow, toPage, updateRow } from './table.ts'
 import type { Db } from './table.ts'
@@ -219,8 +220,7 @@ function applyHeader(db: Db, agent: AgentRow, header: RecordHeader, record: Reco
 function noteSnapshot(db: Db, agent: AgentRow, header: Extract<RecordHeader, { kind: 'run-ended' }>, record: RecordRow, at: number): void {
   const { snapshotId, series, to, totals } = header
   if (snapshotId === undefined || series === undefined || to.storeId === undefined) return
-  if (findRow(db, 'snapshots', { id: snapshotId }) !== undefined) return
-  insertRow(db, 'snapshots', {
+  claimSnapshot(db, {
     id: snapshotId,
     createdAt: at,
     agentId: agent.id,

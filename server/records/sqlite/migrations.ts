@@ -119,7 +119,16 @@ CREATE TABLE deletions (${made}, store_id TEXT NOT NULL REFERENCES stores(id), c
 CREATE INDEX deletions_open ON deletions(store_id) WHERE ended_at IS NULL;
 `
 
-const MIGRATIONS: readonly string[] = [FIRST, SECOND]
+/** What several agents claim, and when one was revoked: what was stored later is not its. `row` is the claim as a row of snapshots. */
+const THIRD = `
+ALTER TABLE agents ADD COLUMN revoked_at INTEGER;
+CREATE TABLE snapshot_claims (id TEXT NOT NULL, agent_id TEXT NOT NULL REFERENCES agents(id), store_id TEXT NOT NULL, series TEXT NOT NULL,
+  source TEXT NOT NULL, at INTEGER NOT NULL, created_at INTEGER NOT NULL, deleted_at INTEGER, row TEXT NOT NULL,
+  PRIMARY KEY (id, agent_id)) WITHOUT ROWID;
+CREATE INDEX snapshot_claims_store ON snapshot_claims(store_id);
+`
+
+const MIGRATIONS: readonly string[] = [FIRST, SECOND, THIRD]
 
 /** Brings the database to this program's shape; `newer-format` where it is ahead of it. */
 export function migrate(db: DatabaseSync): void {

@@ -33,10 +33,9 @@ export const stateNeeds: Act<'stateNeeds'> = (db, { agentId, at, statement }) =>
      ON CONFLICT DO UPDATE SET series_n = excluded.series_n, sequence = excluded.sequence, at = excluded.at WHERE series_n IS NULL`,
   )
   for (const id of replaced) note.run(storeId, id, agentId, null, null, at)
-  const reported = findRow(db, 'snapshots', { id: snapshotId })
   let stand = seriesOf(db, storeId, series)
-  if ((stand !== undefined && stand.agentId !== agentId) || (reported !== undefined && reported.agentId !== agentId))
-    throw new HoldfastError('conflict', 'this series or snapshot is another agent’s; nothing was taken')
+  if (stand !== undefined && stand.agentId !== agentId)
+    throw new HoldfastError('conflict', 'this series is another agent’s; nothing was taken')
   const stated = db
     .sql('SELECT 1 FROM need_statements WHERE store_id = ? AND snapshot_id = ? AND agent_id = ? AND series_n IS NOT NULL')
     .get(storeId, snapshotId, agentId)
@@ -82,31 +81,43 @@ export const booksOf: Act<'booksOf'> = (db, { storeId }) => {
     .sql(
       `SELECT coalesce(p.id, t.snapshot_id) AS id, coalesce(p.agent_id, t.agent_id) AS agent_id, coalesce(p.series, s.series) AS series,
        p.source AS source, p.at AS claimed_at, coalesce(p.created_at, t.at) AS witnessed_at, coalesce(p.deleted_at, t.deleted_at) AS deleted_at,
-       p.id IS NOT NULL AS reported,
        CASE WHEN p.id IS NULL OR p.series = s.series THEN t.sequence END AS sequence
-       FROM (SELECT * FROM snapshots WHERE store_id = ?1) p FULL JOIN (SELECT * FROM need_statements WHERE store_id = ?1) t
-       ON t.snapshot_id = p.id AND t.agent_id = p.agent_id
+       FROM (SELECT id, agent_id, series, source, at, created_at, deleted_at FROM snapshots WHERE store_id = ?1
+         UNION ALL SELECT id, agent_id, series, source, at, created_at, deleted_at FROM snapshot_claims WHERE store_id = ?1) p
+       FULL JOIN (SELECT * FROM need_statements WHERE store_id = ?1) t ON t.snapshot_id = p.id AND t.agent_id = p.agent_id
        LEFT JOIN need_series s ON s.n = t.series_n`,
     )
     .all({ 1: storeId })
-  const known = rows.map((row) => ({
-    id: String(row['id']),
-    agentId: String(row['agent_id']),
-    series: text(row['series']),
-    source: text(row['source']),
-    claimedAt: row['claimed_at'] === null ? null : Number(row['claimed_at']),
-    witnessedAt: Number(row['witnessed_at']),
-    deleted: row['deleted_at'] !== null,
-    sequence: row['sequence'] === null ? null : Number(row['sequence']),
-    reported: row['reported'] === 1,
-  }))
-  // Whose a snapshot is says the report; what another agent states about it counts for nothing.
-  const reported = new Set(known.filter((one) => one.reported).map(({ id }) => id))
-  const own = known.filter((one) => one.reported || !reported.has(one.id))
-  // What was replaced before it was reported belongs to no series; one that was reported after all does.
+  const agents = new Map(
+    db
+      .sql('SELECT a.id, a.last_seen_at, a.revoked_at FROM agents a JOIN stores s ON s.controller_id = a.controller_id WHERE s.id = ?')
+      .all(storeId)
+      .map((row) => [String(row['id']), { heardAt: Number(row['last_seen_at'] ?? 0), revokedAt: row['revoked_at'] as number | null }]),
+  )
+  const said = rows.flatMap((row) => {
+    const known = {
+      id: String(row['id']),
+      agentId: String(row['agent_id']),
+      series: text(row['series']),
+      source: text(row['source']),
+      claimedAt: row['claimed_at'] === null ? null : Number(row['claimed_at']),
+      witnessedAt: Number(row['witnessed_at']),
+      deleted: row['deleted_at'] !== null,
+      sequence: row['sequence'] === null ? null : Number(row['sequence']),
+    }
+    const agent = agents.get(known.agentId)
+    // Of another controller: nobody here.
+    if (agent === undefined) return []
+    agent.heardAt = Math.max(agent.heardAt, known.witnessedAt)
+    return [known]
+  })
+  const claims = new Map<string, number>()
+  for (const { id, series } of said) if (series !== null) claims.set(id, (claims.get(id) ?? 0) + 1)
+  // What was replaced before it was reported belongs to no series; what anybody claims was not replaced.
   return {
-    snapshots: own.filter(({ series }) => series !== null).map(({ reported: _, ...one }) => one),
-    replaced: own.filter(({ series }) => series === null).map(({ id }) => id),
+    snapshots: said.filter(({ series }) => series !== null).map((one) => ({ ...one, contested: claims.get(one.id)! > 1 })),
+    replaced: said.flatMap(({ id, agentId }) => (claims.has(id) ? [] : [{ id, agentId }])),
+    agents: [...agents].map(([id, agent]) => ({ id, ...agent })),
     forgotten: db
       .sql('SELECT snapshot_id, agent_id, at FROM forgotten_snapshots WHERE store_id = ?')
       .all(storeId)

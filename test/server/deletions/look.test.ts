@@ -60,6 +60,14 @@ describe('a list that retention explains', () => {
     expect(await world.look()).toMatchObject({ done: 1, removed: 4 })
   })
 
+  it('is held where a snapshot that it names was taken back from it, of which no pack was condemned', async () => {
+    const { going } = await fiveDays(world)
+    const list = await world.publish({ kind: 'deletion', lists: [], names: world.named(going.snapshots, []) })
+    await world.publish({ kind: 'revived', from: [{ list, packs: going.snapshots.slice(0, 1) }] })
+    expect(await world.look()).toMatchObject({ held: 1, removed: 0 })
+    expect((await world.deletions())[0]).toMatchObject({ state: 'held', code: 'revived' })
+  })
+
   it('that was cut off by a crash at any removal is gone on with: each name is removed once', async () => {
     await publishGoing()
     for (const nth of [1, 2, 3, 4]) {

@@ -39,7 +39,7 @@ async function neededAt(series: string, sequence: number): Promise<number[]> {
     packs: Buffer.concat(Array.from({ length: 256 }, (_, n) => pack(n))),
     sessions: [],
   })
-  const base = { id: '', agentId: '', source: null, claimedAt: null, witnessedAt: 0, deleted: false }
+  const base = { id: '', agentId: '', source: null, claimedAt: null, witnessedAt: 0, deleted: false, contested: false }
   return needs
     .filter(neededBy([{ ...base, series, sequence }]))
     .map((need) => Number.parseInt(need.pack.slice(0, 2), 16))

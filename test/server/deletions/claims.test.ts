@@ -1,0 +1,145 @@
+// What two appliances say of one snapshot: the server cannot open it, so nothing about it is explained until a person has said more.
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { isoTime } from '@holdfast/shared/clock.ts'
+import { objectName, packName, type ObjectRef } from '@holdfast/shared/format/layout.ts'
+import { encodeNeeds } from '@holdfast/shared/protocol/needs.ts'
+import { fiveDays, makeDeletionWorld, SERIES, type DeletionWorld } from './_support/deletion-world.ts'
+
+let world: DeletionWorld
+beforeEach(async () => {
+  world = await makeDeletionWorld()
+})
+afterEach(() => world.close())
+
+describe('a snapshot that two appliances say they made', () => {
+  type Agent = typeof world.agent
+  let other: Agent
+  let packs: ObjectRef[]
+  let contested: ObjectRef
+  const OTHERS = 'd'.repeat(64)
+  const report = (by: Agent, ref: ObjectRef) =>
+    by.request('POST', '/v1/agent/snapshots', {
+      ...{ snapshotId: ref.random, runId: `run_${world.newRef().random}`, storeId: world.storeId, at: isoTime(world.clock.now()) },
+      ...(by === other ? { series: OTHERS, source: 'mail' } : { series: SERIES, source: 'documents' }),
+      ...{ files: 1, bytes: 1, storedBytes: 1, tags: [] },
+    })
+  const state = (by: Agent, ref: ObjectRef, sequence: number, needs: readonly ObjectRef[], replaced: readonly ObjectRef[] = []) => {
+    const added = needs.map(({ session, random }) => Buffer.from(session + random, 'hex'))
+    const of = { storeId: world.storeId, series: by === other ? OTHERS : SERIES, sequence, snapshotId: ref.random }
+    const body = encodeNeeds({ ...of, base: undefined, added, dropped: [], replaced: replaced.map(({ random }) => random) })
+    return by.request('POST', '/v1/agent/needs', body, 'application/octet-stream')
+  }
+  const ok = async (...all: readonly Promise<{ status: number; body: Buffer }>[]): Promise<void> => {
+    for (const one of all) expect((await one).status).toBeLessThan(300)
+  }
+  /** The stolen appliance goes on with its own days, so that retention lets go what came before them. */
+  const daysOfThief = async (): Promise<void> => {
+    for (let day = 0; day < 4; day++) {
+      world.days(1)
+      const ref = world.newRef()
+      await world.put(objectName('snapshot', ref))
+      await ok(report(world.agent, ref))
+      await ok(state(world.agent, ref, 7 + day, []))
+    }
+  }
+  const codesNow = async (): Promise<string[]> => ((await world.deletions())[0]?.reasons ?? []).map(({ code }) => code)
+  const publish = async (): Promise<void> => {
+    await world.forgotten([contested])
+    const list = await world.condemn(packs, world.snapshots)
+    world.days(20)
+    await world.publish({ kind: 'deletion', lists: [list], names: world.named([contested], packs) })
+  }
+  const isThere = (): boolean[] =>
+    [objectName('snapshot', contested), ...packs.map(packName)].map((name) => world.bucket.names().includes(name))
+
+  beforeEach(async () => {
+    await fiveDays(world)
+    const admin = await world.administrator()
+    const site = await world.made('POST', '/v1/sites', admin, { controllerId: world.controllerId, name: 'Second', region: 'CA-QC' })
+    const code = await world.made('POST', '/v1/enrolment-codes', admin, { controllerId: world.controllerId, siteId: site['id'] })
+    other = world.server.makeAgent() as Agent
+    await ok(other.enroll(String(code['code'])))
+    packs = await world.writePacks(2)
+    contested = world.newRef()
+    await world.put(objectName('snapshot', contested))
+  })
+
+  it('is held with its packs, whoever told of it first, and needs what either of them stated', async () => {
+    await ok(report(world.agent, contested))
+    await ok(state(world.agent, contested, 6, []))
+    await ok(report(other, contested))
+    await ok(state(other, contested, 1, packs))
+    await daysOfThief()
+    await publish()
+    expect(await world.look()).toMatchObject({ held: 1, removed: 0 })
+    expect(await codesNow()).toContain('contested')
+    expect(await world.alerts()).toMatchObject([{ kind: 'deletion-held' }])
+    // Its packs alone are needed, though the one who told first needs none of them.
+    const [first] = await world.deletions()
+    await world.made('POST', `/v1/deletions/${first!.id}/refuse`, world.token, undefined)
+    const list = await world.condemn(packs, world.snapshots)
+    world.days(20)
+    await world.publish({ kind: 'deletion', lists: [list], names: world.named([], packs) })
+    expect(await world.look()).toMatchObject({ held: 1, removed: 0 })
+    expect(await codesNow()).toContain('needed')
+    expect(isThere()).toEqual([true, true, true])
+  })
+
+  it('is the other one’s once one of them is revoked, with what that one stated', async () => {
+    await ok(report(world.agent, contested))
+    await ok(state(world.agent, contested, 6, []))
+    await ok(report(other, contested))
+    await ok(state(other, contested, 1, packs))
+    await world.made('POST', `/v1/agents/${world.agent.id}/revoke`, await world.administrator(), undefined)
+    const { snapshots } = await world.server.records.booksOf({ storeId: world.storeId })
+    const mine = snapshots.filter(({ id }) => id === contested.random)
+    expect(mine).toMatchObject([{ agentId: other.id, series: OTHERS, source: 'mail', sequence: 1, contested: false }])
+    expect(await world.made('GET', `/v1/snapshots/${contested.random}`, world.token, undefined)).toMatchObject({
+      agentId: other.id,
+      source: 'mail',
+    })
+  })
+
+  it('is the first one’s once the second is revoked, and goes then as its retention says', async () => {
+    await ok(report(world.agent, contested))
+    await ok(state(world.agent, contested, 6, packs))
+    await ok(state(other, contested, 1, []))
+    await daysOfThief()
+    await publish()
+    await world.look()
+    expect(await codesNow()).toContain('contested')
+    await world.made('POST', `/v1/agents/${other.id}/revoke`, await world.administrator(), undefined)
+    expect(await world.look()).toMatchObject({ done: 1, removed: 3 })
+    expect(await world.alerts()).toEqual([])
+  })
+
+  it('goes where the controller approves, and counts as deleted for both', async () => {
+    await ok(report(world.agent, contested))
+    await ok(state(world.agent, contested, 6, packs))
+    await ok(report(other, contested))
+    await ok(state(other, contested, 1, packs))
+    await daysOfThief()
+    await publish()
+    await world.look()
+    await world.made('POST', `/v1/deletions/${(await world.deletions())[0]!.id}/approve`, world.token, undefined)
+    expect(await world.look()).toMatchObject({ done: 1, removed: 3 })
+    const { snapshots } = await world.server.records.booksOf({ storeId: world.storeId })
+    expect(snapshots.filter(({ id }) => id === contested.random).map(({ deleted }) => deleted)).toEqual([true, true])
+  })
+
+  it('or of which one says that it replaced it, stays while the other was not heard from since: it may have made it', async () => {
+    const later = world.newRef()
+    await world.put(objectName('snapshot', later))
+    await ok(report(world.agent, later))
+    await ok(state(world.agent, later, 6, [], [contested]))
+    await daysOfThief()
+    await publish()
+    expect(await world.look()).toMatchObject({ held: 1, removed: 0 })
+    expect(await codesNow()).toEqual(['unknown-snapshot'])
+    // Told of at last, it is that one's, whatever the other says.
+    await ok(report(other, contested))
+    await ok(state(other, contested, 1, packs))
+    expect(await world.look()).toMatchObject({ held: 1, removed: 0 })
+    expect(isThere()).toEqual([true, true, true])
+  })
+})
