@@ -182,7 +182,7 @@ class Check {
 
   /**
    * A session object that is gone costs no snapshot anything: its entry stands in footers, index files and snapshots, and a run that a collector does not
-   * know of looks at the lists itself. So it is counted, not damage.
+   * know of looks at the lists itself. What it alone tells, whose an object is that does not open, is left to the root then. So it is counted, not damage.
    */
   async sessions(packs: Packs): Promise<void> {
     const { store, keys, requireWriter } = this.#repository

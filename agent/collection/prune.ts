@@ -11,7 +11,7 @@ import { encodeForgetRecord, type ForgetRecord } from '../repository/forget-reco
 import { encodeIndexFile, type IndexFile, type PackRow } from '../repository/index-file.ts'
 import { packsOf } from '../repository/index-merge.ts'
 import type { Repository } from '../repository/repository.ts'
-import { carryOut, type DeletionReport } from './deletion.ts'
+import { carryOut, deletedOnRecord, type DeletionReport } from './deletion.ts'
 import { forgetSnapshots } from './forget.ts'
 import type { Mark } from './mark.ts'
 import { inGroups, type ListedPack, moveSegments, type MovedSegments } from './move-segments.ts'
@@ -335,6 +335,8 @@ function report(
 ): PruneReport {
   let storedBytes = 0
   let liveBytes = 0
+  // What another collection deleted between a listing and a look did not go bad.
+  const deletedThere = deletedOnRecord(survey.state)
   for (const { info } of survey.packs.values()) storedBytes += info.bytes
   for (const [random, use] of mark.uses()) {
     const listed = survey.packs.get(random)
@@ -354,7 +356,7 @@ function report(
     waiting: plan.waiting,
     waitingForWriters: plan.waitingForWriters,
     heldBySessions: plan.heldBySessions,
-    unreadable: survey.state.refused.map(({ name }) => name),
+    unreadable: survey.state.refused.flatMap(({ name, error }) => (error.code === 'not-found' && deletedThere.has(name) ? [] : [name])),
     ...done,
   }
 }

@@ -36,8 +36,8 @@ Examples:
 
 What is condemned today is deleted by a run after the window, once nothing needs it and every backup that began before has ended. It may be
 interrupted at any time. On an enrolled appliance it condemns, and the control server's job deletes.
-Before a pack goes, a copy that stays of all that snapshots need of it is opened and compared with its id. Exit code 4: one did not open, or something
-else does not add up; what it is about was not deleted, and the message says what to do.`,
+Before a pack goes, a copy that stays of all that snapshots need of it is opened and compared with its id. Exit code 4: one did not open, a list or
+record did not, or something else does not add up; what it is about was not deleted, and the message says what to do.`,
     )
     .action((flags: PruneFlags) => start('prune', (context) => runPrune(context, flags)))
 }
@@ -71,7 +71,12 @@ async function runPrune(context: Context, flags: PruneFlags): Promise<Outcome> {
         }),
     })
     for (const name of done.unreadable)
-      report.say({ event: 'problem', path: name, code: 'damaged', message: 'does not open; it condemns and forgets nothing' })
+      report.say({
+        event: 'problem',
+        path: name,
+        code: 'damaged',
+        message: 'does not open; it condemns and forgets nothing, and nothing that it alone condemned is deleted',
+      })
     for (const pack of done.spoilt)
       report.say({
         event: 'problem',
@@ -83,7 +88,7 @@ async function runPrune(context: Context, flags: PruneFlags): Promise<Outcome> {
     for (const { name, bytes, until } of done.deleted.locked)
       report.say({ event: 'locked', object: name, bytes, ...(until === undefined ? {} : { until: isoTime(until) }) })
     return {
-      result: done.spoilt.length > 0 ? 'damaged' : done.deleted.locked.length > 0 ? 'incomplete' : 'done',
+      result: done.spoilt.length + done.unreadable.length > 0 ? 'damaged' : done.deleted.locked.length > 0 ? 'incomplete' : 'done',
       repository: repository.store.location,
       domainId: repository.description.domainId.toString('hex'),
       counts: countsOf(done),

@@ -1,6 +1,6 @@
 // Forget, prune and undelete through the real launcher, on a directory whose files are made older where days would have to pass.
 import { randomBytes } from 'node:crypto'
-import { lstatSync, mkdirSync, readdirSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { only, Workplace } from './_support/cli.ts'
@@ -118,4 +118,22 @@ test('what rules do not keep is shown, forgotten, taken back, forgotten again, a
   expect(check.summary).toMatchObject({ result: 'done', counts: { snapshots: 1, damaged: 0 } })
   expect((await place.json(['restore', 'latest', '--target', place.path('back')])).code).toBe(0)
   expect((await place.json(['undelete', '--all'])).summary.counts).toMatchObject({ snapshots: 0 })
+})
+
+test('a list that does not open ends a collection with the code that a check ends with, though what can be done is done', async () => {
+  const lists = readdirSync(join(place.repo, 'lists'), { withFileTypes: true }).filter((entry) => entry.isFile())
+  expect(lists.length).toBeGreaterThan(1)
+  for (const { name, parentPath } of lists) {
+    const path = join(parentPath, name)
+    const bytes = readFileSync(path)
+    bytes[bytes.length - 1]! ^= 1
+    chmodSync(path, 0o600)
+    writeFileSync(path, bytes)
+  }
+  const check = await place.json(['check'])
+  const prune = await place.json(['prune'])
+  expect([check.code, prune.code]).toEqual([4, 4])
+  expect(prune.summary).toMatchObject({ result: 'damaged', counts: { unreadable: lists.length } })
+  const told = only(prune.events, 'problem').map(({ path }) => path)
+  expect(told).toEqual(expect.arrayContaining(lists.map(({ name }) => `lists/${name}`)))
 })

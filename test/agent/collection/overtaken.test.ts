@@ -1,7 +1,8 @@
 // Three mistakes of collection that whole simulated histories found, each as small as it gets: what is stored or asleep beside a collection is taken for
 // what it is, and what was forgotten late can still be taken back.
 import { expect, test } from 'vitest'
-import type { Store } from '@holdfast/shared/store/store.ts'
+import type { ObjectInfo, Store } from '@holdfast/shared/store/store.ts'
+import { listRefs } from '../../../agent/repository/repository.ts'
 import { fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
 
 const DAY = 86_400_000
@@ -114,4 +115,39 @@ test('a run that sleeps until its own packs are collected stores them again and 
   expect(await writer.backup()).toMatchObject({ outcome: 'done', problems: [] })
   expect(hook?.wasReached()).toBe(true)
   expect(writer.newest()).toEqual(writer.source())
+})
+
+test('a list that a listing shows and another collection has deleted by then, on record, is not told of as one that does not open', async () => {
+  const first = await makeEngine({ seed: 'first', limits: LIMITS })
+  const ids: string[] = []
+  for (let run = 0; run < 3; run++) {
+    writeFile(first, '/src/file', fixtureRandom(`run ${run}`).bytes(9000))
+    first.pass()
+    ids.push((await first.backup()).snapshot!.ref.random)
+  }
+  await first.forget(ids[0]!)
+  await first.prune()
+  const lists = async (): Promise<ObjectInfo[]> => (await listRefs(first.store(), 'lists/')).map(({ info }) => info)
+  let gone: ObjectInfo[] = []
+  for (let more = 0; more < 6 && gone.length === 0; more++) {
+    const before = await lists()
+    first.clock.advance(20 * DAY)
+    await first.prune()
+    const after = (await lists()).map(({ name }) => name)
+    gone = before.filter(({ name }) => !after.includes(name))
+  }
+  expect(gone.length).toBeGreaterThan(0)
+  const second = await makeEngine({
+    seed: 'second',
+    beside: first,
+    seam: (store) => ({
+      ...store,
+      async *list(prefix, ...more) {
+        yield* store.list(prefix, ...more)
+        if (prefix === 'lists/') yield gone
+      },
+      close: () => store.close(),
+    }),
+  })
+  expect((await second.prune({ dryRun: true })).unreadable).toEqual([])
 })
