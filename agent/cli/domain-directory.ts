@@ -60,20 +60,31 @@ export function writeDomainFile(
 
 /** The key objects in the directory; empty where there is none. Files under other names are passed over. */
 export function keyFilesOf(context: Context, path: string): NamedObject[] {
+  return inKeyFiles(context, path, (keys) =>
+    keys
+      .names()
+      .filter((name) => KEY_NAME.test(name))
+      .sort()
+      .flatMap((name) => {
+        const bytes = keys.read(name, KEY_BYTES_MAX)
+        return bytes === undefined ? [] : [{ name, bytes }]
+      }),
+  )
+}
+
+/** All names in the directory of key files, also those that are no keys; empty where there is none. */
+export function namesBesideKeys(context: Context, path: string): string[] {
+  return inKeyFiles(context, path, (keys) => keys.names())
+}
+
+function inKeyFiles<T>(context: Context, path: string, look: (keys: StateDirectory) => T[]): T[] {
   const directory = openDomainDirectory(context, path, false)
   if (directory === undefined) return []
   try {
     if (!directory.names().includes('keys')) return []
     const keys = directory.below('keys')
     try {
-      return keys
-        .names()
-        .filter((name) => KEY_NAME.test(name))
-        .sort()
-        .flatMap((name) => {
-          const bytes = keys.read(name, KEY_BYTES_MAX)
-          return bytes === undefined ? [] : [{ name, bytes }]
-        })
+      return look(keys)
     } finally {
       keys.close()
     }

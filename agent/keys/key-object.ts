@@ -218,7 +218,9 @@ function nothingOpened(secret: Secret, tried: number, refusals: readonly Refusal
   const subject = 'passphrase' in secret ? 'passphrase' : 'recovery code'
   const damage = refusals.length === 0 ? '' : ` ${refusals.length} more could not be read (${namesOf(refusals)}).`
   const message =
-    tried === 0 ? `No key here opens with a ${subject}.` : `Wrong ${subject}: it opens none of the ${tried} keys here that take one.`
+    tried === 0
+      ? `No key here opens with a ${subject}.`
+      : `Wrong ${subject}: it ${tried === 1 ? 'does not open the one key here that takes one' : `opens none of the ${tried} keys here that take one`}.`
   return new HoldfastError('wrong-passphrase', message + damage, { fields: { tried, unreadable: refusals.length } })
 }
 

@@ -3,14 +3,15 @@
 import { isoTime } from '@holdfast/shared/clock.ts'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { Command } from 'commander'
-import { type KeyObjectInfo, type NamedObject, readKeyObject, type Secret, unlockRoot, wrapRoot } from '../../keys/key-object.ts'
+import { type NamedObject, readKeyObject, type Secret, unlockRoot, wrapRoot } from '../../keys/key-object.ts'
 import { makeRecoveryCode, printRecoveryCode } from '../../keys/recovery-code.ts'
 import { readSecret } from '../../keys/secret-source.ts'
-import { readDescription } from '../../repository/repository.ts'
+import { type Description, readDescription } from '../../repository/repository.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 import { shownText } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { domainDirectoryPath, withKeyFiles } from '../domain-directory.ts'
+import { keyInfoOf, removeKey, removeKeyFile } from '../key-removal.ts'
 import { findKeyObjects, type KeyPlace, storeKey, unlock, withStore } from '../open.ts'
 
 type AddFlags = { readonly recoveryCode?: boolean; readonly label?: string }
@@ -42,7 +43,9 @@ Examples:
     .action(() => start('key list', list))
   command
     .command('passwd')
-    .description('Changes the passphrase: adds the new one, then removes the one that was given.')
+    .description(
+      'Changes the passphrase: adds the new one, then removes the one that was given, and says (exit 3) where somebody else changed it at the same time.',
+    )
     .action(() => start('key passwd', passwd))
 }
 
@@ -53,7 +56,7 @@ async function list(context: Context): Promise<Outcome> {
     let shown = 0
     for (const { shown: place, keys } of places)
       for (const { name, bytes } of keys) {
-        const info = infoOf(name, bytes, description.domainId)
+        const info = keyInfoOf(name, bytes, description.domainId)
         context.report.say({ event: 'key', name, place, kind: info?.kind ?? 'passphrase', usable: info !== undefined })
         shown += 1
       }
@@ -87,14 +90,26 @@ async function passwd(context: Context): Promise<Outcome> {
     const outcome: Outcome = { result: 'done', repository: store.location, place: place.shown }
     if (context.dryRun) return outcome
     const keyName = await addKey(context, store, place, { ...unlocked.root, secret })
-    if (isPassphrase) await removeKey(context, store, place, unlocked.root.keyName)
+    // Whoever changed it meanwhile has taken the given key away, or is told by the next listing.
+    const beforeRemoval = await passphrasesOf(context, store, description)
+    const isGone = !beforeRemoval.includes(unlocked.root.keyName)
+    if (isPassphrase) await removeKey(context, store, description, place, unlocked.root.keyName)
     else
       context.report.say({
         event: 'notice',
         level: 'note',
         message: "opened with a recovery code: older passphrases still open the repository; 'holdfast key remove' takes them away",
       })
-    return { ...outcome, keyName }
+    const known = new Set(isPassphrase && isGone ? [] : unlocked.places.flatMap(({ keys }) => keys.map(({ name }) => name)))
+    const others = (await passphrasesOf(context, store, description)).filter((name) => name !== keyName && !known.has(name))
+    for (const name of others)
+      context.report.say({
+        event: 'problem',
+        path: `key ${name}`,
+        code: 'conflict',
+        message: `opens the repository too, with another passphrase: somebody changed it at the same time. If that was not meant, 'holdfast key remove ${name.slice(0, 8)}'`,
+      })
+    return { ...outcome, result: others.length > 0 ? 'incomplete' : 'done', keyName }
   })
 }
 
@@ -109,9 +124,9 @@ async function remove(context: Context, text: string): Promise<Outcome> {
     const [first] = found
     if (first === undefined) throw new HoldfastError('not-found', `there is no key ${text}; 'holdfast key list' shows them`)
     if (found.length > 1) throw new HoldfastError('usage', `${found.length} keys begin with ${text}; give more of the name`)
-    const isUsable = infoOf(first.key.name, first.key.bytes, description.domainId) !== undefined
+    const isUsable = keyInfoOf(first.key.name, first.key.bytes, description.domainId) !== undefined
     const others = all.filter(({ key }) => key !== first.key)
-    const left = others.filter(({ key }) => infoOf(key.name, key.bytes, description.domainId) !== undefined)
+    const left = others.filter(({ key }) => keyInfoOf(key.name, key.bytes, description.domainId) !== undefined)
     if (left.length === 0)
       throw new HoldfastError(
         'policy',
@@ -124,9 +139,19 @@ async function remove(context: Context, text: string): Promise<Outcome> {
         description.domainId,
       )
     const outcome: Outcome = { result: 'done', repository: store.location, keyName: first.key.name, place: first.place.shown }
-    if (!context.dryRun) await removeKey(context, store, first.place, first.key.name)
+    if (context.dryRun) return outcome
+    if (isUsable) await removeKey(context, store, description, first.place, first.key.name)
+    else await removeKeyFile(context, store, first.place, first.key.name)
     return outcome
   })
+}
+
+/** Names of the keys that open with a passphrase. */
+async function passphrasesOf(context: Context, store: Store, description: Description): Promise<string[]> {
+  return (await findKeyObjects(context, store, description))
+    .flatMap(({ keys }) => keys)
+    .filter(({ name, bytes }) => keyInfoOf(name, bytes, description.domainId)?.kind === 'passphrase')
+    .map(({ name }) => name)
 }
 
 /** Whoever removes a key shows that one of the others opens. */
@@ -146,16 +171,6 @@ async function proveAnother(context: Context, others: readonly NamedObject[], do
 
 async function newPassphrase(context: Context): Promise<Secret> {
   return readSecret({ env: context.env, terminal: context.terminal(), purpose: 'new', prefix: 'HOLDFAST_NEW' })
-}
-
-function infoOf(name: string, bytes: Buffer, domainId: Buffer): KeyObjectInfo | undefined {
-  try {
-    const info = readKeyObject(bytes, name)
-    return info.domainId.equals(domainId) ? info : undefined
-  } catch (error) {
-    if (isHoldfastError(error, 'damaged', 'newer-format')) return undefined
-    throw error
-  }
 }
 
 /** New keys go where the one that opened stands. */
@@ -179,16 +194,4 @@ async function addKey(
   if (place.place === 'store') await storeKey(context, store, name, bytes)
   else withKeyFiles(context, domainDirectoryPath(context, domainId), (keys) => keys.write(name, bytes))
   return name
-}
-
-async function removeKey(context: Context, store: Store, place: KeyPlace, name: string): Promise<void> {
-  if (place.place === 'directory') withKeyFiles(context, place.shown, (keys) => keys.remove(name))
-  else {
-    await store.remove(`keys/${name}`)
-    if ((await store.head(`keys/${name}`)) !== undefined)
-      throw new HoldfastError(
-        'store-refused',
-        `the store keeps key ${name} although it was told to remove it; remove it with other credentials`,
-      )
-  }
 }
