@@ -96,6 +96,8 @@ export const NEW_LINK: Link = {
   policiesVersion: 0,
 }
 
+export const POLICIES_MAX = 1000
+export const HELD_MAX = 5000
 export const NAMED_MAX = 5000
 
 export const policies = z.strictObject({
@@ -104,9 +106,9 @@ export const policies = z.strictObject({
   received: z.array(agentPolicy).max(1000),
   stores: z.array(agentStore).max(100),
   /** What is carried out: as received, but nothing narrower than what was in force until a person here agrees. */
-  inForce: z.array(agentPolicy).max(1000),
+  inForce: z.array(agentPolicy).max(POLICIES_MAX),
   /** Why `received` is not in force as a whole. */
-  held: z.array(z.strictObject({ policyId: c.policyId, reason: z.string().max(200) })).max(5000),
+  held: z.array(z.strictObject({ policyId: c.policyId, reason: z.string().max(200) })).max(HELD_MAX),
   /** Sources with the stores that a policy ever put them into: there may be snapshots of them. */
   named: z
     .array(z.strictObject({ source: c.label, storeId: c.storeId }))

@@ -5,7 +5,7 @@ import { keepsLess } from '@holdfast/shared/protocol/retention.ts'
 import { stepMs } from '@holdfast/shared/protocol/schedule.ts'
 import type { AgentConfig } from './agent-config.ts'
 import { ownValue } from './agent-config.ts'
-import { NAMED_MAX, type Policies } from './agent-state.ts'
+import { HELD_MAX, NAMED_MAX, POLICIES_MAX, type Policies } from './agent-state.ts'
 
 export type Held = { readonly policyId: string; readonly reason: string }
 
@@ -48,12 +48,19 @@ export function takeIn(before: Policies | undefined, reply: PoliciesReply, accep
     else if (next !== undefined && parseTime(next.since) > parseTime(old.since)) inForce.set(old.policyId, { ...next, since: old.since })
   }
   held.push(...keepAsMuch(before, inForce))
+  // What the state cannot hold beside those that stay as they were waits: a state that is too long would not be read again.
+  const old = new Set(before.inForce.map(({ policyId }) => policyId))
+  const fresh = [...inForce.keys()].filter((policyId) => !old.has(policyId))
+  for (const policyId of fresh.slice(Math.max(0, fresh.length - Math.max(0, inForce.size - POLICIES_MAX)))) {
+    inForce.delete(policyId)
+    held.unshift({ policyId, reason: 'there is no room for it beside those that are held' })
+  }
   // A store that only a held policy names is still needed for its records.
   const stores = [...shell.stores, ...before.stores.filter((old) => !shell.stores.some((store) => store.storeId === old.storeId))].slice(
     0,
     100,
   )
-  return { ...shell, stores, inForce: [...inForce.values()], held }
+  return { ...shell, stores, inForce: [...inForce.values()], held: held.slice(0, HELD_MAX) }
 }
 
 type Place = NonNullable<Policies['named']>[number]
@@ -99,7 +106,9 @@ function keepAsMuch(before: Policies, inForce: Map<string, AgentPolicy>): Held[]
             held.push({ policyId: policy.policyId, reason: 'it forgets snapshots, and kept all before' })
           }
       if (lessAt(was, found, true).length === 0) continue
-      const now = (): AgentPolicy[] => byPlace(inForce.values()).get(place) ?? []
+      const { source, storeId } = found[0]!
+      const now = (): AgentPolicy[] =>
+        [...inForce.values()].filter((policy) => policy.source === source && policy.storeId === storeId && isBackup(policy))
       for (const policy of lessAt(was, now(), false)) restore(policy.policyId, 'others would keep less of its source')
       // The same retention beside runs that come faster reaches back less far by `last`.
       for (const policy of now()) {

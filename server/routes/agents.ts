@@ -48,7 +48,8 @@ export function agentRoutes(app: App, { records, clock, random, waker }: Context
       schema: {
         ...schema,
         summary: 'Revokes an agent for good',
-        description: 'Its requests are refused from now on; its open commands and restores end.',
+        description:
+          'Its requests are refused from now on; its open commands and restores end. A snapshot that it and another agent said they made is the other’s.',
         params,
         response: { 200: wire.agent, ...problems },
       },

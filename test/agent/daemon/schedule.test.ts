@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest'
 import type { AgentPolicy, PoliciesReply } from '@holdfast/shared/protocol/agent.ts'
 import { isoTime } from '@holdfast/shared/clock.ts'
 import { parseAgentConfig } from '../../../agent/daemon/agent-config.ts'
+import { policies } from '../../../agent/daemon/agent-state.ts'
 import { narrowings, takeIn, whyRefused } from '../../../agent/daemon/policy-consent.ts'
 import { afterClockStep, dueMs, runAsked, runBegan, runEnded, schedule } from '../../../agent/daemon/schedule.ts'
 import type { RunStates } from '../../../agent/daemon/agent-state.ts'
@@ -245,6 +246,24 @@ describe('protection', () => {
         { numRuns: 2000 },
       )
     })
+  })
+
+  it('is not lost under a flood of policies: those in force stay, and what has no room beside them waits', () => {
+    const numbered = (n: number, changes: Partial<AgentPolicy> = {}): AgentPolicy =>
+      policy({ policyId: `pol_${String(n).padStart(32, '0')}`, source: `source-${n}`, retention: { last: 3 }, ...changes })
+    const many = (from: number, changes: Partial<AgentPolicy> = {}): AgentPolicy[] =>
+      Array.from({ length: 1000 }, (_, n) => numbered(from + n, changes))
+    let now = takeIn(undefined, reply(1, ...many(0)), undefined)
+    for (const [n, next] of [
+      many(1000),
+      many(500),
+      many(0, { enabled: false, purpose: 'restore', excludes: ['a'], schedule: { every: '9h' } }),
+    ].entries()) {
+      now = takeIn(now, reply(n + 2, ...next), undefined)
+      expect(now.inForce.toSorted((a, b) => (a.policyId < b.policyId ? -1 : 1))).toEqual(many(0))
+      expect(now.held.length).toBeGreaterThanOrEqual(500)
+      expect(policies.safeParse(now).success).toBe(true)
+    }
   })
 
   it('is not put off by moving its beginning', () => {
