@@ -142,13 +142,24 @@ export async function forgetUnreadable(options: ForgetOptions, ref: ObjectRef): 
   return recordForgotten(options, [{ snapshot: ref, series: NO_BYTES, sequence: 0, hash: NO_BYTES, why: 'unreadable' }])
 }
 
-/** Puts it on record that snapshots are gone from the store: those that history lacks. Gives how many. */
+/**
+ * Puts it on record that snapshots are gone from the store: those that history lacks. Gives how many. Throws `store-unreachable` where one is there that a
+ * listing lacks: what is called gone is collected.
+ */
 export async function forgetMissing(options: ForgetOptions, dryRun: boolean): Promise<number> {
   const { repository, signal } = options
   const state = await repository.loadCollection(signal)
-  const { snapshots, forgotten } = await repository.listSnapshots(signal, state)
+  const { snapshots, forgotten, refused, givenUp } = await repository.listSnapshots(signal, state)
+  const opened = [...snapshots, ...forgotten]
   const listed = new Set((await listRefs(repository.store, 'snapshots/', signal)).map(refKey))
-  const gaps = historyGaps(state, [...snapshots, ...forgotten], listed)
+  const seen = new Set([...opened.map(({ structure }) => structure.ref), ...givenUp].map(refKey))
+  for (const { name } of refused) seen.add(name.slice('snapshots/'.length))
+  const gaps = historyGaps(state, opened, listed)
+  const shown = [...listed].find((name) => !seen.has(name))
+  if (shown !== undefined) throw isThere(shown.slice(33))
+  for (const gap of gaps)
+    if (gap.kind === 'counted' && (await repository.store.head(objectName('snapshot', gap.snapshot), { signal })) !== undefined)
+      throw isThere(gap.snapshot.random)
   const entries = gaps.map((gap): ForgottenSnapshot => {
     if (gap.kind === 'counted') return { snapshot: gap.snapshot, series: NO_BYTES, sequence: 0, hash: NO_BYTES, why: 'missing' }
     // Only its hash is known; a name made from that stands for it.
@@ -158,6 +169,13 @@ export async function forgetMissing(options: ForgetOptions, dryRun: boolean): Pr
   })
   if (!dryRun) await recordForgotten(options, entries)
   return entries.length
+}
+
+function isThere(id: string): HoldfastError {
+  return new HoldfastError(
+    'store-unreachable',
+    `snapshot ${id.slice(0, 12)} is in the store and a listing lacks it, so what is gone cannot be told; nothing was changed. Run this again when the store lists everything`,
+  )
 }
 
 async function recordForgotten(options: ForgetOptions, entries: readonly ForgottenSnapshot[]): Promise<ObjectRef | undefined> {

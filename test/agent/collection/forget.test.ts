@@ -202,4 +202,25 @@ describe('what is put on record', () => {
     expect(await forgetMissing(options, false)).toBe(0)
     expect(await codeOf(engine.prune())).toBe('no error')
   })
+
+  test('are not those that a listing lacks and the store has', async () => {
+    const { engine, ids } = await threeSnapshots()
+    await engine.forget(ids[0]!)
+    // A list that counted the others.
+    await engine.prune()
+    const before = engine.bucket.names()
+    const options = await optionsOf(engine)
+    for (const which of [0, 1]) {
+      let listings = 0
+      engine.setStoreFaults((call) =>
+        call.operation === 'list' && call.name === 'snapshots/' && (which === 0 || ++listings === 1)
+          ? [{ kind: 'short-list', drop: 1 }]
+          : [],
+      )
+      expect([which, await codeOf(forgetMissing(options, false))]).toEqual([which, 'store-unreachable'])
+    }
+    engine.setStoreFaults(() => [])
+    expect(engine.bucket.names()).toEqual(before)
+    expect(await forgetMissing(options, false)).toBe(0)
+  })
 })
