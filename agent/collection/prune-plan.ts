@@ -201,10 +201,15 @@ function dueRecords({ now, state, packs, whole, indexFiles }: Survey, lacking: R
     over.add(refKey(list.ref))
     names.push({ kind: 'list', ...list.ref })
   }
+  for (const loaded of state.deletionLists) {
+    if (!isOver(loaded)) continue
+    over.add(refKey(loaded.list.ref))
+    names.push({ kind: 'list', ...loaded.list.ref })
+  }
+  // One that takes back goes after what it takes from: in between, that would hold again.
   for (const loaded of state.revivedLists)
     if (isOver(loaded) && loaded.list.from.every(({ list }) => over.has(refKey(list)) || !isThere(state, list)))
       names.push({ kind: 'list', ...loaded.list.ref })
-  for (const loaded of state.deletionLists) if (isOver(loaded)) names.push({ kind: 'list', ...loaded.list.ref })
   for (const { record } of state.forgets) if (isMerged(record, state, isOver)) names.push({ kind: 'forget', ...record.ref })
   return names
 }

@@ -11,7 +11,7 @@ import { encodeForgetRecord, type ForgetRecord } from '../repository/forget-reco
 import { encodeIndexFile, type IndexFile, type PackRow } from '../repository/index-file.ts'
 import { packsOf } from '../repository/index-merge.ts'
 import type { Repository } from '../repository/repository.ts'
-import { carryOut, deletedOnRecord, type DeletionReport } from './deletion.ts'
+import { carryOut, deletableName, deletedOnRecord, type DeletionReport } from './deletion.ts'
 import { forgetSnapshots } from './forget.ts'
 import type { Mark } from './mark.ts'
 import { inGroups, type ListedPack, moveSegments, type MovedSegments } from './move-segments.ts'
@@ -154,7 +154,7 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
   let deleted = NOTHING_DELETED
   if (names.length > 0) {
     const list = await publish({ kind: 'deletion', lists: seen.plan.lists, names })
-    if (options.mayDelete) deleted = await carryOutStill(names)
+    if (options.mayDelete) deleted = await carryOutStill(list, names)
     else await takeBackUndone(list, names)
   }
 
@@ -199,9 +199,10 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
 
   /**
    * Removes what is named, as far as it is still due. Whoever takes something back looks at deletion lists after that, so from the list on it is they who are
-   * too late; what they took back before stands in the store by now. So this may sleep anywhere.
+   * too late; what they took back before stands in the store by now. So this may sleep anywhere. What it leaves it takes back from the list in the end: that is
+   * in nobody's way any more.
    */
-  async function carryOutStill(names: readonly DeletableName[]): Promise<DeletionReport> {
+  async function carryOutStill(list: ObjectRef, names: readonly DeletableName[]): Promise<DeletionReport> {
     let due = names
     if (await hasChanged(repository, seen.survey, collector, signal)) {
       const again = await look()
@@ -210,10 +211,20 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
       const still = new Set(seen.plan.deletions.map(nameKey))
       due = names.filter((name) => still.has(nameKey(name)))
     }
-    return carryOut(repository.store, due, {
-      signal,
-      onDeleted: (done, total) => options.onProgress?.({ phase: 'deleting', done, total }),
-    })
+    const onDeleted = (done: number, total: number): void => options.onProgress?.({ phase: 'deleting', done, total })
+    const deleted = await carryOut(repository.store, due, { signal, onDeleted })
+    const locked = new Set(deleted.locked.map(({ name }) => name))
+    const going = new Set(due.filter((name) => !locked.has(deletableName(name))))
+    await takeBackFrom(
+      list,
+      names.filter((name) => !going.has(name) && (name.kind === 'snapshot' || name.kind === 'pack')),
+    )
+    return deleted
+  }
+
+  async function takeBackFrom(list: ObjectRef, names: readonly DeletableName[]): Promise<void> {
+    if (names.length === 0) return
+    await publish({ kind: 'revived', from: [{ list, packs: names.map(({ session, random }) => ({ session, random })) }] })
   }
 
   /** What counts again since the look is taken back from the list that names it: whoever deletes reads that first. */
@@ -222,9 +233,10 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
     const again = await look()
     revived += await reviveNeeded(again.plan)
     const due = new Set(again.plan.deletions.map(nameKey))
-    const back = names.filter((name) => !due.has(nameKey(name)))
-    if (back.length > 0)
-      await publish({ kind: 'revived', from: [{ list, packs: back.map(({ session, random }) => ({ session, random })) }] })
+    await takeBackFrom(
+      list,
+      names.filter((name) => !due.has(nameKey(name))),
+    )
   }
 
   async function publish(body: CollectionListBody): Promise<ObjectRef> {

@@ -13,7 +13,7 @@ import {
   type RevivedList,
   standingDeletionLists,
 } from '../repository/collection-state.ts'
-import { encodeForgetRecord } from '../repository/forget-record.ts'
+import { encodeForgetRecord, type ForgetRecord, type ForgottenSnapshot } from '../repository/forget-record.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import { listRefs } from '../repository/repository.ts'
 import { createMark } from './mark.ts'
@@ -27,6 +27,11 @@ export type UndeleteReport = {
   readonly bytes: number
   /** Snapshots that an appliance named for the server to delete: it reads that they were taken back before it deletes, unless it was just at it. */
   readonly namedForServer: number
+}
+
+export type UndeleteOptions = ForgetOptions & {
+  /** Says that no collection of the root is at work any more whose deletion list stands; else what that names is too late. */
+  readonly pruneIsOver?: boolean
 }
 
 /** Snapshots that are forgotten, still there, and may be taken back by this writer: the root any, an agent its own that it has forgotten itself. `readOnly`
@@ -48,7 +53,7 @@ function isMine({ writer }: WriteKeys, { state }: Survey, { structure }: OpenedS
 
 /** Makes forgotten snapshots count again. Throws `damaged` where bytes that they need are gone; then nothing was changed, or what it says. */
 export async function undelete(
-  options: ForgetOptions,
+  options: UndeleteOptions,
   chosen: readonly OpenedSnapshot[],
   survey: Survey,
   dryRun: boolean,
@@ -62,11 +67,12 @@ export async function undelete(
       `snapshot ${foreign.structure.ref.random.slice(0, 12)} was forgotten by another writer: whoever holds the root takes it back; nothing was changed`,
     )
   const condemned = await neededOf(options, chosen, survey)
-  const late = namedBy(survey, chosen, condemned, isRoots)
+  const mayGo = options.pruneIsOver === true ? (): boolean => false : isRoots
+  const late = namedBy(survey, chosen, condemned, mayGo)
   if (late.length > 0)
     throw new HoldfastError(
       'conflict',
-      `it is too late for ${late.length} of ${chosen.length} snapshots (first: ${late[0]!.structure.ref.random.slice(0, 12)}): a collection whose undelete window is over is deleting them; nothing was changed. Choose others ('holdfast undelete' lists them)`,
+      `it is too late for ${late.length} of ${chosen.length} snapshots (first: ${late[0]!.structure.ref.random.slice(0, 12)}): a collection whose undelete window is over is deleting them; nothing was changed. ${HOW_ON}`,
     )
   const forServer = namedBy(survey, chosen, condemned, isAppliances)
   const result = {
@@ -89,9 +95,12 @@ export async function undelete(
   const undone = chosen.flatMap(({ structure }) =>
     forgottenEntries(survey.state, structure.ref, structure.writerId).map(({ record }) => ({ record, snapshot: structure.ref })),
   )
-  const ref = newRef()
-  const object = encodeForgetRecord({ ref, madeAt, replaces: [], entries: [], undone }, keys.structure, keys.writer)
-  await repository.store.put(objectName('forget', ref), { kind: 'bytes', bytes: object }, { signal })
+  const record = async (more: Pick<ForgetRecord, 'entries' | 'undone'>): Promise<void> => {
+    const ref = newRef()
+    const object = encodeForgetRecord({ ref, madeAt, replaces: [], ...more }, keys.structure, keys.writer)
+    await repository.store.put(objectName('forget', ref), { kind: 'bytes', bytes: object }, { signal })
+  }
+  await record({ entries: [], undone })
   // A collection may have begun to delete before it could see this.
   const again = await surveyRepository(repository, () => clock.now(), signal)
   const counting = new Set(again.snapshots.map(({ structure }) => refKey(structure.ref)))
@@ -105,14 +114,25 @@ export async function undelete(
   // Lists that came meanwhile.
   const known = new Set(survey.state.deletionLists.map(({ list }) => refKey(list.ref)))
   const isNew = (list: DeletionList): boolean => !known.has(refKey(list.ref))
-  const overtaken = namedBy(again, chosen, condemned, (list) => isNew(list) && isRoots(list))
-  if (overtaken.length > 0)
+  const overtaken = namedBy(again, chosen, condemned, (list) => isNew(list) && mayGo(list))
+  if (overtaken.length > 0) {
+    // They must not count while they are being deleted: that would be a gap in history, and a backup might rely on them.
+    await record({ entries: overtaken.map((snapshot) => entryAgain(survey, snapshot)), undone: [] })
     throw new HoldfastError(
       'conflict',
-      `a collection began to delete ${overtaken.length} of ${chosen.length} snapshots while they were taken back; once it has ended, 'holdfast snapshots' shows which stayed, and 'holdfast check' that they are whole`,
+      `a collection began to delete ${overtaken.length} of ${chosen.length} snapshots while they were taken back (first: ${overtaken[0]!.structure.ref.random.slice(0, 12)}); those are forgotten as before, the others count again. ${HOW_ON}`,
     )
+  }
   await revive(fromDeletionLists(again, chosen, condemned).filter(({ list }) => !known.has(refKey(list))))
   return { ...result, namedForServer: Math.max(result.namedForServer, namedBy(again, chosen, condemned, isAppliances).length) }
+}
+
+const HOW_ON = `'holdfast undelete' lists what is left; where no 'holdfast prune' of the root is at work any more, anywhere, --prune-is-over takes that back`
+
+/** What was said of a snapshot before it was taken back. */
+function entryAgain({ state }: Survey, { structure, hash }: OpenedSnapshot): ForgottenSnapshot {
+  const { ref, writerId, series, sequence } = structure
+  return { snapshot: ref, series, sequence, hash, why: forgottenEntries(state, ref, writerId)[0]?.why ?? 'asked' }
 }
 
 type Revived = RevivedList['from'][number]

@@ -115,10 +115,16 @@ function forgottenBy(forgets: readonly LoadedForget[]): Map<string, Forgotten[]>
   return forgotten
 }
 
-/** Deletion lists of which nothing was taken back, by whoever: only those will be carried out as they stand. */
+/**
+ * Deletion lists of which nothing was taken back, by whoever: only those will be carried out as they stand. The root carries out its own and hears nobody
+ * meanwhile, so of those only the root says that they are over.
+ */
 export function standingDeletionLists({ deletionLists, revivedLists }: CollectionState): LoadedList<DeletionList>[] {
-  const takenBack = new Set(revivedLists.flatMap(({ list }) => list.from.map((from) => refKey(from.list))))
-  return deletionLists.filter(({ list }) => !takenBack.has(refKey(list.ref)))
+  const isRoots = ({ writerId }: { writerId: Buffer }): boolean => writerId.equals(ROOT_WRITER_ID)
+  const back = (lists: readonly RevivedList[]): Set<string> => new Set(lists.flatMap(({ from }) => from.map((one) => refKey(one.list))))
+  const all = revivedLists.map(({ list }) => list)
+  const [byAny, byRoot] = [back(all), back(all.filter(isRoots))]
+  return deletionLists.filter(({ list }) => !(isRoots(list) ? byRoot : byAny).has(refKey(list.ref)))
 }
 
 /** Whether lists or records have come since: what was looked at before them may have been deleted or forgotten meanwhile. */

@@ -60,6 +60,8 @@ export type Engine = {
   readonly forget: (...ids: readonly string[]) => Promise<void>
   /** Takes back whatever is forgotten and still there. */
   readonly undelete: (...ids: readonly string[]) => Promise<UndeleteReport>
+  /** The same where whoever published a deletion list is known to be at work no more. */
+  readonly undeleteLeft: (...ids: readonly string[]) => Promise<UndeleteReport>
   /** Reads what is stored, but for these objects. */
   readonly reader: (without?: ReadonlySet<string>) => PlainReader
   /** The tree of the newest snapshot. */
@@ -166,6 +168,14 @@ export async function makeEngine(
     })
   }
 
+  const takeBack = async (ids: readonly string[], pruneIsOver: boolean): Promise<UndeleteReport> => {
+    const repository = await openRepository({ store: storeOf(), keys: writeKeys.structure, cache })
+    const options = { repository, keys: writeKeys, clock, random, pruneIsOver }
+    const { survey, snapshots } = await listForgotten(options)
+    const chosen = snapshots.filter(({ structure }) => ids.length === 0 || ids.includes(structure.ref.random))
+    return undelete(options, chosen, survey, false)
+  }
+
   const engine: Engine = {
     keys,
     clock,
@@ -229,13 +239,8 @@ export async function makeEngine(
       const chosen = snapshots.filter(({ structure }) => ids.includes(structure.ref.random))
       await forgetSnapshots({ repository, keys: writeKeys, clock, random }, chosen, 'asked')
     },
-    undelete: async (...ids) => {
-      const repository = await openRepository({ store: storeOf(), keys: writeKeys.structure, cache })
-      const options = { repository, keys: writeKeys, clock, random }
-      const { survey, snapshots } = await listForgotten(options)
-      const chosen = snapshots.filter(({ structure }) => ids.length === 0 || ids.includes(structure.ref.random))
-      return undelete(options, chosen, survey, false)
-    },
+    undelete: (...ids) => takeBack(ids, false),
+    undeleteLeft: (...ids) => takeBack(ids, true),
     reader: (without) => plainReader(without === undefined ? bucket : hiding(bucket, without), keys),
     newest: () => {
       const reader = engine.reader()

@@ -259,6 +259,8 @@ async function takeOneBack(world: World, options: Parameters<typeof listForgotte
     one.forgottenAt = undefined
     world.report.takenBack += 1
   } catch (error) {
+    // A collection may be at work by a list that names it from when it was forgotten before.
+    if (isHoldfastError(error, 'conflict')) return
     // Too late is too late, and said; in time it has to work.
     if (!isHoldfastError(error, 'damaged') || clock.now() - one.forgottenAt! < WINDOW_MS) throw error
   }

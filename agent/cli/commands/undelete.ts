@@ -11,13 +11,17 @@ import { shownText } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { withRepository } from '../open.ts'
 
-type UndeleteFlags = { readonly all?: boolean }
+type UndeleteFlags = { readonly all?: boolean; readonly pruneIsOver?: boolean }
 
 export function define(command: Command, start: Start): void {
   command
     .description('Makes forgotten snapshots count again, with all that they need. Without an id it lists what can be taken back.')
     .argument('[snapshots...]', 'ids of forgotten snapshots, or beginnings of them')
     .option('--all', 'all that are forgotten')
+    .option(
+      '--prune-is-over',
+      "no 'holdfast prune' of the root is at work any more: also what its list names for deletion and is still there",
+    )
     .addHelpText(
       'after',
       `
@@ -26,7 +30,8 @@ Examples:
   $ holdfast undelete 1f6c0a2b
   $ holdfast undelete --all -n
 
-It says so, and changes nothing, where something that a snapshot needs is deleted already.`,
+It says so, and changes nothing, where something that a snapshot needs is deleted already, or may be being deleted. An enrolled appliance takes
+back what it has forgotten itself.`,
     )
     .action((ids: readonly string[], flags: UndeleteFlags) => start('undelete', (context) => takeBack(context, ids, flags)))
 }
@@ -35,7 +40,7 @@ async function takeBack(context: Context, ids: readonly string[], flags: Undelet
   if (ids.length > 0 && flags.all === true) throw new HoldfastError('usage', 'name snapshots, or say --all; nothing was changed')
   return withRepository(context, 'write', async ({ repository, holder }) => {
     const { clock, random, signal, dryRun, report } = context
-    const options = { repository, keys: holder.write, clock, random, signal }
+    const options = { repository, keys: holder.write, clock, random, signal, pruneIsOver: flags.pruneIsOver === true }
     const isList = ids.length === 0 && flags.all !== true
     const { survey, snapshots } = await listForgotten(options, isList || dryRun)
     const outcome = (counts: Record<string, number>): Outcome => ({

@@ -45,6 +45,13 @@ describe('lists and records', () => {
     expect(names({ lists: [condemned(NOW, list, [[pack, 'dead']]), revived(over, ref(95))] })).toEqual(['list 91'])
   })
 
+  test('that took back from a list that named deletions go with it and after it, not before', () => {
+    const deletion = (at: number) => listOf(at, ref(92), { kind: 'deletion', lists: [], names: [{ kind: 'snapshot', ...ref(3) }] })
+    const back = listOf(over, ref(91), { kind: 'revived', from: [{ list: ref(92), packs: [ref(3)] }] })
+    expect(names({ lists: [back, deletion(over)] })).toEqual(['list 92', 'list 91'])
+    expect(names({ lists: [back, deletion(over + 1)] })).toEqual([])
+  })
+
   test('that named deletions go after thirty days', () => {
     const deletion = (at: number) => listOf(at, ref(92), { kind: 'deletion', lists: [], names: [] })
     expect(names({ lists: [deletion(over)] })).toEqual(['list 92'])

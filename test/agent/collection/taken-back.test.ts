@@ -4,10 +4,11 @@ import { describe, expect, test } from 'vitest'
 import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
-import { ROOT_WRITER_ID } from '../../../agent/keys/domain.ts'
+import { agentWriter, ROOT_WRITER_ID } from '../../../agent/keys/domain.ts'
 import { encodeForgetRecord, type ForgetRecord } from '../../../agent/repository/forget-record.ts'
 import { openRepository, type Repository } from '../../../agent/repository/repository.ts'
 import { type Engine, fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
+import { encodeRoster } from '../backup/roster-object.ts'
 import { makeTheft } from '../../hostile/_support/theft.ts'
 
 const DAY = 86_400_000
@@ -44,6 +45,7 @@ function sleeper(
   engine: Engine,
   before: (operation: 'put' | 'remove', name: string) => boolean,
   meanwhile: () => Promise<void>,
+  seed = 'sleeper',
 ): Promise<Engine> {
   let sleeps = true
   const wake = async (operation: 'put' | 'remove', name: string): Promise<void> => {
@@ -56,7 +58,7 @@ function sleeper(
     put: async (name, body, more) => (await wake('put', name), inner.put(name, body, more)),
     remove: async (name, more) => (await wake('remove', name), inner.remove(name, more)),
   })
-  return makeEngine({ seed: 'sleeper', beside: engine, seam })
+  return makeEngine({ seed, beside: engine, seam })
 }
 
 describe('a snapshot that was taken back still counts', () => {
@@ -141,6 +143,96 @@ describe('a snapshot that was taken back still counts', () => {
     expect(await counts(victim, victims[0]!)).toBe(true)
     await victim.prune({ mayDelete: true })
     expect([await counts(victim, victims[0]!), isThere(victim, victims[0]!)]).toEqual([true, true])
+  })
+})
+
+describe('a collection that is at work already', () => {
+  /** Forgotten fifteen days ago and condemned, with all that it alone needs; the second snapshot stays. */
+  async function due(): Promise<{ engine: Engine; first: string }> {
+    const engine = await makeEngine({ limits: LIMITS })
+    const [first] = await snapshots(engine, 2)
+    await engine.forget(first!)
+    await engine.prune()
+    engine.clock.advance(15 * DAY)
+    return { engine, first: first! }
+  }
+  const removesSnapshot = (operation: string, name: string): boolean => operation === 'remove' && name.startsWith('snapshots/')
+
+  test('and was not seen at first makes it too late too: what was taken back is forgotten again', async () => {
+    const { engine, first } = await due()
+    const [asleep, woken] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const collector = await sleeper(engine, removesSnapshot, async () => {
+      asleep.resolve()
+      await woken.promise
+    })
+    let work: Promise<unknown> = Promise.resolve()
+    const asker = await sleeper(
+      engine,
+      (operation, name) => operation === 'put' && name.startsWith('lists/forgets/'),
+      async () => {
+        work = collector.prune()
+        await asleep.promise
+      },
+      'asker',
+    )
+    expect(await codeOf(asker.undelete(first))).toBe('conflict')
+    expect(await counts(engine, first)).toBe(false)
+    woken.resolve()
+    await work
+    expect(isThere(engine, first)).toBe(false)
+    expect(await codeOf(engine.prune())).toBe('no error')
+  })
+
+  test('and died is known to be over by a person alone', async () => {
+    const { engine, first } = await due()
+    engine.setStoreFaults((call) => (removesSnapshot(call.operation, call.name) ? [{ kind: 'crash', when: 'before' }] : []))
+    await engine.prune().catch(() => undefined)
+    engine.reboot()
+    expect(await codeOf(engine.undelete(first))).toBe('conflict')
+    expect(await engine.undeleteLeft(first)).toMatchObject({ snapshots: 1, namedForServer: 0 })
+    await engine.prune()
+    expect([await counts(engine, first), isThere(engine, first)]).toEqual([true, true])
+  })
+
+  test('says what it left: that can be taken back again, now and after it was forgotten anew', async () => {
+    const { engine, first } = await due()
+    const collector = await sleeper(
+      engine,
+      (operation, name) => operation === 'put' && name.startsWith('lists/'),
+      async () => void (await engine.undelete(first)),
+    )
+    await collector.prune()
+    expect(await counts(engine, first)).toBe(true)
+    await engine.forget(first)
+    expect(await engine.undelete(first)).toMatchObject({ snapshots: 1 })
+    // So does one that the store let remove nothing.
+    const locked = await due()
+    locked.engine.setStoreFaults((call) => (call.operation === 'remove' ? [{ kind: 'fail', when: 'before', code: 'store-refused' }] : []))
+    expect((await locked.engine.prune()).deleted.locked.length).toBeGreaterThan(0)
+    expect(await locked.engine.undelete(locked.first)).toMatchObject({ snapshots: 1, namedForServer: 0 })
+  })
+
+  test('for an appliance deletes nothing itself: its list is taken back from, for whoever deletes by lists, and it is said that they may have begun', async () => {
+    const engine = await makeEngine({ limits: LIMITS })
+    // The second snapshot needs all that the first one does, so no pack is condemned.
+    writeFile(engine, '/src/a', fixtureRandom('a').bytes(3000))
+    engine.pass()
+    const first = (await engine.backup()).snapshot!.ref
+    writeFile(engine, '/src/b', fixtureRandom('b').bytes(3000))
+    engine.pass()
+    await engine.backup()
+    const agent = agentWriter(Buffer.alloc(32, 4), Buffer.alloc(16, 4))
+    await engine.bucket.store('controller').put(...encodeRoster(engine.keys, [agent], engine.clock.now()))
+    const appliance = await makeEngine({ seed: 'appliance', beside: engine, writeKeys: (keys) => ({ ...keys.write, writer: agent }) })
+    await engine.forget(first.random)
+    engine.clock.advance(15 * DAY)
+    expect(await appliance.prune({ mayDelete: false })).toMatchObject({ named: { objects: 1, packs: 0 } })
+    expect(await engine.undelete(first.random)).toMatchObject({ snapshots: 1, packs: 0, namedForServer: 1 })
+    const { deletionLists, revivedLists } = await (await repositoryOf(engine)).loadCollection()
+    const [{ list }] = deletionLists as [(typeof deletionLists)[number]]
+    expect(revivedLists.map((one) => one.list.from)).toEqual([
+      [{ list: expect.objectContaining({ random: list.ref.random }), packs: [{ session: first.session, random: first.random }] }],
+    ])
   })
 })
 

@@ -187,7 +187,7 @@ export async function withinTheWindow(): Promise<void> {
 }
 
 async function takenBack(engine: Engine, tree: ReturnType<Engine['newest']>, id: string, when: string): Promise<void> {
-  await engine.undelete(id).catch((error: unknown) => {
+  await engine.undeleteLeft(id).catch((error: unknown) => {
     refused(error)
     throw new Error(`a snapshot does not come back ${when}: ${String(error)}`)
   })
