@@ -156,6 +156,11 @@ export const bugsOfCollection: readonly PlantedBug[] = [
         from: '  if (seen.plan.deletions.length > 0 && (await hasChanged(repository, seen.survey, collector, signal))) {\n',
         to: '  await hasChanged(repository, seen.survey, collector, signal)\n  if (seen.plan.deletions.length < 0) {\n',
       },
+      {
+        file: 'agent/collection/prune.ts',
+        from: '    if (await hasChanged(repository, seen.survey, collector, signal)) {\n      const again = await look()\n',
+        to: '    await hasChanged(repository, seen.survey, collector, signal)\n    if (names.length < 0) {\n      const again = await look()\n',
+      },
     ],
     caughtBy: 'collecting/takenBackMeanwhile',
     says: /taken back before a collection deleted it/,
