@@ -122,7 +122,7 @@ describe('a repository whose description is damaged', () => {
       object(),
       bytes.map((byte, at) => (at === 60 ? byte ^ 1 : byte)),
     )
-    await readsAll(/'repository' .* is damaged.*move it away/)
+    await readsAll(/'repository' .* is damaged.*Move it away/)
     const { summary } = await place.json(['repair'])
     expect(summary).toMatchObject({ result: 'damaged', exitCode: 4 })
     rmSync(object())
