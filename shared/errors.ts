@@ -76,6 +76,11 @@ export function isErrorCode(text: string): text is ErrorCode {
   return Object.hasOwn(CODES, text)
 }
 
+/** `1 blob`, `2 blobs`: a number with its word, for messages. */
+export function counted(count: number, one: string, many: string = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`
+}
+
 /** The message of anything thrown, for places that must print something; control characters are made visible. */
 export function messageOf(error: unknown): string {
   return printable(error instanceof Error ? error.message : String(error))

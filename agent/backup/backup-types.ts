@@ -94,6 +94,8 @@ export type BackupSummary = {
   readonly filesChanged: number
   readonly filesUnchanged: number
   readonly bytesRead: number
+  /** Of `bytesRead`, what is in files so small that they stand in the tree itself: no chunks, neither new nor known. */
+  readonly bytesInline: number
   readonly chunksNew: number
   readonly chunksReused: number
   readonly bytesNew: number

@@ -1,6 +1,6 @@
 // Reads a source: the walk, what is unchanged, batches to the workers, and the tree as directories complete. Bounded: a few batches are under
 // way at any time, a batch spans few directories, and only those keep a descriptor.
-import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { HoldfastError, printable } from '@holdfast/shared/errors.ts'
 import { type Descriptor, FileError, type FileStat, type FileSystem } from '../file-system/file-system.ts'
 import type { Hasher } from '../repository/blake3.ts'
 import { ByteWriter } from '@holdfast/shared/format/bytes.ts'
@@ -36,6 +36,7 @@ export type SourceCounts = {
   filesChanged: number
   filesUnchanged: number
   bytesRead: number
+  bytesInline: number
   chunks: number
   bytesNew: number
 }
@@ -88,6 +89,7 @@ export async function readSource(options: {
     filesChanged: 0,
     filesUnchanged: 0,
     bytesRead: 0,
+    bytesInline: 0,
     chunks: 0,
     bytesNew: 0,
   }
@@ -214,6 +216,7 @@ export async function readSource(options: {
       entry.extents = result.extents
       entry.content = result.inline !== undefined ? { kind: 'inline', bytes: result.inline } : builder.content(result.ids, result.lengths)
       counts.bytesRead += result.bytesRead
+      counts.bytesInline += result.inline?.length ?? 0
       counts.chunks += result.ids.length
       counts.bytesNew += result.newBytes
       counts.bytes += entry.stat.size
@@ -314,7 +317,7 @@ export async function readSource(options: {
   const addEntry = (step: Extract<WalkStep, { step: 'entry' }>, directory: OpenDirectory): void => {
     const { stat, name, path } = step
     if (stat.kind === 'socket') {
-      backup.onNotice?.(`left out a socket`)
+      backup.onNotice?.(`left out ${printable(path.toString())}: it is a socket, which holds nothing to back up`)
       counts.others += 1
       return
     }

@@ -94,13 +94,17 @@ const LINES: Readonly<Record<string, (summary: Summary, counts: Counts) => strin
   backup: (summary, counts) => {
     const seconds = of(counts, 'durationMs') / 1000
     const rate = seconds > 0 && of(counts, 'bytesRead') > 0 ? `, ${formatBytes(of(counts, 'bytesRead') / seconds)}/s read` : ''
-    const known = of(counts, 'bytes') > 0 ? Math.round((1 - of(counts, 'bytesNew') / of(counts, 'bytes')) * 1000) / 10 : 100
+    // Holes and what nobody had to read were neither added nor known.
+    const [inline, chunked] = [of(counts, 'bytesInline'), of(counts, 'bytesRead') - of(counts, 'bytesInline')]
+    const share = Math.max(0, Math.round((1 - of(counts, 'bytesNew') / chunked) * 1000) / 10)
+    const known = chunked > 0 ? `, ${share} % of the ${formatBytes(chunked)} read was known` : ''
+    const small = inline > 0 ? `; ${formatBytes(inline)} in small files stand in the tree itself` : ''
     const resumed = of(counts, 'packsResumed')
     return [
       '',
       `Files:  ${formatCount(of(counts, 'filesNew'))} new, ${formatCount(of(counts, 'filesChanged'))} changed, ${formatCount(of(counts, 'filesUnchanged'))} unchanged`,
       `Tree:   ${formatMany(of(counts, 'directories'), 'directory', 'directories')}, ${formatMany(of(counts, 'others'), 'other entry', 'other entries')}`,
-      `Added to the repository: ${formatBytes(of(counts, 'bytesNew'))} (${formatBytes(of(counts, 'bytesStored'))} stored), ${known} % was known`,
+      `Added to the repository: ${formatBytes(of(counts, 'bytesNew'))} of chunks (${formatBytes(of(counts, 'bytesStored'))} stored)${known}${small}`,
       ...(of(counts, 'segmentsReadBack') === 0
         ? []
         : [

@@ -1,6 +1,6 @@
 // Marking: which places of which packs the snapshots that count need. A bit for each row of each index file, so that fifty million blobs cost six
 // megabytes; nodes are walked once for each writer. Needs the structure key alone.
-import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
+import { counted, HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { INDEX_BLOB_BYTES, type PackRow } from '../repository/index-file.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
 import type { Repository } from '../repository/repository.ts'
@@ -163,7 +163,7 @@ export async function packsNeeded(options: {
   if (count > 0)
     throw new HoldfastError(
       'damaged',
-      `snapshot ${first[0]!.snapshot.slice(0, 16)} needs ${count} blobs that are in no pack: run 'holdfast check'`,
+      `snapshot ${first[0]!.snapshot.slice(0, 16)} needs ${counted(count, 'blob that is', 'blobs that are')} in no pack: run 'holdfast check'`,
     )
   return [...mark.uses()]
     .filter(([, use]) => use.liveBytes > 0)

@@ -1,7 +1,7 @@
 // Everything that a collection looks at, read once and in one order: the names of snapshots twice over and lists and records in between, the view, packs,
 // the snapshots, sessions. A listing is a hint (reference bug B14): what two listings of snapshots show is joined, and what is missing stops the collection. Snapshots
 // that were stored after these listings are for the next look: the view may be older than they are, and would make them look damaged.
-import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
+import { counted, HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
 import { ROOT_WRITER_ID } from '../keys/domain.ts'
@@ -202,14 +202,14 @@ export function requireSound(survey: Survey, mark: Mark, acceptDamage: boolean):
     new HoldfastError('damaged', `${what}; nothing was condemned or deleted. ${next}`)
   if (first !== undefined)
     throw stop(
-      `${refused.length} snapshots do not open, so what they need is not known (${first.error.message})`,
+      `${counted(refused.length, 'snapshot does not open', 'snapshots do not open')}, so what they need is not known (${first.error.message})`,
       `If they are worth nothing, 'holdfast forget --unreadable ${first.name.split('-').at(-1)?.slice(0, 12)}' says so on record; then run this again`,
     )
   const gaps = historyGaps(state, [...snapshots, ...forgotten], new Set(listed.keys()))
   const gap = gaps[0]
   if (gap !== undefined)
     throw stop(
-      `${gaps.length} snapshots are gone without a record of it (${gap.kind === 'counted' ? gap.snapshot.random.slice(0, 12) : `the one before ${gap.of.random.slice(0, 12)}`})`,
+      `${counted(gaps.length, 'snapshot is gone', 'snapshots are gone')} without a record of it (${gap.kind === 'counted' ? gap.snapshot.random.slice(0, 12) : `the one before ${gap.of.random.slice(0, 12)}`})`,
       `Either the store shows too little or somebody deleted them. Where you know them to be lost, 'holdfast forget --missing' says so on record; then run this again`,
     )
   const { count, first: missing, packs } = mark.missing()
@@ -218,7 +218,7 @@ export function requireSound(survey: Survey, mark: Mark, acceptDamage: boolean):
   const isWhole = snapshots.every((snapshot) => !packs.has(snapshot.structure.ref.random) || unfinished.has(snapshot))
   if (count > 0 && !isWhole && !acceptDamage)
     throw stop(
-      `${count} blobs that snapshots need are in no pack (first: ${missing[0]!.part === 'chunk' ? 'chunk' : 'tree node'} ${missing[0]!.id.slice(0, 16)} of snapshot ${missing[0]!.snapshot.slice(0, 12)})`,
+      `${counted(count, 'blob that snapshots need is', 'blobs that snapshots need are')} in no pack (first: ${missing[0]!.part === 'chunk' ? 'chunk' : 'tree node'} ${missing[0]!.id.slice(0, 16)} of snapshot ${missing[0]!.snapshot.slice(0, 12)})`,
       `'holdfast check' names what is lost, 'holdfast repair' finds what an index file lacks; --accept-damage collects all the same and takes nothing that can be reached`,
     )
 }

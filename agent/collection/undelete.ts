@@ -3,7 +3,7 @@
 // first and looks for what was taken back after it. So one of the two always sees the other, and what was too late is said, never hoped for.
 import { encodeCollectionList } from '@holdfast/shared/format/collection-list.ts'
 import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
-import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { counted, HoldfastError } from '@holdfast/shared/errors.ts'
 import { ROOT_WRITER_ID } from '../keys/domain.ts'
 import type { WriteKeys } from '../keys/keys.ts'
 import {
@@ -108,7 +108,7 @@ export async function undelete(
   if (lost.length > 0)
     throw new HoldfastError(
       'damaged',
-      `${lost.length} of ${chosen.length} snapshots were deleted while they were taken back; run 'holdfast check' to see what is left`,
+      `snapshots were deleted while they were taken back (${lost.length} of ${chosen.length}); run 'holdfast check' to see what is left`,
     )
   await neededOf(options, chosen, again)
   // Lists that came meanwhile.
@@ -189,7 +189,7 @@ async function neededOf({ repository, signal }: ForgetOptions, chosen: readonly 
   if (count > 0)
     throw new HoldfastError(
       'damaged',
-      `snapshot ${first[0]!.snapshot.slice(0, 12)} cannot be taken back whole: ${count} blobs that it needs are deleted already. Choose others ('holdfast undelete' lists them)`,
+      `snapshot ${first[0]!.snapshot.slice(0, 12)} cannot be taken back whole: ${counted(count, 'blob that it needs is', 'blobs that it needs are')} deleted already. Choose others ('holdfast undelete' lists them)`,
     )
   return [...mark.uses()].flatMap(([random, use]) => {
     const entry = state.condemned.get(random)

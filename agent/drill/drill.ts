@@ -101,6 +101,7 @@ export async function drillSnapshot(options: DrillOptions, plan: DrillPlan): Pro
     const restored = await restoreSnapshot({
       ...{ repository, view, keys, snapshot, target, selection, fs, signal },
       workers: options.workers,
+      placeOption: '--scratch, or drill fewer --files or --bytes',
       onEntry: options.onEntry,
       onProgress: ({ files, bytes }) => onProgress?.({ phase: 'restoring', files, bytes }),
     })

@@ -45,6 +45,8 @@ export type RestoreOptions = {
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: RestoreProgress) => void) | undefined
   readonly onEntry?: ((entry: RestoredEntry) => void) | undefined
+  /** How a person who lacks room there names another place; `--target` unless it is said. */
+  readonly placeOption?: string | undefined
   /** Writes nothing; the report says what would be done. */
   readonly dryRun?: boolean | undefined
 }
@@ -152,7 +154,7 @@ async function requireRoom(fs: FileSystem, target: Descriptor, options: RestoreO
   if (bytes > free)
     throw new HoldfastError(
       'local-disk',
-      `the restore needs ${bytes} bytes and '${printable(options.target.toString())}' has ${free} free; nothing was written. Make room there or name another --target`,
+      `the restore needs ${bytes} bytes and '${printable(options.target.toString())}' has ${free} free; nothing was written. Make room there or name another ${options.placeOption ?? '--target'}`,
       {
         fields: { neededBytes: bytes, freeBytes: free },
       },

@@ -1,5 +1,6 @@
 // `holdfast init`: makes a repository. For one person: root wrapped by passphrase and recovery code, kept beside the data where the store can
 // forget a key again, else in a local directory. With --domain, for a controller with agents: the wraps never leave this machine.
+import { readdirSync } from 'node:fs'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { Command } from 'commander'
 import { domainFingerprint } from '../../keys/bundle.ts'
@@ -9,7 +10,9 @@ import { type NamedObject, wrapRoot } from '../../keys/key-object.ts'
 import { readSecret } from '../../keys/secret-source.ts'
 import { type Chunking, createRepository, DEFAULT_CHUNKING, findDescription } from '../../repository/repository.ts'
 import { judgeCapabilities, probeStore, requireSuitable, type StoreCapabilities } from '@holdfast/shared/store/capabilities.ts'
+import { parseLocation } from '@holdfast/shared/store/location.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
+import { shownText } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { domainDirectoryPath, openDomainDirectory, withKeyFiles, writeDomainFile } from '../domain-directory.ts'
 import { parseSize } from '../format.ts'
@@ -22,6 +25,7 @@ type InitFlags = {
   readonly meanSize?: string
   readonly maxSize?: string
   readonly acceptOverwrite?: boolean
+  readonly amongFiles?: boolean
 }
 
 export function define(command: Command, start: Start): void {
@@ -36,6 +40,7 @@ export function define(command: Command, start: Start): void {
     .option('--mean-size <size>', 'mean size of a chunk (gear: 1M), or the size of each (fixed: 512K)')
     .option('--max-size <size>', 'largest chunk (gear: 4M)')
     .option('--accept-overwrite', 'use a store whose credentials can overwrite what is there, and say so')
+    .option('--among-files', 'make the repository in a directory that holds other things')
     .addHelpText(
       'after',
       `
@@ -57,6 +62,7 @@ async function init(context: Context, flags: InitFlags): Promise<Outcome> {
     context.report.say({ event: 'notice', level: 'note', message: 'the directory would be made; it is tried out when it is there' })
     return { result: 'done', repository: context.options.repo ?? context.settings.repo ?? '', details: { chunking: { ...chunking } } }
   }
+  if (flags.amongFiles !== true) refuseForeignFiles(context)
   return withStore(context, { create: !context.dryRun }, async (store) => {
     await refuseExisting(context, store)
     const capabilities = await probeStore(store, context)
@@ -131,6 +137,32 @@ async function isToBeMade(context: Context): Promise<boolean> {
 /** True where a removed key is gone: wraps of the root never live in versioned or locked storage (design, section 3). */
 function canForget({ kind, versioning, objectLock }: StoreCapabilities): boolean {
   return kind === 'directory' || (versioning === 'off' && objectLock !== 'on')
+}
+
+/** What a repository has at its top, also one that an interrupted `init` left, and what a new file system brings along. */
+const OWN_NAMES = /^(?:repository|keys|sessions|packs|index|snapshots|rosters|lists|ends|probe|tmp|lost\+found)$/
+
+/** A directory with somebody's files is a mistyped one more often than not, and a repository among them is hard to tell from them. */
+function refuseForeignFiles(context: Context): void {
+  const named = context.options.repo ?? context.settings.repo ?? ''
+  const location = named === '' ? undefined : parseLocation(named, { allowPlainHttp: true })
+  if (location?.kind !== 'directory') return
+  const foreign = namesIn(location.path).filter((name) => !OWN_NAMES.test(name))
+  const [first] = foreign
+  if (first !== undefined)
+    throw new HoldfastError(
+      'conflict',
+      `${shownText(location.path)} is no repository and holds other things ('${shownText(first)}'${foreign.length > 1 ? ` and ${foreign.length - 1} more` : ''}); nothing was changed. Name an empty or a new directory, or say --among-files`,
+    )
+}
+
+function namesIn(path: string): string[] {
+  try {
+    return readdirSync(path).sort()
+  } catch {
+    // What is not there or is no directory is told of by whoever opens the store.
+    return []
+  }
 }
 
 async function refuseExisting(context: Context, store: Store): Promise<void> {

@@ -235,14 +235,14 @@ describe('before anything is condemned', () => {
   test('a snapshot that does not open stops it, with the words that put it on record', () => {
     const refused = [{ name: `snapshots/${hex(1)}-${'ab'.repeat(16)}`, error: new HoldfastError('damaged', 'it is cut') }]
     expect(said(made({ refused }), nothing)).toBe(
-      `1 snapshots do not open, so what they need is not known (it is cut); nothing was condemned or deleted. If they are worth nothing, 'holdfast forget --unreadable abababababab' says so on record; then run this again`,
+      `1 snapshot does not open, so what they need is not known (it is cut); nothing was condemned or deleted. If they are worth nothing, 'holdfast forget --unreadable abababababab' says so on record; then run this again`,
     )
   })
 
   test('a gap in history stops it, with the name of what is lacking', () => {
     expect(said(made({ snapshots: [snapshot(1)], lists: [list([ref(1)], [])] }), nothing)).toBe('sound')
     expect(said(made({ snapshots: [snapshot(1)], lists: [list([ref(1), ref(0xabc)], [])] }), nothing)).toMatch(
-      /^1 snapshots are gone without a record of it \(0{12}\); nothing was condemned or deleted\. Either .*'holdfast forget --missing'/,
+      /^1 snapshot is gone without a record of it \(0{12}\); nothing was condemned or deleted\. Either .*'holdfast forget --missing'/,
     )
     const after = {
       ...snapshot(3),
@@ -373,12 +373,14 @@ describe('what is taken back', () => {
     )
     expect(await failure(undelete(options, chosen, survey, false))).toEqual({
       code: 'damaged',
-      message: `1 of 2 snapshots were deleted while they were taken back; run 'holdfast check' to see what is left`,
+      message: `snapshots were deleted while they were taken back (1 of 2); run 'holdfast check' to see what is left`,
     })
     engine.bucket.tamper(name, () => undefined)
     const late = await condemnedWithout()
     expect(late.code).toBe('damaged')
-    expect(late.message).toMatch(/^snapshot [0-9a-f]{12} cannot be taken back whole: \d+ blobs that it needs are deleted already/)
+    expect(late.message).toMatch(
+      /^snapshot [0-9a-f]{12} cannot be taken back whole: (?:1 blob that it needs is|\d+ blobs that it needs are) deleted already/,
+    )
   })
 
   async function condemnedWithout(): Promise<{ code: string; message: string }> {

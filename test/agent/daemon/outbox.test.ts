@@ -59,7 +59,17 @@ const result: BackupResult = {
   outcome: 'done',
   problems: [],
   summary: {
-    ...{ files: 2, directories: 1, others: 0, bytes: 3000, filesNew: 2, filesChanged: 0, filesUnchanged: 0, bytesRead: 3000 },
+    ...{
+      files: 2,
+      directories: 1,
+      others: 0,
+      bytes: 3000,
+      filesNew: 2,
+      filesChanged: 0,
+      filesUnchanged: 0,
+      bytesRead: 3000,
+      bytesInline: 0,
+    },
     ...{
       chunksNew: 2,
       chunksReused: 0,

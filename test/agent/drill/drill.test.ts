@@ -159,6 +159,13 @@ describe('a drill', () => {
     expect(readdirSync(scratch)).toEqual([])
   })
 
+  test('that finds no room on the way says how a drill is given more, or needs less', async () => {
+    const fs: FileSystem = { ...posixFileSystem, freeBytes: () => 0 }
+    await expect(drill(await manyFiles(3), { fs })).rejects.toThrow(
+      /Make room there or name another --scratch, or drill fewer --files or --bytes$/,
+    )
+  })
+
   test('of a share restores that share alone', async () => {
     const restored: string[] = []
     const built = await manyFiles(30)

@@ -1,0 +1,68 @@
+// What a person is told of a first backup, and of a directory that is no place for a repository, is so.
+import { mkdirSync, readdirSync, truncateSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { once } from 'node:events'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { seededRandom } from '../../_support/seeded-random.ts'
+import { only, Workplace } from './_support/cli.ts'
+
+let place: Workplace
+beforeAll(async () => {
+  place = new Workplace()
+  await place.json(['init'])
+})
+afterAll(() => place.close())
+
+const said = async (args: readonly string[]): Promise<string> => (await place.run(args)).stderr
+const added = async (source: string): Promise<string> =>
+  (await said(['backup', source])).split('\n').find((line) => line.startsWith('Added to the repository'))!
+
+it('a first backup of small files says that they stand in the tree, and calls nothing known', async () => {
+  mkdirSync(place.path('small'))
+  for (let i = 0; i < 4; i++) writeFileSync(place.path('small', `note-${i}`), `note ${i}`.padEnd(100, '.'))
+  expect(await added('small')).toMatch(
+    /^Added to the repository: 0 B of chunks \(.* stored\); 400 B in small files stand in the tree itself$/,
+  )
+})
+
+it('a first backup calls no hole known, and a second one only what it read', async () => {
+  mkdirSync(place.path('sparse'))
+  writeFileSync(place.path('sparse', 'image'), seededRandom('image').bytes(65_536))
+  truncateSync(place.path('sparse', 'image'), 64 * 2 ** 20)
+  expect(await added('sparse')).toMatch(
+    /^Added to the repository: 64\.00 KiB of chunks \(.* stored\), 0 % of the 64\.00 KiB read was known$/,
+  )
+  expect(await added('sparse')).toMatch(
+    /^Added to the repository: 0 B of chunks \(.* stored\)(?:, 100 % of the 64\.00 KiB read was known)?$/,
+  )
+  expect(await said(['backup', '--force', 'sparse'])).toContain('100 % of the 64.00 KiB read was known')
+})
+
+it('a socket that is left out is named', async () => {
+  mkdirSync(place.path('run'))
+  writeFileSync(place.path('run', 'file'), 'x')
+  const server = createServer().listen(place.path('run', 'control.sock'))
+  await once(server, 'listening')
+  const { events } = await place.json(['backup', 'run'])
+  server.close()
+  expect(only(events, 'notice').map(({ message }) => message)).toEqual([
+    expect.stringMatching(/left out \/.*\/run\/control\.sock: it is a socket/),
+  ])
+})
+
+it('a repository is not made among the files of somebody, unless that is said', async () => {
+  const home = place.path('home-of-me')
+  mkdirSync(home)
+  for (const name of ['letter.txt', 'photo.jpg']) writeFileSync(`${home}/${name}`, name)
+  for (const dry of [[], ['-n']]) {
+    const { events, summary } = await place.json(['init', '--repo', home, ...dry])
+    expect(summary).toMatchObject({ exitCode: 1, code: 'conflict' })
+    expect(only(events, 'error')[0]!.message).toMatch(/holds other things \('letter\.txt' and 1 more\); nothing was changed.*--among-files/)
+  }
+  expect(readdirSync(home).sort()).toEqual(['letter.txt', 'photo.jpg'])
+  expect((await place.json(['init', '--repo', home, '--among-files'])).code).toBe(0)
+  // A disk that was just formatted, and what an interrupted init left, are no foreign files.
+  mkdirSync(place.path('disk', 'lost+found'), { recursive: true })
+  mkdirSync(place.path('disk', 'tmp'))
+  expect((await place.json(['init', '--repo', place.path('disk')])).code).toBe(0)
+})
