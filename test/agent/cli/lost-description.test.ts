@@ -82,7 +82,7 @@ describe('a repository without its description', () => {
     const { createdAt: __, ...wanted } = before
     expect(rest).toEqual(wanted)
     expect((await place.json(['check', '--content'])).summary).toMatchObject({ result: 'done', exitCode: 0 })
-    expect((await place.json(['backup', 'source'])).summary).toMatchObject({ exitCode: 0, counts: { filesChanged: 0 } })
+    expect((await place.json(['backup', 'source'])).summary).toMatchObject({ exitCode: 0, counts: { bytesNew: 0 } })
   })
 
   it('is assumed to have chunks of one size where nearly all that are stored have it', async () => {
