@@ -14,7 +14,7 @@ const WORDS: Readonly<Record<string, string>> = {
   damaged: 'is damaged in the repository and was not restored',
   refused: 'could not be written here',
   differs: 'was kept: its content is right, its metadata is not',
-  'in-the-way': 'and all below it was not restored: something that is no directory is there, and kept',
+  'in-the-way': 'was not restored, nor anything below it: something that is no directory is there, and was kept',
   link: 'was a hard link and is a file of its own now',
   'not-in-snapshot': 'is not in this snapshot',
   content: 'came back with other content than was backed up',
