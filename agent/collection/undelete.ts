@@ -91,7 +91,9 @@ export async function undelete(
     const object = encodeCollectionList({ kind: 'revived', from, ref, madeAt }, keys.structure.domainId, keys.writer)
     await repository.store.put(objectName('list', ref), { kind: 'bytes', bytes: object }, { signal })
   }
-  await revive([...byList(survey, condemned), ...fromDeletionLists(survey, chosen, condemned)])
+  // For a server, which reads no forget record, the snapshots themselves too.
+  const counting = chosen.map(({ structure }) => ({ list: structure.ref, packs: [] }))
+  await revive([...byList(survey, condemned), ...fromDeletionLists(survey, chosen, condemned), ...counting])
   const undone = chosen.flatMap(({ structure }) =>
     forgottenEntries(survey.state, structure.ref, structure.writerId).map(({ record }) => ({ record, snapshot: structure.ref })),
   )
@@ -103,8 +105,8 @@ export async function undelete(
   await record({ entries: [], undone })
   // A collection may have begun to delete before it could see this.
   const again = await surveyRepository(repository, () => clock.now(), signal)
-  const counting = new Set(again.snapshots.map(({ structure }) => refKey(structure.ref)))
-  const lost = chosen.filter(({ structure }) => !counting.has(refKey(structure.ref)))
+  const listed = new Set(again.snapshots.map(({ structure }) => refKey(structure.ref)))
+  const lost = chosen.filter(({ structure }) => !listed.has(refKey(structure.ref)))
   if (lost.length > 0)
     throw new HoldfastError(
       'damaged',

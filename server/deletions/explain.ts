@@ -97,6 +97,7 @@ export function explainDeletion(
   if (!asked.isTrusted) say('signer', refKey(asked.list.ref))
   const relied = reliedLists(asked, store, say, wait)
   for (const name of takenBackFrom(asked, store)) say('revived', name)
+  for (const name of takenBackSnapshots(names.snapshot, store, books)) say('revived', name)
   explainForgotten(names.snapshot, store, books, options, say, wait)
   const kept = explainSnapshots(names.snapshot, store, books, say, wait)
   explainPacks(names.pack, relied, store, say)
@@ -262,6 +263,20 @@ function takenBackFrom({ list: { ref, names } }: DeletionStored, { lists }: Stor
     if (list.kind === 'revived')
       for (const { list: from, packs } of list.from) if (refKey(from) === refKey(ref)) for (const name of packs) back.add(refKey(name))
   return names.flatMap((name) => (back.has(refKey(name)) ? [refKey(name)] : []))
+}
+
+/** Snapshots that count again by the word of whoever took them back, and of which no agent has told since then that they are forgotten. */
+function takenBackSnapshots(names: readonly DeletableName[], { lists }: StoreFacts, books: Books): string[] {
+  const backAt = new Map<string, number>()
+  for (const { list, storedAt } of lists.values())
+    if (list.kind === 'revived')
+      for (const { list: snapshot } of list.from) backAt.set(refKey(snapshot), Math.max(storedAt, backAt.get(refKey(snapshot)) ?? 0))
+  const owner = new Map(books.snapshots.map(({ id, agentId }) => [id, agentId]))
+  return names.flatMap((name) => {
+    const at = backAt.get(refKey(name))
+    const told = books.forgotten.get(`${owner.get(name.random) ?? ''} ${name.random}`)
+    return at === undefined || (told !== undefined && told > at) ? [] : [refKey(name)]
+  })
 }
 
 /** Each pack named must be condemned by a list relied on, and not taken back from it, whoever signed the list that takes back. */

@@ -329,12 +329,13 @@ describe('what is taken back', () => {
     })
     const state = await options.repository.loadCollection()
     expect(state.condemned.size).toBe(0)
-    expect(state.revivedLists.map(({ list }) => list.from.map(({ packs }) => packs.length))).toEqual([[report.packs]])
+    // The snapshots themselves stand there too, without packs.
+    expect(state.revivedLists.map(({ list }) => list.from.map(({ packs }) => packs.length))).toEqual([[report.packs, 0, 0]])
     expect(state.revivedLists[0]!.list.madeAt).toBe(engine.clock.now())
     expect((await options.repository.listSnapshots()).snapshots).toHaveLength(3)
   })
 
-  test('takes only the packs that it needs, and none where none is condemned', async () => {
+  test('takes only the packs that it needs, and says which snapshots count where none is condemned', async () => {
     const { engine, ids, options, report, snapshots: all, survey } = await condemned()
     const chosen = all.filter(({ structure }) => structure.ref.random === ids[0])
     const result = await undelete(options, chosen, survey, false)
@@ -352,7 +353,7 @@ describe('what is taken back', () => {
         false,
       ),
     ).toEqual({ snapshots: 1, packs: 0, bytes: 0, namedForServer: 0 })
-    expect(engine.bucket.names('lists/')).toHaveLength(lists + 1)
+    expect(engine.bucket.names('lists/')).toHaveLength(lists + 2)
   })
 
   test('by an agent is its own', async () => {

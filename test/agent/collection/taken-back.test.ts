@@ -231,7 +231,10 @@ describe('a collection that is at work already', () => {
     const { deletionLists, revivedLists } = await (await repositoryOf(engine)).loadCollection()
     const [{ list }] = deletionLists as [(typeof deletionLists)[number]]
     expect(revivedLists.map((one) => one.list.from)).toEqual([
-      [{ list: expect.objectContaining({ random: list.ref.random }), packs: [{ session: first.session, random: first.random }] }],
+      [
+        { list: expect.objectContaining({ random: list.ref.random }), packs: [{ session: first.session, random: first.random }] },
+        { list: expect.objectContaining({ random: first.random }), packs: [] },
+      ],
     ])
   })
 })

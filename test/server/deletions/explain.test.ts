@@ -58,6 +58,17 @@ describe('a deletion list is held', () => {
       },
       false,
     ],
+    [
+      'that names a snapshot which was taken back, whenever the list was made',
+      'revived',
+      (p) => {
+        const list = { kind: 'revived', ref: ref(903), writerId: Buffer.alloc(16), madeAt: 0 } as const
+        const from = [{ list: { session: hex(2000), random: snapshotId(0) }, packs: [] }]
+        const stored = { list: { ...list, from }, storedAt: NOW - 19 * DAY, isTrusted: false }
+        return { ...p, facts: { ...p.facts, lists: new Map([...p.facts.lists, [refKey(ref(903)), stored]]) } }
+      },
+      false,
+    ],
     ['that names a pack which no list condemned', 'not-condemned', () => built({ ...sound, condemned: [] }), false],
     ['that relies on a list which is not there', 'list-missing', (p) => ({ ...p, facts: { ...p.facts, lists: new Map() } }), false],
     ['while a list cannot be read', 'unreadable', (p) => ({ ...p, facts: { ...p.facts, unreadable: ['lists/x'] } }), false],
