@@ -175,6 +175,12 @@ export const bugsOfCollection: readonly PlantedBug[] = [
         from: '      if (options.isGone(row.pack.random)) continue\n',
         to: '      if (options.isGone(row.pack.random)) return row\n',
       },
+      // The copy that stays is opened before the other goes, which catches it by itself.
+      {
+        file: 'agent/collection/prune.ts',
+        from: '      if (found.length === 0) return at\n',
+        to: '      if (found.length >= 0) return at\n',
+      },
     ],
     caughtBy: 'collecting/deletedThenSeenAgain',
     says: /deleted, seen again, and collected around/,
