@@ -149,11 +149,8 @@ function dueSnapshots({ now, state, listed, snapshots, forgotten, givenUp }: Sur
   return [...listed.values()]
     .filter((ref) => {
       const writerId = writers.get(refKey(ref))
-      // Only who may speak of it has forgotten it; one that does not open was given up by name, too.
-      const spoken =
-        writerId === undefined
-          ? (givenUp.get(refKey(ref)) ?? []).filter(({ why }) => why === 'unreadable')
-          : forgottenEntries(state, ref, writerId)
+      // Only who may speak of it has forgotten it; that counts of one that does not open, too, whether it went bad before or after.
+      const spoken = writerId === undefined ? (givenUp.get(refKey(ref)) ?? []) : forgottenEntries(state, ref, writerId)
       return spoken.length > 0 && Math.min(...spoken.map(({ since }) => since)) + hold <= now
     })
     .map(({ session, random }) => ({ kind: 'snapshot', session, random }))

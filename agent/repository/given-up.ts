@@ -56,7 +56,10 @@ export async function entriesOfUnopened(
   return { entries: entries.filter((entry) => maySpeakOf(entry.writerId, writerId ?? ROOT_WRITER_ID)), writerId }
 }
 
-/** Whether a snapshot does not open and was given up for that by who may. What the store says about it is for whoever opens it next. */
+/**
+ * Whether a snapshot does not open and no longer counts by the word of who may speak of it: given up for that, or forgotten before it went bad. What the
+ * store says about it is for whoever opens it next.
+ */
 export async function isGivenUp(
   opener: Opener,
   state: Pick<CollectionState, 'forgotten'>,
@@ -64,14 +67,13 @@ export async function isGivenUp(
   open: () => Promise<unknown>,
   signal?: AbortSignal,
 ): Promise<boolean> {
-  const isUnreadable = ({ why }: Forgotten): boolean => why === 'unreadable'
-  if (state.forgotten.get(refKey(ref))?.some(isUnreadable) !== true) return false
+  if (!state.forgotten.has(refKey(ref))) return false
   try {
     await open()
     return false
   } catch (error) {
     if (!isHoldfastError(error)) throw error
     if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key', 'newer-format')) return false
-    return (await entriesOfUnopened(opener, state, ref, signal)).entries.some(isUnreadable)
+    return (await entriesOfUnopened(opener, state, ref, signal)).entries.length > 0
   }
 }

@@ -165,3 +165,17 @@ test('a short listing is told from a deletion by the name itself, whoever says t
   })
   expect(await codeOf(blind.prune())).toBe('store-unreachable')
 })
+
+test('a snapshot that went bad after it was forgotten is no damage, and goes when its window is over', async () => {
+  const at = await world()
+  const [ref] = at.mine
+  await at.root.forget(ref!.random)
+  spoil(at, ref!)
+  expect(await check(at.root)).toMatchObject({ damaged: 0, unknown: 0 })
+  for (let day = 0; day < 40; day += 10) {
+    await at.root.prune()
+    at.victim.clock.advance(10 * DAY)
+  }
+  expect(names(at.victim)).not.toContain(objectName('snapshot', ref!))
+  expect(await check(at.root)).toMatchObject({ damaged: 0, unknown: 0 })
+})

@@ -202,12 +202,14 @@ describe('a forgotten snapshot', () => {
     expect(deleted(NOW - DAY + 1, 'retention', {}, 0)).toEqual([])
   })
 
-  test('that does not open goes only where it was given up by name', () => {
+  test('that does not open goes where it was forgotten or given up by who may speak of it', () => {
     const unopened = (...forgets: LoadedForget[]) => deleted(0, 'asked', { opened: [], forgets, givenUp: [[snapshot, forgets]] })
     const by = (since: number, why: ForgottenSnapshot['why'], number = 80) => forget(since, ref(number), [entry(snapshot, why)])
-    expect(unopened(by(0, 'asked'))).toEqual([])
+    expect(unopened()).toEqual([])
+    expect(unopened(by(0, 'asked'))).toEqual([{ kind: 'snapshot', ...snapshot }])
     expect(unopened(by(0, 'unreadable'))).toEqual([{ kind: 'snapshot', ...snapshot }])
-    expect(unopened(by(NOW, 'unreadable'), by(0, 'asked', 81))).toEqual([])
+    expect(unopened(by(NOW, 'unreadable'))).toEqual([])
+    expect(unopened(by(NOW, 'unreadable'), by(0, 'asked', 81))).toEqual([{ kind: 'snapshot', ...snapshot }])
     expect(deleted(0, 'asked', { forgets: [by(NOW, 'unreadable'), by(0, 'asked', 81)] })).toEqual([{ kind: 'snapshot', ...snapshot }])
     // What says so does not count: it is not among those that were given up.
     expect(deleted(0, 'asked', { opened: [], forgets: [by(0, 'unreadable')] })).toEqual([])
