@@ -43,7 +43,8 @@ export function takeIn(before: Policies | undefined, reply: PoliciesReply, accep
     const next = inForce.get(old.policyId)
     const reasons = narrowings(old, next)
     for (const reason of reasons) held.push({ policyId: old.policyId, reason })
-    if (reasons.length > 0) inForce.set(old.policyId, old)
+    // Backups are never what waits: one that rested and is enabled runs, and what it would forget waits.
+    if (reasons.length > 0) inForce.set(old.policyId, isWoken(old, next) ? keepsAll(next) : old)
     // A later beginning is no way to put off a first run.
     else if (next !== undefined && parseTime(next.since) > parseTime(old.since)) inForce.set(old.policyId, { ...next, since: old.since })
   }
@@ -63,6 +64,15 @@ export function takeIn(before: Policies | undefined, reply: PoliciesReply, accep
   return { ...shell, stores, inForce: [...inForce.values()], held: held.slice(0, HELD_MAX) }
 }
 
+/** Whether a policy that rested makes backups now. */
+function isWoken(old: AgentPolicy, next: AgentPolicy | undefined): next is AgentPolicy {
+  return !old.enabled && next !== undefined && next.enabled && isBackup(next)
+}
+
+function keepsAll({ retention: _, ...policy }: AgentPolicy): AgentPolicy {
+  return policy
+}
+
 type Place = NonNullable<Policies['named']>[number]
 
 /** Snapshots of one source in one store go by all policies that name the two. */
@@ -79,7 +89,8 @@ function namedBy(places: readonly Place[]): Place[] {
 
 /**
  * Changes `inForce` so that no source keeps less in a store than by the policies before, taken together: a snapshot goes only where all policies of
- * its source let it go, so one more may let nothing go sooner, and one less may not leave the word to others. Answers what is held for that.
+ * its source let it go, so one more may let nothing go sooner, and one less may not leave the word to others. No backup waits for that: one that is new
+ * or rested runs without its retention, which lets all of its source stay. Answers what is held.
  */
 function keepAsMuch(before: Policies, inForce: Map<string, AgentPolicy>): Held[] {
   const held: Held[] = []
@@ -92,6 +103,10 @@ function keepAsMuch(before: Policies, inForce: Map<string, AgentPolicy>): Held[]
     else inForce.set(policyId, was)
     held.push({ policyId, reason })
   }
+  const forgetNothing = (policy: AgentPolicy, reason: string): void => {
+    inForce.set(policy.policyId, keepsAll(policy))
+    held.push({ policyId: policy.policyId, reason })
+  }
   // What stays as it was here may have been meant for another place, so all are looked at until nothing changes.
   for (let count = -1; count !== held.length;) {
     count = held.length
@@ -100,22 +115,26 @@ function keepAsMuch(before: Policies, inForce: Map<string, AgentPolicy>): Held[]
       // No policy names it any more, by consent, so what is there stays; one that names it again does not begin by letting that go.
       if (was.length === 0 && named.has(place))
         for (const policy of found)
-          if (policy.retention !== undefined && inForce.get(policy.policyId) === policy) {
-            const { retention: _, ...keepsAll } = policy
-            inForce.set(policy.policyId, keepsAll)
-            held.push({ policyId: policy.policyId, reason: 'it forgets snapshots, and kept all before' })
-          }
+          if (policy.retention !== undefined && inForce.get(policy.policyId) === policy)
+            forgetNothing(policy, 'it forgets snapshots, and kept all before')
       if (lessAt(was, found, true).length === 0) continue
       const { source, storeId } = found[0]!
       const now = (): AgentPolicy[] =>
         [...inForce.values()].filter((policy) => policy.source === source && policy.storeId === storeId && isBackup(policy))
-      for (const policy of lessAt(was, now(), false)) restore(policy.policyId, 'others would keep less of its source')
+      for (const policy of lessAt(was, now(), false)) {
+        // One that rested here and runs elsewhere now goes on running there.
+        if (!isWoken(policy, inForce.get(policy.policyId))) restore(policy.policyId, 'others would keep less of its source')
+        else
+          for (const other of now()) if (other.retention !== undefined) forgetNothing(other, 'it would keep less of its source than before')
+      }
       // The same retention beside runs that come faster reaches back less far by `last`.
       for (const policy of now()) {
         const same = old.get(policy.policyId)
         const isFaster = same === undefined || !was.includes(same) || stepMs(policy.schedule) < stepMs(same.schedule)
-        if (isFaster && lessAt(was, now(), true).length > 0)
-          restore(policy.policyId, 'its runs come so often that the last snapshots which are kept reach back less far')
+        if (!isFaster || lessAt(was, now(), true).length === 0) continue
+        const reason = 'its runs come so often that the last snapshots which are kept reach back less far'
+        if (!policy.enabled || (same?.enabled === true && isBackup(same))) restore(policy.policyId, reason)
+        else forgetNothing(policy, reason)
       }
     }
   }

@@ -190,13 +190,45 @@ describe('protection', () => {
       expect(own.inForce).toEqual([last])
       expect(own.held).toMatchObject([{ policyId: last.policyId, reason: expect.stringContaining('reach back less far') as string }])
       const other = { ...beside, retention: { last: 7 }, schedule: { every: '6h' } }
-      expect(after([last], last, other)).toMatchObject({ inForce: [last], held: [{ policyId: other.policyId }] })
       const { retention: _, ...keepsAll } = other
+      expect(after([last], last, other)).toMatchObject({ inForce: [last, keepsAll], held: [{ policyId: other.policyId }] })
       expect(after([last], last, keepsAll)).toMatchObject({ inForce: [last, keepsAll], held: [] })
       const more = { ...faster, retention: { last: 7 * 6 * 12 } }
       expect(after([last], more)).toMatchObject({ inForce: [more], held: [] })
       const resting = { ...last, enabled: false }
       expect(after([resting], last)).toMatchObject({ inForce: [last], held: [] })
+    })
+
+    it.each([
+      ['a draft that rested and comes faster', { last: 3 }, '31d', { retention: { last: 3 } }],
+      ['one that rested and would keep less', { daily: 30 }, '24h', { retention: { daily: 7 } }],
+      ['one that rested, of another source, and would keep less', { daily: 30 }, '24h', { source: 'mail', retention: { daily: 7 } }],
+    ] as const)('makes its backups at once, %s: only what it would forget waits', (_, retention, every, changes) => {
+      const rested = policy({ enabled: false, schedule: { every }, retention })
+      const woken = policy({ schedule: { every: '24h' }, ...changes })
+      const { retention: _not, ...keepsAll } = woken
+      const held = after([rested], woken)
+      expect(held.inForce).toEqual([keepsAll])
+      expect(held.held).toMatchObject([{ policyId: woken.policyId }])
+      expect(takeIn(held, reply(3, woken), undefined).inForce).toEqual([keepsAll])
+      expect(takeIn(held, reply(3, woken), 3)).toMatchObject({ inForce: [woken], held: [] })
+    })
+
+    it('makes its backups at once, an archive beside one with `last`', () => {
+      const last = policy({ retention: { last: 7 } })
+      const archive = { ...beside, purpose: 'archive', retention: { monthly: 12 } } as const
+      const { retention: _, ...keepsAll } = archive
+      expect(after([last], last, archive)).toMatchObject({ inForce: [last, keepsAll], held: [{ policyId: archive.policyId }] })
+    })
+
+    it('is narrowed by one that rested here, runs elsewhere now and leaves the word to others, which forget nothing then', () => {
+      const rested = { ...kept, enabled: false }
+      const elsewhere = { ...kept, source: 'mail' }
+      const { retention: _, ...keepsAll } = beside
+      expect(after([rested, beside], elsewhere, beside)).toMatchObject({
+        inForce: [elsewhere, keepsAll],
+        held: [{ policyId: beside.policyId }],
+      })
     })
 
     it('never keeps less in any number of steps without consent', () => {
@@ -233,6 +265,14 @@ describe('protection', () => {
           for (const [n, next] of all.entries()) {
             const before = now
             now = takeIn(before, reply(n + 2, ...next), undefined)
+            // Backups that are asked for are made, whatever waits.
+            for (const asked of next.filter(({ enabled, purpose }) => enabled && purpose !== 'restore')) {
+              const same = ({ policyId }: AgentPolicy): boolean => policyId === asked.policyId
+              const old = before.inForce.find(same)
+              if (old?.enabled === true && old.purpose === 'restore') continue
+              const made = now.inForce.find(same)
+              expect([made?.enabled, made?.purpose === 'restore']).toEqual([true, false])
+            }
             for (const source of ['documents', 'mail']) {
               if (!before.named!.some((place) => place.source === source)) continue
               const [was, is] = [keeps(before.inForce, source), keeps(now.inForce, source)]
