@@ -135,6 +135,8 @@ export async function watch(deps: JobDeps): Promise<WatchResult> {
       agentId: policy.agentId,
       policyId: policy.id,
       deletionId: null,
+      snapshotId: null,
+      otherAgentId: null,
       closedAt: null,
     }
     if (await records.openAlert({ row })) {
@@ -152,6 +154,8 @@ export async function watch(deps: JobDeps): Promise<WatchResult> {
       agentId: agent.id,
       policyId: null,
       deletionId: null,
+      snapshotId: null,
+      otherAgentId: null,
       closedAt: null,
     }
     if (await records.openAlert({ row })) {

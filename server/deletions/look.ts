@@ -224,7 +224,7 @@ async function hold(deps: DeletionDeps, row: DeletionRow, reasons: readonly Dele
   const { id: deletionId, controllerId, agentId } = row
   const alert = {
     ...{ id: makeId(random, 'alert'), createdAt: clock.now(), kind: 'deletion-held' as const },
-    ...{ controllerId, agentId, policyId: null, deletionId, closedAt: null },
+    ...{ controllerId, agentId, policyId: null, deletionId, snapshotId: null, otherAgentId: null, closedAt: null },
   }
   return move(deps, row, { state: 'held', code, reasons, waitUntil: null }, row.state === 'held' ? undefined : 'deletion.hold', [], alert)
 }

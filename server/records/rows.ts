@@ -132,6 +132,8 @@ export type SnapshotRow = Made & {
   readonly storedBytes: number
   readonly tags: readonly string[]
   readonly deletedAt: number | null
+  /** Another agent of its controller says that it made this one too; once so, always so. */
+  readonly contested: boolean
 }
 export type RestoreRow = Made & {
   readonly state: RestoreState
@@ -202,13 +204,17 @@ export type ApiTokenRow = Made & {
   readonly lastUsedAt: number | null
 }
 export type AlertRow = Made & {
-  /** What the alert is about, once while open: `overdue:pol_...`, `silent:ag_...`, `deletion-held:del_...`. */
+  /** What the alert is about, once while open: `overdue:pol_...`, `silent:ag_...`, `deletion-held:del_...`,
+   * `snapshot-contested:store_...:ag_...:ag_...`. */
   readonly subject: string
-  readonly kind: 'overdue' | 'silent' | 'deletion-held'
+  readonly kind: 'overdue' | 'silent' | 'deletion-held' | 'snapshot-contested'
   readonly controllerId: string
   readonly agentId: string | null
   readonly policyId: string | null
   readonly deletionId: string | null
+  /** The first snapshot that two agents say they made; `agentId` told of it last, `otherAgentId` before. */
+  readonly snapshotId: string | null
+  readonly otherAgentId: string | null
   readonly closedAt: number | null
 }
 /** Why a deletion is not carried out, by code, with how often and a few of the names that it is about. */

@@ -35,7 +35,7 @@ export const DELETION_CODES = {
   contested: {
     settled: true,
     words:
-      'a snapshot that is named is one that two agents say they made: revoke the one that lies, or approve if it may go whosever it is',
+      'a snapshot that is named is one that two agents say they made: approve if it may go whosever it is; to revoke one of them gives it to nobody',
   },
   'unknown-snapshot': {
     settled: true,

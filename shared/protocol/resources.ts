@@ -233,6 +233,8 @@ export const snapshot = z.strictObject({
   witnessedAt: c.time,
   /** When this server deleted it from its store, on a list that retention or the controller explained. */
   deletedAt: c.time.nullable(),
+  /** Another agent says that it made this one too: nothing deletes it without the controller's approval. */
+  contested: z.boolean(),
 })
 
 /** One record as a list shows it. The signed bytes come with `export`. */
@@ -281,12 +283,18 @@ export const recordExported = z.strictObject({
 /** What should have arrived and did not, or waits for the controller, told once and closed when it is over. */
 export const alert = z.strictObject({
   id: idSchema('alert'),
-  kind: z.enum(['overdue', 'silent', 'deletion-held']),
+  kind: z.enum(['overdue', 'silent', 'deletion-held', 'snapshot-contested']),
   controllerId: c.controllerId,
   /** Null for a held deletion that no enrolled agent signed. */
   agentId: c.agentId.nullable(),
   policyId: c.policyId.nullable(),
   deletionId: c.deletionId.nullable(),
+  /**
+   * For a contested snapshot: the first that both agents say they made. `agentId` told of it last, `otherAgentId` before. One alert for the two of them
+   * in a store, open while there is any such snapshot.
+   */
+  snapshotId: c.snapshotId.nullable(),
+  otherAgentId: c.agentId.nullable(),
   openedAt: c.time,
   closedAt: c.time.nullable(),
 })

@@ -152,7 +152,7 @@ function snapshotTable(snapshots: readonly Snapshot[], storeName: (id: string) =
       { head: 'Store' },
     ],
     snapshots.map((snapshot) => [
-      short(snapshot.id),
+      snapshot.contested ? html`${short(snapshot.id)} ${badge('bad', 'Contested')}` : short(snapshot.id),
       at(snapshot.at),
       snapshot.source,
       count(snapshot.files),

@@ -3,7 +3,7 @@ import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { parseTime } from '@holdfast/shared/clock.ts'
 import type { Acts } from '../records.ts'
 import type { RunRow } from '../rows.ts'
-import { claimSnapshot, settleClaims } from './claims.ts'
+import { claimSnapshot } from './claims.ts'
 import { closeJob, restoreJobId } from './jobs.ts'
 import { withdrawCommands } from './restores.ts'
 import { findRow, insertRow, updateRow } from './table.ts'
@@ -28,7 +28,6 @@ export const enroll: Act<'enroll'> = (db, { secretHash, at, agent }) => {
 export const revokeAgent: Act<'revokeAgent'> = (db, { agentId, at }) => {
   const agent = updateRow(db, 'agents', agentId, { state: 'revoked', revokedAt: at }, { state: 'active' })
   if (agent === undefined) return undefined
-  settleClaims(db, agentId)
   db.sql(`UPDATE commands SET state = 'withdrawn' WHERE agent_id = ? AND state IN ('queued', 'delivered')`).run(agentId)
   const open = db
     .sql(

@@ -1,6 +1,7 @@
 // Deletions in SQLite: the right to delete in a store with its standing job, and the life of every list that names objects.
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { Acts } from '../records.ts'
+import { closeContests } from './claims.ts'
 import { closeJob, openJob } from './jobs.ts'
 import { findRow, insertRow, updateRow } from './table.ts'
 import type { Db } from './table.ts'
@@ -63,5 +64,6 @@ export const moveDeletion: Act<'moveDeletion'> = (db, { id, from, patch, alert, 
       snapshot,
     )
   }
+  if (snapshots !== undefined && snapshots.length > 0) closeContests(db, moved.storeId, moved.updatedAt)
   return moved
 }

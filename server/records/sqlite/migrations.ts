@@ -128,7 +128,17 @@ CREATE TABLE snapshot_claims (id TEXT NOT NULL, agent_id TEXT NOT NULL REFERENCE
 CREATE INDEX snapshot_claims_store ON snapshot_claims(store_id);
 `
 
-const MIGRATIONS: readonly string[] = [FIRST, SECOND, THIRD]
+/** Contested snapshots are shown as such, and told of by an alert; revoking gives them to nobody, so no row waits for an heir. */
+const FOURTH = `
+ALTER TABLE snapshots ADD COLUMN contested INTEGER NOT NULL DEFAULT 0;
+UPDATE snapshots SET contested = 1 WHERE EXISTS (SELECT 1 FROM snapshot_claims c JOIN stores s ON s.id = c.store_id
+  JOIN agents a ON a.id = c.agent_id AND a.controller_id = s.controller_id WHERE c.id = snapshots.id AND c.store_id = snapshots.store_id);
+ALTER TABLE snapshot_claims DROP COLUMN row;
+ALTER TABLE alerts ADD COLUMN snapshot_id TEXT;
+ALTER TABLE alerts ADD COLUMN other_agent_id TEXT;
+`
+
+const MIGRATIONS: readonly string[] = [FIRST, SECOND, THIRD, FOURTH]
 
 /** Brings the database to this program's shape; `newer-format` where it is ahead of it. */
 export function migrate(db: DatabaseSync): void {

@@ -2,6 +2,7 @@
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { PACK_REF_BYTES } from '@holdfast/shared/protocol/needs.ts'
 import type { Acts, NeedInterval } from '../records.ts'
+import { noteContest } from './claims.ts'
 import { findRow } from './table.ts'
 import type { Db } from './table.ts'
 
@@ -71,6 +72,7 @@ export const stateNeeds: Act<'stateNeeds'> = (db, { agentId, at, statement }) =>
   // In the order of the table, so that its pages are written in runs.
   for (const pack of [...added].sort((a, b) => a.compare(b))) add.run(pack, n, sequence)
   note.run(storeId, snapshotId, agentId, n, sequence, at)
+  noteContest(db, { storeId, snapshotId, agentId, at })
   db.sql('UPDATE need_series SET sequence = ?, snapshot_id = ? WHERE n = ?').run(sequence, snapshotId, n)
   return { sequence, snapshotId }
 }

@@ -21,6 +21,7 @@ const BOOLEAN_COLUMNS: { readonly [T in TableName]?: readonly (keyof Rows[T])[] 
   instructions: ['enteredByProcessor'],
   policies: ['enabled'],
   runs: ['recorded'],
+  snapshots: ['contested'],
   users: ['disabled'],
 }
 

@@ -1,7 +1,7 @@
 // What two appliances say of one snapshot: the server cannot open it, so nothing about it is explained until a person has said more.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { isoTime } from '@holdfast/shared/clock.ts'
-import { objectName, packName, type ObjectRef } from '@holdfast/shared/format/layout.ts'
+import { objectName, packName, parseObjectName, type ObjectRef } from '@holdfast/shared/format/layout.ts'
 import { encodeNeeds } from '@holdfast/shared/protocol/needs.ts'
 import { fiveDays, makeDeletionWorld, SERIES, type DeletionWorld } from './_support/deletion-world.ts'
 
@@ -73,7 +73,7 @@ describe('a snapshot that two appliances say they made', () => {
     await publish()
     expect(await world.look()).toMatchObject({ held: 1, removed: 0 })
     expect(await codesNow()).toContain('contested')
-    expect(await world.alerts()).toMatchObject([{ kind: 'deletion-held' }])
+    expect(await world.alerts()).toMatchObject([{ kind: 'deletion-held' }, { kind: 'snapshot-contested' }])
     // Its packs alone are needed, though the one who told first needs none of them.
     const [first] = await world.deletions()
     await world.made('POST', `/v1/deletions/${first!.id}/refuse`, world.token, undefined)
@@ -85,32 +85,85 @@ describe('a snapshot that two appliances say they made', () => {
     expect(isThere()).toEqual([true, true, true])
   })
 
-  it('is the other one’s once one of them is revoked, with what that one stated', async () => {
-    await ok(report(world.agent, contested))
-    await ok(state(world.agent, contested, 6, []))
-    await ok(report(other, contested))
-    await ok(state(other, contested, 1, packs))
-    await world.made('POST', `/v1/agents/${world.agent.id}/revoke`, await world.administrator(), undefined)
-    const { snapshots } = await world.server.records.booksOf({ storeId: world.storeId })
-    const mine = snapshots.filter(({ id }) => id === contested.random)
-    expect(mine).toMatchObject([{ agentId: other.id, series: OTHERS, source: 'mail', sequence: 1, contested: false }])
-    expect(await world.made('GET', `/v1/snapshots/${contested.random}`, world.token, undefined)).toMatchObject({
-      agentId: other.id,
-      source: 'mail',
-    })
-  })
+  it.each(['who told last', 'who told first'] as const)(
+    'stays everybody’s when one of them is revoked, %s: that says nothing of who lied',
+    async (who) => {
+      await ok(report(world.agent, contested))
+      await ok(state(world.agent, contested, 6, packs))
+      await ok(report(other, contested))
+      await ok(state(other, contested, 1, []))
+      const { id: revoked } = who === 'who told last' ? other : world.agent
+      await world.made('POST', `/v1/agents/${revoked}/revoke`, await world.administrator(), undefined)
+      const { snapshots } = await world.server.records.booksOf({ storeId: world.storeId })
+      expect(snapshots.filter(({ id }) => id === contested.random)).toMatchObject([
+        { agentId: world.agent.id, series: SERIES, source: 'documents', sequence: 6, contested: true },
+        { agentId: other.id, series: OTHERS, source: 'mail', sequence: 1, contested: true },
+      ])
+    },
+  )
 
-  it('is the first one’s once the second is revoked, and goes then as its retention says', async () => {
+  it('is told of at once: shown as contested, and by one alert for the two of them, that ends when none such is left', async () => {
+    const shown = async () => {
+      const page = await world.made('GET', '/v1/snapshots', world.token, undefined)
+      const items = page['items'] as { id: string; contested: boolean }[]
+      const listed = items.filter((one) => one.contested).map(({ id }) => id)
+      const one = await world.made('GET', `/v1/snapshots/${contested.random}`, world.token, undefined)
+      expect(one['contested']).toBe(listed.includes(contested.random))
+      return listed
+    }
     await ok(report(world.agent, contested))
     await ok(state(world.agent, contested, 6, packs))
-    await ok(state(other, contested, 1, []))
+    expect(await shown()).toEqual([])
+    expect(await world.alerts()).toEqual([])
+    // What it needs is a claim too, with no report of it.
+    await ok(state(other, contested, 1, packs))
+    await ok(report(other, contested))
+    await ok(report(other, contested))
+    await ok(report(other, world.snapshots[0]!))
+    expect(await shown()).toEqual([contested.random, world.snapshots[0]!.random])
+    const about = { snapshotId: contested.random, agentId: other.id, otherAgentId: world.agent.id, closedAt: null }
+    expect(await world.alerts()).toMatchObject([{ kind: 'snapshot-contested', ...about }])
     await daysOfThief()
     await publish()
     await world.look()
-    expect(await codesNow()).toContain('contested')
-    await world.made('POST', `/v1/agents/${other.id}/revoke`, await world.administrator(), undefined)
-    expect(await world.look()).toMatchObject({ done: 1, removed: 3 })
+    await world.made('POST', `/v1/deletions/${(await world.deletions())[0]!.id}/approve`, world.token, undefined)
+    expect(await world.look()).toMatchObject({ done: 1 })
+    expect((await world.alerts()).map(({ kind }) => kind)).toEqual(['snapshot-contested'])
+    const names = world.named([world.snapshots[0]!], [])
+    await world.publish({ kind: 'deletion', lists: [(await world.condemn([], world.snapshots.slice(1)))!], names })
+    world.days(20)
+    await world.look()
+    await world.made('POST', `/v1/deletions/${(await world.deletions())[0]!.id}/approve`, world.token, undefined)
+    expect(await world.look()).toMatchObject({ done: 1 })
     expect(await world.alerts()).toEqual([])
+  })
+
+  it('is not lost to a thief who claims a whole history and waits until its maker is revoked in the ordinary way', async () => {
+    const history = [...world.snapshots]
+    for (const [n, ref] of history.entries()) {
+      await ok(report(other, ref))
+      await ok(state(other, ref, n + 1, []))
+    }
+    await world.made('POST', `/v1/agents/${world.agent.id}/revoke`, await world.administrator(), undefined)
+    for (let day = 0; day < 4; day++) {
+      world.days(1)
+      const ref = world.newRef()
+      await world.put(objectName('snapshot', ref))
+      await ok(report(other, ref))
+      await ok(state(other, ref, 100 + day, []))
+    }
+    const snapshotIds = history.map(({ random }) => random)
+    await ok(other.request('PUT', `/v1/agent/forgotten/${world.storeId}`, { snapshotIds }))
+    const before = world.bucket.names().filter((name) => !name.startsWith('lists/'))
+    const all = world.bucket.names('packs/').flatMap((name) => parseObjectName(name) ?? [])
+    const condemned = all.map((pack) => ({ ...pack, bytes: 6, why: 'dead' as const }))
+    const list = await world.publish({ kind: 'condemned', kept: [], packs: condemned }, other.key, other.id)
+    world.days(20)
+    await world.publish({ kind: 'deletion', lists: [list], names: world.named(history, all) }, other.key, other.id)
+    expect(await world.look()).toMatchObject({ held: 1, removed: 0 })
+    expect(await codesNow()).toContain('contested')
+    expect(world.bucket.names().filter((name) => !name.startsWith('lists/'))).toEqual(before)
+    expect((await world.alerts()).map(({ kind }) => kind)).toEqual(['deletion-held', 'snapshot-contested'])
   })
 
   it('goes where the controller approves, and counts as deleted for both', async () => {

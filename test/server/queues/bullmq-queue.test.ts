@@ -85,6 +85,7 @@ async function askRestore(): Promise<string> {
       storedBytes: 1024,
       tags: [],
       deletedAt: null,
+      contested: false,
     },
   })
   const reply = await server.call(
