@@ -136,6 +136,8 @@ UPDATE snapshots SET contested = 1 WHERE EXISTS (SELECT 1 FROM snapshot_claims c
 ALTER TABLE snapshot_claims DROP COLUMN row;
 ALTER TABLE alerts ADD COLUMN snapshot_id TEXT;
 ALTER TABLE alerts ADD COLUMN other_agent_id TEXT;
+DROP INDEX snapshots_store;
+CREATE INDEX snapshots_store ON snapshots(store_id);
 `
 
 const MIGRATIONS: readonly string[] = [FIRST, SECOND, THIRD, FOURTH]

@@ -77,19 +77,27 @@ export const stateNeeds: Act<'stateNeeds'> = (db, { agentId, at, statement }) =>
   return { sequence, snapshotId }
 }
 
+/**
+ * What was reported, with what was stated of it, then what was only stated. Two parts and no outer join of both sides: SQLite would go through all
+ * statements for every snapshot. Every row of the store is met once, the others by their keys.
+ */
+export const BOOKS_QUERY = `
+SELECT p.id AS id, p.agent_id AS agent_id, p.series AS series, p.source AS source, p.at AS claimed_at, p.created_at AS witnessed_at,
+  coalesce(p.deleted_at, t.deleted_at) AS deleted_at, CASE WHEN p.series = s.series THEN t.sequence END AS sequence
+FROM (SELECT id, agent_id, series, source, at, created_at, deleted_at FROM snapshots WHERE store_id = ?1
+  UNION ALL SELECT id, agent_id, series, source, at, created_at, deleted_at FROM snapshot_claims WHERE store_id = ?1) p
+LEFT JOIN need_statements t ON t.store_id = ?1 AND t.snapshot_id = p.id AND t.agent_id = p.agent_id
+LEFT JOIN need_series s ON s.n = t.series_n
+UNION ALL
+SELECT t.snapshot_id, t.agent_id, s.series, NULL, NULL, t.at, t.deleted_at, t.sequence
+FROM need_statements t LEFT JOIN need_series s ON s.n = t.series_n
+WHERE t.store_id = ?1
+  AND NOT EXISTS (SELECT 1 FROM snapshots p WHERE p.id = t.snapshot_id AND p.agent_id = t.agent_id AND p.store_id = ?1)
+  AND NOT EXISTS (SELECT 1 FROM snapshot_claims c WHERE c.id = t.snapshot_id AND c.agent_id = t.agent_id AND c.store_id = ?1)`
+
 export const booksOf: Act<'booksOf'> = (db, { storeId }) => {
   const text = (value: unknown): string | null => (value === null || value === undefined ? null : String(value))
-  const rows = db
-    .sql(
-      `SELECT coalesce(p.id, t.snapshot_id) AS id, coalesce(p.agent_id, t.agent_id) AS agent_id, coalesce(p.series, s.series) AS series,
-       p.source AS source, p.at AS claimed_at, coalesce(p.created_at, t.at) AS witnessed_at, coalesce(p.deleted_at, t.deleted_at) AS deleted_at,
-       CASE WHEN p.id IS NULL OR p.series = s.series THEN t.sequence END AS sequence
-       FROM (SELECT id, agent_id, series, source, at, created_at, deleted_at FROM snapshots WHERE store_id = ?1
-         UNION ALL SELECT id, agent_id, series, source, at, created_at, deleted_at FROM snapshot_claims WHERE store_id = ?1) p
-       FULL JOIN (SELECT * FROM need_statements WHERE store_id = ?1) t ON t.snapshot_id = p.id AND t.agent_id = p.agent_id
-       LEFT JOIN need_series s ON s.n = t.series_n`,
-    )
-    .all({ 1: storeId })
+  const rows = db.sql(BOOKS_QUERY).all({ 1: storeId })
   const agents = new Map(
     db
       .sql('SELECT a.id, a.last_seen_at, a.revoked_at FROM agents a JOIN stores s ON s.controller_id = a.controller_id WHERE s.id = ?')

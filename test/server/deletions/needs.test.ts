@@ -1,9 +1,12 @@
 // Needs statements: what an agent states of its snapshots is what the server later knows, first statements count, and nobody speaks for another.
+import { DatabaseSync } from 'node:sqlite'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { decodeNeeds, encodeNeededQuestion, encodeNeeds, type NeedsStand, type NeedsStatement } from '@holdfast/shared/protocol/needs.ts'
 import { sha256Hex } from '@holdfast/shared/protocol/signatures.ts'
 import { neededBy } from 'holdfast-server/deletions/explain.ts'
+import { migrate } from 'holdfast-server/records/sqlite/migrations.ts'
+import { BOOKS_QUERY } from 'holdfast-server/records/sqlite/needs.ts'
 import { rotatingSeed } from '../../_support/soak.ts'
 import { startTestServer } from '../../_support/test-server.ts'
 import type { TestServer } from '../../_support/test-server.ts'
@@ -149,4 +152,14 @@ it('an agent asks what is still needed once snapshots are gone, and gets the pac
   expect(packsOf(await ask([]))).toEqual([101, 102, 103])
   expect(packsOf(await ask([a]))).toEqual([102, 103])
   expect(packsOf(await ask([a, b]))).toEqual([])
+})
+
+it('the books of a store are read by keys alone: each row once, whatever their number', () => {
+  const db = new DatabaseSync(':memory:')
+  migrate(db)
+  const plan = db.prepare(`EXPLAIN QUERY PLAN ${BOOKS_QUERY}`).all()
+  const steps = plan.map(({ detail }) => String(detail)).filter((detail) => !/^(COMPOUND|LEFT-MOST|UNION ALL|CORRELATED)/.test(detail))
+  expect(steps.length).toBeGreaterThan(0)
+  expect(steps.filter((detail) => !/^SEARCH \w+ USING (INDEX \w+|PRIMARY KEY|INTEGER PRIMARY KEY) \(/.test(detail))).toEqual([])
+  db.close()
 })
