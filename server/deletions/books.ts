@@ -16,7 +16,7 @@ export async function booksFor(
   { list }: DeletionStored,
 ): Promise<Books> {
   const storeId = store.id
-  const { snapshots, replaced, agents, forgotten } = await records.booksOf({ storeId })
+  const { snapshots, replaced, settled, agents, forgotten } = await records.booksOf({ storeId })
   const byId = new Map<string, Set<string>>()
   for (const { id, agentId } of replaced) byId.set(id, (byId.get(id) ?? new Set<string>()).add(agentId))
   const packs = Buffer.from(list.names.flatMap((name) => (name.kind === 'pack' ? [name.session + name.random] : [])).join(''), 'hex')
@@ -30,6 +30,7 @@ export async function booksFor(
   return {
     snapshots,
     replaced: byId,
+    settled: new Set(settled),
     agents,
     needs,
     stands,

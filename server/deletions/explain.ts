@@ -38,6 +38,8 @@ export type Books = {
   readonly snapshots: readonly KnownSnapshot[]
   /** Written and replaced before anybody was told, and the agents that say so. */
   readonly replaced: ReadonlyMap<string, ReadonlySet<string>>
+  /** Those of them that the controller, by an approval, let count as replaced whoever may have made them. */
+  readonly settled: ReadonlySet<string>
   /** All agents of the store's controller. */
   readonly agents: readonly KnownAgent[]
   /** What was stated about the packs that the list names, and about all of the sessions that it names. */
@@ -51,7 +53,8 @@ export type Books = {
 }
 
 export type Explanation =
-  | { readonly kind: 'explained'; readonly why: 'retention' | 'approval' }
+  /** `settled`: told of as replaced, perhaps made by another agent, there when the list came; the approval lets them count as replaced from now on. */
+  | { readonly kind: 'explained'; readonly why: 'retention' | 'approval'; readonly settled: readonly string[] }
   | { readonly kind: 'held'; readonly reasons: readonly DeletionReason[] }
   /** Nothing but the undelete window is in the way, until then by the store's clock. */
   | { readonly kind: 'waiting'; readonly until: number; readonly reasons: readonly DeletionReason[] }
@@ -99,6 +102,7 @@ export function explainDeletion(
   for (const name of takenBackFrom(asked, store)) say('revived', name)
   for (const name of takenBackSnapshots(names.snapshot, store, books)) say('revived', name)
   explainForgotten(names.snapshot, store, books, options, say, wait)
+  const unknown = explainUnknown(names, store, books, say)
   const kept = explainSnapshots(names.snapshot, store, books, say, wait)
   explainPacks(names.pack, relied, store, say)
   explainNeeds(names, kept, store, books, say)
@@ -108,7 +112,10 @@ export function explainDeletion(
 
   const reasons = [...found].map(([code, { count, samples }]) => ({ code, count, samples }))
   const open = reasons.filter(({ code }) => !(options.isApproved && DELETION_CODES[code].settled))
-  if (open.length === 0) return { kind: 'explained', why: reasons.length === 0 ? 'retention' : 'approval' }
+  if (open.length === 0) {
+    const settled = unknown.filter((id) => books.replaced.has(id) && store.snapshots.get(id)!.storedAt <= asked.storedAt)
+    return { kind: 'explained', why: reasons.length === 0 ? 'retention' : 'approval', settled }
+  }
   if (open.every(({ code }) => code === 'too-early')) return { kind: 'waiting', until, reasons: open }
   return { kind: 'held', reasons: open }
 }
@@ -183,8 +190,6 @@ function explainSnapshots(
 ): readonly KnownSnapshot[] {
   const named = new Set(names.map(({ random }) => random))
   const living = books.snapshots.filter(({ deleted }) => !deleted)
-  const known = new Set(books.snapshots.map(({ id }) => id))
-  for (const [id, { storedAt }] of store.snapshots) if (!known.has(id) && !isReplaced(id, storedAt, books)) say('unknown-snapshot', id)
   for (const id of new Set(living.flatMap((one) => (one.contested && named.has(one.id) ? [one.id] : [])))) say('contested', id)
   const bySeries = new Map<string, KnownSnapshot[]>()
   for (const snapshot of living) {
@@ -214,12 +219,32 @@ function explainSnapshots(
 }
 
 /**
- * Whether an agent says that it replaced this one, and no other can have made it: each was heard from a day after it was stored, which is time enough to
- * tell of it, or had been revoked before.
+ * A snapshot in the store that no books know needs nobody knows what: nothing that may be its is taken. That is the snapshot itself, its session, and any
+ * pack. A list of other snapshots takes nothing of it. The answer is those that stand in the way.
  */
-function isReplaced(id: string, storedAt: number, { replaced, agents }: Books): boolean {
+function explainUnknown(names: Names, store: StoreFacts, books: Books, say: Say): readonly string[] {
+  const known = new Set(books.snapshots.map(({ id }) => id))
+  const named = new Set(names.snapshot.map(({ random }) => random))
+  const sessions = new Set([...names.session, ...names.end].map(({ session }) => session))
+  const found: string[] = []
+  for (const [id, { storedAt, session }] of store.snapshots) {
+    if (known.has(id) || isReplaced(id, storedAt, books)) continue
+    if (names.pack.length === 0 && !named.has(id) && !sessions.has(session)) continue
+    say('unknown-snapshot', id)
+    found.push(id)
+  }
+  return found
+}
+
+/**
+ * Whether an agent says that it replaced this one, and no other can have made it: each was heard from a day after it was stored, which is time enough to
+ * tell of it, or had been revoked before. One that lies in a drawer, or was revoked later, may have made it, and only a person can know: what the
+ * controller let go once is not asked about again.
+ */
+function isReplaced(id: string, storedAt: number, { replaced, settled, agents }: Books): boolean {
   const by = replaced.get(id)
   if (by === undefined) return false
+  if (settled.has(id)) return true
   return agents.every(
     (agent) =>
       by.has(agent.id) || agent.heardAt >= storedAt + WAIT_MS || (agent.revokedAt !== null && agent.revokedAt + SLACK_MS <= storedAt),

@@ -154,7 +154,7 @@ async function examine(deps: DeletionDeps, store: StoreRow, objects: Store, row:
     const againMs = explanation.until - facts.now
     return { row: await wait(deps, row, explanation), removed: 0, againMs }
   }
-  return carryOut(deps, objects, row, asked, read, explanation.why)
+  return carryOut(deps, objects, row, asked, read, explanation)
 }
 
 async function carryOut(
@@ -163,13 +163,13 @@ async function carryOut(
   row: DeletionRow,
   asked: DeletionStored,
   read: ReadLists,
-  why: 'retention' | 'approval',
+  { why, settled }: Extract<Explanation, { kind: 'explained' }>,
 ): Promise<Examined> {
   const { records, log, clock } = deps
   const names = ORDER.flatMap((kind) => asked.list.names.filter((name) => name.kind === kind))
   const snapshots = names.filter(({ kind }) => kind === 'snapshot').map(({ random }) => random)
   const begun = { state: 'deleting', code: null, reasons: [], waitUntil: null, why } as const
-  let now = await move(deps, row, begun, row.why === null ? 'deletion.begin' : undefined, snapshots)
+  let now = await move(deps, row, begun, row.why === null ? 'deletion.begin' : undefined, { snapshots, settled })
   const before = now.removed
   const refused: string[] = []
   for (let at = 0; at < names.length; at += BATCH) {
@@ -226,7 +226,7 @@ async function hold(deps: DeletionDeps, row: DeletionRow, reasons: readonly Dele
     ...{ id: makeId(random, 'alert'), createdAt: clock.now(), kind: 'deletion-held' as const },
     ...{ controllerId, agentId, policyId: null, deletionId, snapshotId: null, otherAgentId: null, closedAt: null },
   }
-  return move(deps, row, { state: 'held', code, reasons, waitUntil: null }, row.state === 'held' ? undefined : 'deletion.hold', [], alert)
+  return move(deps, row, { state: 'held', code, reasons, waitUntil: null }, row.state === 'held' ? undefined : 'deletion.hold', { alert })
 }
 
 async function wait(
@@ -246,15 +246,14 @@ async function move(
   row: DeletionRow,
   patch: Partial<DeletionRow>,
   action: string | undefined,
-  snapshots: readonly string[] = [],
-  alert?: Parameters<DeletionDeps['records']['moveDeletion']>[0]['alert'],
+  more: Pick<Parameters<DeletionDeps['records']['moveDeletion']>[0], 'snapshots' | 'settled' | 'alert'> = {},
 ): Promise<DeletionRow> {
   const at = clock.now()
   const audit: Audit | undefined =
     action === undefined
       ? undefined
       : { id: makeId(random, 'request'), at, actor: 'system', action, target: row.id, controllerId: row.controllerId }
-  const moved = await records.moveDeletion({ id: row.id, from: [row.state], patch: { ...patch, updatedAt: at }, alert, snapshots }, audit)
+  const moved = await records.moveDeletion({ id: row.id, from: [row.state], patch: { ...patch, updatedAt: at }, ...more }, audit)
   if (moved === undefined) throw new HoldfastError('conflict', `deletion ${row.id} was decided meanwhile; the next look goes on from there`)
   return moved
 }

@@ -147,6 +147,8 @@ export type Acts = {
   booksOf: (input: { storeId: string }) => {
     snapshots: readonly KnownSnapshot[]
     replaced: readonly { id: string; agentId: string }[]
+    /** Snapshots that count as replaced by the controller's approval, whoever may have made them. */
+    settled: readonly string[]
     /** All agents of the store's controller, and when each was last heard from. */
     agents: readonly KnownAgent[]
     forgotten: readonly { id: string; agentId: string; at: number }[]
@@ -165,13 +167,17 @@ export type Acts = {
   noteDeletion: (input: { row: DeletionRow }) => DeletionRow
   /** Those of a store that have not ended, oldest first. */
   openDeletions: (input: { storeId: string }) => readonly DeletionRow[]
-  /** Moves a deletion that is in one of `from`: opens its alert where it is held, closes it else; `snapshots` count as deleted from then on. */
+  /**
+   * Moves a deletion that is in one of `from`: opens its alert where it is held, closes it else; `snapshots` count as deleted from then on, and
+   * `settled` as replaced.
+   */
   moveDeletion: (input: {
     id: string
     from: readonly DeletionState[]
     patch: Partial<DeletionRow>
     alert?: Omit<AlertRow, 'subject'> | undefined
     snapshots?: readonly string[] | undefined
+    settled?: readonly string[] | undefined
   }) => DeletionRow | undefined
   /** Cheap proof that the database answers. */
   ping: (input: Record<string, never>) => void

@@ -80,7 +80,7 @@ export type AgentRow = Made & {
   readonly journalPending: number
   readonly journalBytes: number
   readonly incident: string | null
-  /** Null also where it was revoked before this was kept. */
+  /** Null while it is active. */
   readonly revokedAt: number | null
 }
 export type PolicyRow = Made & {

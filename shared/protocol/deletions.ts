@@ -40,7 +40,7 @@ export const DELETION_CODES = {
   'unknown-snapshot': {
     settled: true,
     words:
-      'a snapshot in the store was never reported to this server, or only as replaced while another agent has not been heard from since',
+      'what is named may be of a snapshot in the store that was never reported to this server, or only as replaced, while another agent that may have made it has not been heard from since; an approval settles one that was told of as replaced for good',
   },
   unstated: { settled: true, words: 'no agent has stated which packs a snapshot needs that stays' },
   'store-refused': {

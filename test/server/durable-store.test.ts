@@ -7,6 +7,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Records } from 'holdfast-server/records/records.ts'
 import type { AgentRow, CommandRow, RecordDelivered, RestoreRow } from 'holdfast-server/records/rows.ts'
+import { MIGRATIONS } from 'holdfast-server/records/sqlite/migrations.ts'
 import { openSqliteRecords } from 'holdfast-server/records/sqlite-records.ts'
 import { encodeFileRecords, FIRST_PREVIOUS, openRecord, signRecord } from '@holdfast/shared/record.ts'
 import { signingKey } from '@holdfast/shared/signing.ts'
@@ -205,6 +206,38 @@ describe('SQLite alone', () => {
     raw.exec('UPDATE record_frames SET recorded_at = 1')
     expect(() => raw.exec('UPDATE record_frames SET recorded_at = NULL')).toThrow('append-only')
     raw.close()
+  })
+
+  it('says of agents that were revoked before that was kept when it was, by the audit, or that it was before now', async () => {
+    const old = join(folder, 'old.db')
+    const raw = new DatabaseSync(old)
+    raw.exec(MIGRATIONS.slice(0, 3).join(''))
+    raw.exec('PRAGMA user_version = 3; PRAGMA foreign_keys = OFF')
+    const columns = raw.prepare("SELECT name FROM pragma_table_info('agents') WHERE name NOT IN ('n', 'revoked_at', 'incident')").all()
+    const names = columns.map(({ name }) => String(name))
+    const [audited, unaudited, active] = ['1', '2', '3'].map((n) => `ag_${n.repeat(32)}`)
+    for (const id of [audited, unaudited, active]) {
+      const known: Record<string, string | number> = {
+        id: id!,
+        state: id === active ? 'active' : 'revoked',
+        sources: '[]',
+        restore_roots: '[]',
+      }
+      const values = names.map((name) => known[name] ?? (name === 'public_key' ? id! : 1))
+      raw.prepare(`INSERT INTO agents (${names.join(', ')}) VALUES (${names.map(() => '?').join(', ')})`).run(...values)
+    }
+    for (const at of [70, 90])
+      raw
+        .prepare("INSERT INTO audit (id, created_at, actor, action, target) VALUES ('req', ?, 'user', 'agent.revoke', ?)")
+        .run(at, audited!)
+    raw.close()
+    const opened = await openSqliteRecords(old)
+    const revokedAt = async (id: string) => (await opened.get({ table: 'agents', id }))?.revokedAt
+    expect(await revokedAt(audited!)).toBe(70)
+    // Later is safe: what was stored before may be its.
+    expect(await revokedAt(unaudited!)).toBeGreaterThan(1_700_000_000_000)
+    expect(await revokedAt(active!)).toBe(null)
+    await opened.close()
   })
 
   it('refuses a database of a newer program, and a file that is none', async () => {

@@ -39,7 +39,7 @@ export const openDeletions: Act<'openDeletions'> = (db, { storeId }) =>
     .all(storeId)
     .flatMap((row) => findRow(db, 'deletions', { id: String(row['id']) }) ?? [])
 
-export const moveDeletion: Act<'moveDeletion'> = (db, { id, from, patch, alert, snapshots }) => {
+export const moveDeletion: Act<'moveDeletion'> = (db, { id, from, patch, alert, snapshots, settled }) => {
   const moved = updateRow(db, 'deletions', id, patch, { state: from })
   if (moved === undefined) return undefined
   const subject = `deletion-held:${id}`
@@ -64,6 +64,10 @@ export const moveDeletion: Act<'moveDeletion'> = (db, { id, from, patch, alert, 
       snapshot,
     )
   }
+  for (const snapshot of settled ?? [])
+    db.sql('INSERT OR IGNORE INTO settled_snapshots (store_id, snapshot_id, deletion_id, at) VALUES (?, ?, ?, ?)').run(
+      ...[moved.storeId, snapshot, moved.id, moved.updatedAt],
+    )
   if (snapshots !== undefined && snapshots.length > 0) closeContests(db, moved.storeId, moved.updatedAt)
   return moved
 }

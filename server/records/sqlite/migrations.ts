@@ -128,7 +128,10 @@ CREATE TABLE snapshot_claims (id TEXT NOT NULL, agent_id TEXT NOT NULL REFERENCE
 CREATE INDEX snapshot_claims_store ON snapshot_claims(store_id);
 `
 
-/** Contested snapshots are shown as such, and told of by an alert; revoking gives them to nobody, so no row waits for an heir. */
+/**
+ * Contested snapshots are shown as such, and told of by an alert; revoking gives them to nobody, so no row waits for an heir. What was told of as replaced
+ * and may be another agent's is settled once. When an agent was revoked stands in the audit; else it was before now.
+ */
 const FOURTH = `
 ALTER TABLE snapshots ADD COLUMN contested INTEGER NOT NULL DEFAULT 0;
 UPDATE snapshots SET contested = 1 WHERE EXISTS (SELECT 1 FROM snapshot_claims c JOIN stores s ON s.id = c.store_id
@@ -136,11 +139,16 @@ UPDATE snapshots SET contested = 1 WHERE EXISTS (SELECT 1 FROM snapshot_claims c
 ALTER TABLE snapshot_claims DROP COLUMN row;
 ALTER TABLE alerts ADD COLUMN snapshot_id TEXT;
 ALTER TABLE alerts ADD COLUMN other_agent_id TEXT;
+UPDATE agents SET revoked_at = coalesce((SELECT min(created_at) FROM audit WHERE action = 'agent.revoke' AND target = agents.id), unixepoch() * 1000)
+  WHERE state = 'revoked' AND revoked_at IS NULL;
+CREATE TABLE settled_snapshots (store_id TEXT NOT NULL, snapshot_id TEXT NOT NULL, deletion_id TEXT NOT NULL, at INTEGER NOT NULL,
+  PRIMARY KEY (store_id, snapshot_id)) WITHOUT ROWID;
 DROP INDEX snapshots_store;
 CREATE INDEX snapshots_store ON snapshots(store_id);
 `
 
-const MIGRATIONS: readonly string[] = [FIRST, SECOND, THIRD, FOURTH]
+/** The steps, in order. */
+export const MIGRATIONS: readonly string[] = [FIRST, SECOND, THIRD, FOURTH]
 
 /** Brings the database to this program's shape; `newer-format` where it is ahead of it. */
 export function migrate(db: DatabaseSync): void {

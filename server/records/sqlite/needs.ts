@@ -127,6 +127,10 @@ export const booksOf: Act<'booksOf'> = (db, { storeId }) => {
   return {
     snapshots: said.filter(({ series }) => series !== null).map((one) => ({ ...one, contested: claims.get(one.id)! > 1 })),
     replaced: said.flatMap(({ id, agentId }) => (claims.has(id) ? [] : [{ id, agentId }])),
+    settled: db
+      .sql('SELECT snapshot_id FROM settled_snapshots WHERE store_id = ?')
+      .all(storeId)
+      .map((row) => String(row['snapshot_id'])),
     agents: [...agents].map(([id, agent]) => ({ id, ...agent })),
     forgotten: db
       .sql('SELECT snapshot_id, agent_id, at FROM forgotten_snapshots WHERE store_id = ?')

@@ -1,5 +1,6 @@
 // What two appliances say of one snapshot: the server cannot open it, so nothing about it is explained until a person has said more.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { DeletableName } from '@holdfast/shared/format/collection-list.ts'
 import { isoTime } from '@holdfast/shared/clock.ts'
 import { objectName, packName, parseObjectName, type ObjectRef } from '@holdfast/shared/format/layout.ts'
 import { encodeNeeds } from '@holdfast/shared/protocol/needs.ts'
@@ -194,5 +195,30 @@ describe('a snapshot that two appliances say they made', () => {
     await ok(state(other, contested, 1, packs))
     expect(await world.look()).toMatchObject({ held: 1, removed: 0 })
     expect(isThere()).toEqual([true, true, true])
+  })
+
+  it('or of which one says that it replaced it, while the other lies in a drawer: holds packs alone, and an approval settles it for good', async () => {
+    const agreed = async (names: DeletableName[], packsOf: readonly ObjectRef[]) => {
+      const list = await world.condemn(packsOf, world.snapshots)
+      world.days(20)
+      await world.publish({ kind: 'deletion', lists: [list], names })
+      return world.look()
+    }
+    const later = world.newRef()
+    await world.put(objectName('snapshot', later))
+    await ok(report(world.agent, later))
+    await ok(state(world.agent, later, 6, [], [contested]))
+    // Revoked after it was stored: it may have made it all the same.
+    world.days(3)
+    await world.made('POST', `/v1/agents/${other.id}/revoke`, await world.administrator(), undefined)
+    await daysOfThief()
+    expect(await agreed(world.named(world.snapshots.slice(0, 1), []), [])).toMatchObject({ done: 1, removed: 1, held: 0 })
+    expect(await agreed(world.named([], packs.slice(0, 1)), packs.slice(0, 1))).toMatchObject({ held: 1, removed: 0 })
+    expect(await codesNow()).toEqual(['unknown-snapshot'])
+    await world.made('POST', `/v1/deletions/${(await world.deletions())[0]!.id}/approve`, world.token, undefined)
+    expect(await world.look()).toMatchObject({ done: 1, removed: 1 })
+    const [, ...rest] = packs
+    expect(await agreed(world.named([], rest), rest)).toMatchObject({ done: 1, removed: 1, held: 0 })
+    expect(isThere()).toEqual([true, false, false])
   })
 })

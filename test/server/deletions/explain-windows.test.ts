@@ -176,7 +176,7 @@ describe('what `last` lets go', () => {
     const rubbish = Array.from({ length: 9 }, (_, n) => 20 - n / 1000)
     const parts = aged([24, 23, 22, 21, ...rubbish], 4, 7)
     expect(explain(parts)).toMatchObject({ kind: 'held', reasons: [{ code: 'crowded-out', count: 4 }] })
-    expect(explain(parts, true)).toEqual({ kind: 'explained', why: 'approval' })
+    expect(explain(parts, true)).toEqual({ kind: 'explained', why: 'approval', settled: [] })
   })
 
   it('goes no earlier than time would have taken it, where newer ones came all at once and others after them', () => {

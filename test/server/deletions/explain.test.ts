@@ -11,7 +11,7 @@ import { agentId, built, codes, DAY, explain, hex, NOW, ref, snapshotId, sound, 
 
 describe('a deletion list is explained', () => {
   it('where retention lets go what it names, nothing that stays needs it, and the window is over', () => {
-    expect(explain(built())).toEqual({ kind: 'explained', why: 'retention' })
+    expect(explain(built())).toEqual({ kind: 'explained', why: 'retention', settled: [] })
   })
 
   it('where it names snapshots alone that were told of as forgotten long ago', () => {
@@ -38,7 +38,29 @@ describe('a deletion list is explained', () => {
     expect(withOther(NOW - 19 * DAY)).toEqual([])
     expect(withOther(NOW - 40 * DAY, NOW - 19 * DAY)).toEqual(['unknown-snapshot'])
     expect(withOther(NOW - 40 * DAY, NOW - 30 * DAY)).toEqual([])
+    // An approval settles it for good; not one that came later than the list, which nobody could see.
+    const silent = [...books.agents, { id: `ag_${'b'.repeat(32)}`, heardAt: 0, revokedAt: null }]
+    const approved = (at: number) => explain({ asked: { ...asked, storedAt: at }, facts, books: { ...books, agents: silent } }, true)
+    expect(approved(NOW)).toEqual({ kind: 'explained', why: 'approval', settled: [id] })
+    expect(approved(NOW - 21 * DAY)).toEqual({ kind: 'explained', why: 'approval', settled: [] })
+    expect(codes({ asked, facts, books: { ...books, agents: silent, settled: new Set([id]) } })).toEqual([])
   })
+})
+
+it('a snapshot that nobody reported is in the way only of a list that may take something of it', () => {
+  const session = hex(7)
+  const codesOf = (goingPacks: readonly number[], more: readonly DeletableName[]) => {
+    const { asked, facts, books } = built({ ...sound, goingPacks })
+    const list = { ...asked.list, names: [...asked.list.names, ...more] }
+    const snapshots = new Map([...facts.snapshots, [hex(7), { session, storedAt: NOW - 20 * DAY }] as const])
+    return codes({ asked: { ...asked, list }, facts: { ...facts, snapshots }, books })
+  }
+  expect(codesOf([], [])).toEqual([])
+  expect(codesOf([], [{ kind: 'session', session: hex(8), random: hex(0) }])).toEqual([])
+  expect(codesOf([9], [])).toEqual(['unknown-snapshot'])
+  expect(codesOf([], [{ kind: 'session', session, random: hex(0) }])).toEqual(['unknown-snapshot'])
+  expect(codesOf([], [{ kind: 'end', session, random: hex(0) }])).toEqual(['unknown-snapshot'])
+  expect(codesOf([], [{ kind: 'snapshot', session, random: hex(7) }])).toContain('unknown-snapshot')
 })
 
 describe('a deletion list is held', () => {
