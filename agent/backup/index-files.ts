@@ -1,5 +1,6 @@
 // The index files of a run: what its packs hold, in as few objects as the limits allow, and a merge of this writer's small ones on the way.
 import { objectName, type ObjectRef } from '@holdfast/shared/format/layout.ts'
+import type { StructureKeys } from '../keys/keys.ts'
 import { encodeIndexFile, INDEX_MAX_BLOBS, type PackInIndex } from '../repository/index-file.ts'
 import { chooseMerge, packsOf } from '../repository/index-merge.ts'
 import { decodeFooter } from '../repository/pack.ts'
@@ -26,24 +27,19 @@ export async function storeIndexFiles(
   packs: readonly DurablePack[],
   view: View,
 ): Promise<StoredIndex> {
-  const { keys, repository, random, signal } = options
+  const { keys } = options
   const written: ObjectRef[] = []
   const write = async (members: readonly PackInIndex[], replaces: readonly ObjectRef[]): Promise<void> => {
-    const ref = { session: session.id, random: random.bytes(16).toString('hex') }
-    const object = encodeIndexFile({ ref, replaces, packs: members }, keys.structure, keys.writer)
-    await repository.store.put(objectName('index', ref), { kind: 'bytes', bytes: object }, { signal })
-    await readBackObject(options, objectName('index', ref), object)
-    repository.remember(objectName('index', ref), object)
-    written.push(ref)
+    written.push(await storeIndexFile(options, session.id, members, replaces))
   }
   let group: DurablePack[] = []
   let blobs = 0
   const writeGroup = async (): Promise<void> => {
-    const decode = ({ ref, bytes, footerObject }: DurablePack): PackInIndex => ({
-      footer: decodeFooter(footerObject, ref, undefined, keys.structure).footer,
-      bytes,
-    })
-    if (group.length > 0) await write(group.map(decode), [])
+    if (group.length > 0)
+      await write(
+        group.map((pack) => inIndex(pack, keys.structure)),
+        [],
+      )
     group = []
     blobs = 0
   }
@@ -61,4 +57,25 @@ export async function storeIndexFiles(
       merge.map((file) => file.ref),
     )
   return { written, merged: merge.map((file) => file.ref) }
+}
+
+/** What an index file says of a durable pack. */
+export function inIndex({ ref, bytes, footerObject }: DurablePack, keys: StructureKeys): PackInIndex {
+  return { footer: decodeFooter(footerObject, ref, undefined, keys).footer, bytes }
+}
+
+/** Stores one index file in the name of a session of this writer, and reads it back. */
+export async function storeIndexFile(
+  options: BackupOptions,
+  session: string,
+  packs: readonly PackInIndex[],
+  replaces: readonly ObjectRef[],
+): Promise<ObjectRef> {
+  const { keys, repository, random, signal } = options
+  const ref = { session, random: random.bytes(16).toString('hex') }
+  const object = encodeIndexFile({ ref, replaces, packs }, keys.structure, keys.writer)
+  await repository.store.put(objectName('index', ref), { kind: 'bytes', bytes: object }, { signal })
+  await readBackObject(options, objectName('index', ref), object)
+  repository.remember(objectName('index', ref), object)
+  return ref
 }

@@ -6,7 +6,7 @@ import type { Random } from '@holdfast/shared/random.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 import { unsoundNodes } from '../collection/reference-walk.ts'
 import type { WriteKeys } from '../keys/keys.ts'
-import type { CollectionState } from '../repository/collection-state.ts'
+import { type CollectionState, revivedBy } from '../repository/collection-state.ts'
 import { indexFromFooters } from '../repository/footer-reader.ts'
 import { encodeForgetRecord, encodeSessionEnd } from '../repository/forget-record.ts'
 import { decodeFooter } from '../repository/pack.ts'
@@ -17,11 +17,14 @@ import type { BackupOptions } from './backup-types.ts'
 import type { DurablePack } from './index-files.ts'
 import type { Session } from './session.ts'
 
+const DAY_MS = 86_400_000
 /**
- * Lists stay for thirty days by the store's clock: a run that takes nearly as long could miss one, and begins anew. Its own clocks stand still where its
- * machine is suspended, so the store's is asked as well.
+ * Lists stay for thirty days by the store's clock: a run that does not look for nearly as long could miss one, and begins anew. Its own clocks stand still
+ * where its machine is suspended, so the store's is asked as well.
  */
-const RUN_MAX_MS = 20 * 86_400_000
+const UNSEEN_MAX_MS = 20 * DAY_MS
+/** A run that takes longer looks in between, so that however long it takes it misses none while its machine is awake. */
+const LOOK_AGAIN_MS = DAY_MS
 
 export type ListWatch = {
   /** Packs that nothing may rely on, by the random part of their names: gone, spoilt, or condemned when the run began. */
@@ -36,9 +39,13 @@ export type ListWatch = {
   readonly isWhole: (previous: OpenedSnapshot) => Promise<boolean>
   /** Lists that condemned packs when it was last looked. */
   readonly seen: () => readonly ObjectRef[]
-  /** Looks at the lists again: true where one that is new condemns what the tree at `root` relies on, or may have been missed. */
+  /** Whether a day has passed by the run's own clocks since it was last looked. */
+  readonly isDue: () => boolean
+  /** Looks in between: one listing and what is new in it. What it condemns counts in `isHit` as if it were there still. */
+  readonly look: () => Promise<void>
+  /** Looks at the lists again: true where one that came since the last such look condemns what the tree at `root` relies on, or may have been missed. */
   readonly isHit: (root: string, newPacks: readonly DurablePack[]) => Promise<boolean>
-  /** Whether the last look came so late that lists may have been missed. */
+  /** Whether between two looks so much time passed that lists may have been missed. */
   readonly isLate: () => boolean
 }
 
@@ -46,18 +53,34 @@ export type ListWatch = {
 export type ListLook = {
   readonly collection: CollectionState
   readonly storeTime: { readonly from: number; readonly to: number } | undefined
+  /** When it began by the run's own clocks. */
+  readonly ownTime: OwnTime
+}
+
+/** A moment by both of a machine's clocks, in milliseconds: each may stand still or be set while the other goes on. */
+export type OwnTime = { readonly wall: number; readonly monotonic: number }
+
+export function ownTime(clock: Clock): OwnTime {
+  return { wall: clock.now(), monotonic: clock.monotonicMs() }
+}
+
+/** How long ago that was, by whichever clock says more. */
+export function passedSince(clock: Clock, { wall, monotonic }: OwnTime): number {
+  return Math.max(clock.now() - wall, clock.monotonicMs() - monotonic)
 }
 
 /** Looks at lists and records. A dry run leaves nothing behind in any store, and does without the store's clock. */
 export async function lookAtLists({
   repository,
   dryRun,
+  clock,
   signal,
-}: Pick<BackupOptions, 'repository' | 'dryRun' | 'signal'>): Promise<ListLook> {
+}: Pick<BackupOptions, 'repository' | 'dryRun' | 'clock' | 'signal'>): Promise<ListLook> {
+  const began = ownTime(clock)
   let storeTime: ListLook['storeTime']
   const onTime = (at: number): void => void (storeTime = { from: storeTime?.from ?? at, to: at })
   const collection = await repository.loadCollection(signal, dryRun ? undefined : onTime)
-  return { collection, storeTime }
+  return { collection, storeTime, ownTime: began }
 }
 
 export function createListWatch(given: {
@@ -69,19 +92,36 @@ export function createListWatch(given: {
   view: View
 }): ListWatch {
   const { options, view } = given
-  const { collection, storeTime: begun } = given.look
+  const { collection } = given.look
   const { repository, keys, clock, signal } = options
   const { store } = repository
   const structure = keys.structure
-  const startedAt = clock.now()
-  const startedMs = clock.monotonicMs()
-  const condemnedBy = (state: CollectionState): Set<string> => new Set([...given.gone, ...given.spoilt, ...state.condemned.keys()])
-  const absent = condemnedBy(collection)
+  const without = (condemned: Iterable<string>): Set<string> => new Set([...given.gone, ...given.spoilt, ...condemned])
+  const absent = without(collection.condemned.keys())
+  let { storeTime: lastStoreTime, ownTime: lastOwnTime } = given.look
   let seen = refsOf(collection)
-  let elapsed = 0
+  // What any look saw condemned: the list may be gone when the tree is held against it, and the pack with it.
+  const condemned = new Map([...collection.condemned].map(([random, { list }]) => [random, list]))
+  let isNews = false
+  let late = false
 
-  const sound = (within: View, without: ReadonlySet<string>) => (id: string, part: BlobPart) =>
-    within.rows(id, part).some(({ pack }) => !without.has(pack.random))
+  const look = async (): Promise<void> => {
+    const { collection: state, storeTime, ownTime: began } = await lookAtLists(options)
+    const byStore = lastStoreTime === undefined || storeTime === undefined ? 0 : storeTime.to - lastStoreTime.from
+    const unseen = Math.max(byStore, passedSince(clock, lastOwnTime))
+    if (unseen > UNSEEN_MAX_MS) late = true
+    lastStoreTime = storeTime ?? lastStoreTime
+    lastOwnTime = began
+    const now = refsOf(state)
+    if ([...now.keys()].some((name) => !seen.has(name))) isNews = true
+    seen = now
+    const isRevived = revivedBy(state.revivedLists)
+    for (const [random, list] of condemned) if (isRevived(list, random)) condemned.delete(random)
+    for (const [random, { list }] of state.condemned) condemned.set(random, list)
+  }
+
+  const sound = (within: View, lacking: ReadonlySet<string>) => (id: string, part: BlobPart) =>
+    within.rows(id, part).some(({ pack }) => !lacking.has(pack.random))
 
   return {
     absent,
@@ -100,25 +140,23 @@ export function createListWatch(given: {
       const { root } = previous.structure
       return (await unsoundNodes({ reader, root, isThere: sound(view, absent), untilFirst: true, signal })).size === 0
     },
+    isDue: () => passedSince(clock, lastOwnTime) >= LOOK_AGAIN_MS,
+    look,
     isHit: async (root, newPacks) => {
-      const { collection: state, storeTime: ended } = await lookAtLists(options)
-      const byStore = begun === undefined || ended === undefined ? 0 : ended.to - begun.from
-      elapsed = Math.max(byStore, clock.now() - startedAt, clock.monotonicMs() - startedMs)
-      if (elapsed > RUN_MAX_MS) return true
-      const now = refsOf(state)
-      const isNew = [...now.keys()].some((name) => !seen.has(name))
-      seen = now
-      if (!isNew) return false
+      await look()
+      if (late) return true
+      if (!isNews) return false
+      isNews = false
       const written = newPacks.map(({ footerObject, ref, bytes }) => ({
         footer: decodeFooter(footerObject, ref, undefined, structure).footer,
         bytes,
       }))
       const whole = createView([...view.files, indexFromFooters(written)])
       const reader = createPackReader({ store, structure, view: whole })
-      const unsound = await unsoundNodes({ reader, root, isThere: sound(whole, condemnedBy(state)), untilFirst: true, signal })
+      const unsound = await unsoundNodes({ reader, root, isThere: sound(whole, without(condemned.keys())), untilFirst: true, signal })
       return unsound.size > 0
     },
-    isLate: () => elapsed > RUN_MAX_MS,
+    isLate: () => late,
   }
 }
 
@@ -127,8 +165,8 @@ function refsOf(state: CollectionState): Map<string, ObjectRef> {
 }
 
 /**
- * Ends the session of an attempt that has to be made again: nobody waits for it, and where its snapshot was stored already that does not count. What it
- * uploaded is taken over by the next attempt.
+ * Ends the session of an attempt that has to be made again: nobody waits for it, and where its snapshot was stored already that does not count. From then
+ * on what it uploaded may be collected, but for what a snapshot needs: of one that stored no snapshot that is done when the next attempt's stands.
  */
 export async function endWithoutSnapshot(attempt: {
   store: Store

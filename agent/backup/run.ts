@@ -17,13 +17,14 @@ import { createKnownIds, FIRST_SEGMENT, type KnownIds } from './known-ids.ts'
 import { release } from '../repository/release.ts'
 import { SEGMENTS_PER_WORKER } from './file-worker.ts'
 import { createListWatch, endWithoutSnapshot, lookAtLists } from './list-watch.ts'
+import { createLongRun } from './long-run.ts'
 import { readLeftovers, wholeNodes } from './leftovers.ts'
 import { type ClosedPack, countBlobs, createPackSpool } from './pack-spool.ts'
 import { readBackObject, readBackPacks, spoiltPacks } from './read-back.ts'
 import { type ReadSource, readSource } from './read-source.ts'
 import { createProgress } from './run-progress.ts'
 import { lookAtSeries, rememberedSequence, rememberSequence } from './series.ts'
-import { newSession, storeSession } from './session.ts'
+import { newSession, type Session, storeSession } from './session.ts'
 import { lockState, openStateDirectory } from './state-lock.ts'
 import { createTransmissions } from './transmissions.ts'
 import { createTreeSegments } from './tree-segments.ts'
@@ -55,17 +56,18 @@ const FOUND = 28
 export async function runBackup(options: BackupOptions): Promise<BackupResult> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
   let late = 0
+  const earlier: Session[] = []
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
-    const result = await attemptBackup(options, limits)
+    const result = await attemptBackup(options, limits, earlier)
     if (result !== 'late' && result !== 'overtaken') return result
     if (result === 'late' && ++late === LATE_MAX)
       throw new HoldfastError(
         'failed',
-        `this run took nearly as long as lists of collections stay (thirty days) by its own clock or the store's, ${LATE_MAX} times over, so it may have missed what was deleted meanwhile; no snapshot was made. Check whether this machine's clock or the store's jumps, and run it again`,
+        `this run did not come to look at the lists of collections for nearly as long as they stay (thirty days) by its own clock or the store's, ${LATE_MAX} times over, so it may have missed what was deleted meanwhile; no snapshot was made. Check whether this machine sleeps for weeks, and whether its clock or the store's jumps, and run it again`,
       )
     options.onNotice?.(
       result === 'late'
-        ? "by its own clock or the store's this run took weeks, and what it relied on may have been deleted meanwhile: it begins anew"
+        ? "by its own clock or the store's this run slept for weeks, and what it relied on may have been deleted meanwhile: it begins anew"
         : 'a collection condemned what this run relied on: it stores that again from the source',
     )
   }
@@ -75,11 +77,11 @@ export async function runBackup(options: BackupOptions): Promise<BackupResult> {
   )
 }
 
-/** Why an attempt has to be made again: a collection condemned what it relied on, or it took so long that it cannot know. */
+/** Why an attempt has to be made again: a collection condemned what it relied on, or did not look for so long that it cannot know. */
 type Again = 'overtaken' | 'late'
 
-/** One attempt in a session of its own. */
-async function attemptBackup(options: BackupOptions, limits: BackupLimits): Promise<BackupResult | Again> {
+/** One attempt in a session of its own. `earlier` are the sessions of attempts before it: they end when its snapshot stands, and it adds its own where it has to be made again. */
+async function attemptBackup(options: BackupOptions, limits: BackupLimits, earlier: Session[]): Promise<BackupResult | Again> {
   const { fileSystem } = options
   const atEnd = createAtEnd(options.onNotice ?? (() => undefined))
   try {
@@ -89,7 +91,7 @@ async function attemptBackup(options: BackupOptions, limits: BackupLimits): Prom
     atEnd.add(() => fileSystem.close(spool))
     const lock = lockState(fileSystem, state)
     atEnd.add(lock.release)
-    return await run(options, limits, { state, spool, atEnd })
+    return await run(options, limits, { state, spool, atEnd, earlier })
   } catch (error) {
     throw ofTheFamily(error, options)
   } finally {
@@ -113,9 +115,9 @@ function ofTheFamily(error: unknown, { signal, state }: BackupOptions): unknown 
 }
 
 type StoredSnapshot = { readonly structure: SnapshotStructure; readonly hash: Buffer }
-type Local = { readonly state: Descriptor; readonly spool: Descriptor; readonly atEnd: AtEnd }
+type Local = { readonly state: Descriptor; readonly spool: Descriptor; readonly atEnd: AtEnd; readonly earlier: Session[] }
 
-async function run(options: BackupOptions, limits: BackupLimits, { state, spool, atEnd }: Local): Promise<BackupResult | Again> {
+async function run(options: BackupOptions, limits: BackupLimits, { state, spool, atEnd, earlier }: Local): Promise<BackupResult | Again> {
   const { repository, keys, source, clock, random, fileSystem, signal } = options
   const { store } = repository
   const startedAt = clock.now()
@@ -140,6 +142,16 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
 
   const session = newSession(keys, random, Math.floor(startedAt))
   if (!options.dryRun) await storeSession(store, session, keys, signal)
+  const endOf = { store, keys, clock, random, signal }
+  // Packs of an attempt that were collected while it slept: its index file names them, and nobody is to take them for lost.
+  const collected = new Set(
+    (earlier.length === 0 ? [] : [...view.packs()]).filter(({ random }) => gone.has(random)).map((pack) => pack.session),
+  )
+  for (const one of earlier.filter(({ id }) => collected.has(id))) {
+    await endWithoutSnapshot({ ...endOf, session: one })
+    earlier.splice(earlier.indexOf(one), 1)
+  }
+  const meanwhile = createLongRun(options, lists)
   const newPacks: DurablePack[] = []
   const transmissions = createTransmissions((!options.dryRun && options.onTransmitted) || (() => undefined))
   const durableSegments = new Set<number>()
@@ -152,14 +164,12 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
     directoryPath: Buffer.concat([options.state, Buffer.from('/spool')]),
     atOnce: limits.uploadsAtOnce,
     signal,
+    before: meanwhile.keepUp,
     onDurable: (pack) => {
-      newPacks.push({
-        ref: pack.ref,
-        bytes: pack.bytes,
-        blobs: pack.blobs,
-        chunks: pack.resumed ? 0 : pack.chunks,
-        footerObject: pack.footerObject,
-      })
+      const { ref, bytes, blobs, footerObject } = pack
+      const durable = { ref, bytes, blobs, chunks: pack.resumed ? 0 : pack.chunks, footerObject }
+      newPacks.push(durable)
+      meanwhile.relyOn(durable, !pack.resumed)
       for (const segment of pack.segments) durableSegments.add(segment)
       bytesStored += pack.bytes
       packsStored += 1
@@ -198,7 +208,9 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
     for (const segment of pack.segments) durableSegments.add(segment)
     transmissions.packDurable(pack)
     newPacks.push({ ...pack, chunks: 0 })
+    meanwhile.relyOn({ ...pack, chunks: 0 }, false)
   }
+  if (earlier.length > 0) await meanwhile.letHear()
   for (const pack of resumed) {
     takeOver(known, footerOf(pack), isWhole, (segment) => pack.segments[segment]! + FIRST_SEGMENT)
     uploader.push(pack)
@@ -217,7 +229,10 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   })
   atEnd.add(() => packs.abandon(atEnd.attempt))
   const handed = new Set<number>()
-  const room = (): Promise<void> => uploader.below(limits.spoolBytes)
+  const room = async (): Promise<void> => {
+    await meanwhile.keepUp()
+    await uploader.below(limits.spoolBytes)
+  }
   const tree = createTreeSegments({
     keys,
     session,
@@ -298,7 +313,9 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   await uploader.drained()
   if (!options.dryRun) requireDurable([...handed, ...known.claimedSegments()], durableSegments)
   const startOver = async (snapshot?: StoredSnapshot): Promise<Again> => {
-    await endWithoutSnapshot({ store, keys, session, clock, random, signal, ...(snapshot === undefined ? {} : { snapshot }) })
+    // What it uploaded may go once its session has ended, and the next attempt is still to take that over.
+    if (snapshot === undefined) earlier.push(session)
+    else await endWithoutSnapshot({ ...endOf, session, snapshot })
     return lists.isLate() ? 'late' : 'overtaken'
   }
   const isOvertaken = (): Promise<boolean> => lists.isHit(read.rootNode, newPacks)
@@ -309,6 +326,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   const summary = summarise()
   if (options.dryRun)
     return { outcome: read.problems.length > 0 ? 'incomplete' : 'done', snapshot: undefined, summary, problems: read.problems }
+  await meanwhile.keepUp()
   const indexFiles = await storeIndexFiles(options, session, newPacks, view)
   // Safety rests on the look after the snapshot; a run that stored nothing spares itself this one.
   if (newPacks.length > 0 && (await isOvertaken())) return startOver()
@@ -316,6 +334,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   const { structure } = stored
   // A list that came while the snapshot went up: the collector may have looked before it was there.
   if (await isOvertaken()) return startOver(stored)
+  for (const one of earlier) await endWithoutSnapshot({ ...endOf, session: one })
   // The snapshot stands: what the local disk refuses from here on costs the next run some work, and makes no failure of this one.
   for (const { ref } of newPacks) atEnd.attempt(() => removeIfThere(options, spool, footerName(ref)))
   atEnd.attempt(() => rememberSequence(fileSystem, state, sequenceName, structure.sequence))

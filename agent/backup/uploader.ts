@@ -30,6 +30,8 @@ export function createUploader(options: {
   directoryPath: Buffer
   atOnce: number
   signal: AbortSignal
+  /** Awaited before each upload. A rejection ends the run. */
+  before: () => Promise<void>
   /** Called once the pack is durable, before the spool says so. A throw ends the run. */
   onDurable: (pack: ClosedPack) => void
 }): Uploader {
@@ -48,6 +50,7 @@ export function createUploader(options: {
 
   const upload = async (pack: ClosedPack): Promise<void> => {
     const name = packName(pack.ref)
+    await options.before()
     if (pack.resumed && (await store.head(name, { signal }))?.bytes === pack.bytes) {
       await requireSame(pack)
       return durable(pack)

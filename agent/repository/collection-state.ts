@@ -66,13 +66,11 @@ export function collectionState(loaded: {
     else if (list.kind === 'revived') revivedLists.push({ list, storedAt })
     else deletionLists.push({ list, storedAt })
   }
-  const revived = new Set<string>()
-  for (const { list } of revivedLists)
-    for (const { list: from, packs } of list.from) for (const pack of packs) revived.add(`${refKey(from)} ${pack.random}`)
+  const isRevived = revivedBy(revivedLists)
   const condemned = new Map<string, Condemned>()
   for (const { list, storedAt } of condemnedLists.toSorted((a, b) => a.storedAt - b.storedAt))
     for (const pack of list.packs) {
-      if (condemned.has(pack.random) || revived.has(`${refKey(list.ref)} ${pack.random}`)) continue
+      if (condemned.has(pack.random) || isRevived(list.ref, pack.random)) continue
       condemned.set(pack.random, {
         pack: { session: pack.session, random: pack.random },
         bytes: pack.bytes,
@@ -90,6 +88,14 @@ export function collectionState(loaded: {
     condemned,
     forgotten: forgottenBy(loaded.forgets),
   }
+}
+
+/** Tells whether lists of kind 2 take a pack back from the list that condemned it. */
+export function revivedBy(lists: readonly LoadedList<RevivedList>[]): (from: ObjectRef, random: string) => boolean {
+  const revived = new Set<string>()
+  for (const { list } of lists)
+    for (const { list: from, packs } of list.from) for (const pack of packs) revived.add(`${refKey(from)} ${pack.random}`)
+  return (from, random) => revived.has(`${refKey(from)} ${random}`)
 }
 
 /**

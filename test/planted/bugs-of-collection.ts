@@ -47,8 +47,8 @@ export const bugsOfCollection: readonly PlantedBug[] = [
     plants: [
       {
         file: 'agent/backup/list-watch.ts',
-        from: '      if (elapsed > RUN_MAX_MS) return true\n',
-        to: '      if (elapsed >= 0) return elapsed > RUN_MAX_MS\n',
+        from: '      if (late) return true\n',
+        to: '      if (seen.size >= 0) return late\n',
       },
     ],
     caughtBy: 'collecting/suspendedWriter',
@@ -93,12 +93,12 @@ export const bugsOfCollection: readonly PlantedBug[] = [
   {
     id: 'B23',
     title: 'a writer that is too slow for its epoch is silently left out',
-    how: 'a run does not ask how long it took',
+    how: 'a run does not ask how long it has not looked',
     plants: [
       {
         file: 'agent/backup/list-watch.ts',
-        from: '      if (elapsed > RUN_MAX_MS) return true\n',
-        to: '      if (elapsed > RUN_MAX_MS * 1000) return true\n',
+        from: '    if (unseen > UNSEEN_MAX_MS) late = true\n',
+        to: '    if (unseen > UNSEEN_MAX_MS * 1000) late = true\n',
       },
     ],
     caughtBy: 'collecting/slowWriter',

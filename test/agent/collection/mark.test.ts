@@ -268,6 +268,16 @@ const list = (number: number, packs: readonly string[], storedAt = 0): LoadedLis
     madeAt: 0,
   },
 })
+const revived = (number: number, from: LoadedList, packs: readonly string[]): LoadedList => ({
+  ...from,
+  list: {
+    kind: 'revived',
+    from: [{ list: from.list.ref, packs: packs.map((random) => ({ session: 'a'.repeat(32), random })) }],
+    ref: { session: 'c'.repeat(32), random: `${number}`.repeat(32) },
+    writerId: Buffer.alloc(16),
+    madeAt: 0,
+  },
+})
 const stateOf = (...lists: LoadedList[]): CollectionState => collectionState({ lists, forgets: [], refused: [] })
 
 describe('a run beside collections', () => {
@@ -293,7 +303,7 @@ describe('a run beside collections', () => {
     }
     const lists = createListWatch({
       options: options as unknown as BackupOptions,
-      look: { collection: begun, storeTime: { from: 0, to: 0 } },
+      look: { collection: begun, storeTime: { from: 0, to: 0 }, ownTime: { wall: clock.now(), monotonic: clock.monotonicMs() } },
       gone: new Set(more.gone),
       spoilt: new Set(more.spoilt),
       view: more.view ?? view,
@@ -371,15 +381,52 @@ describe('a run beside collections', () => {
     expect(await ask([])).toBe(true)
   })
 
-  test('is hit where it took nearly as long as lists stay, by whichever clock', async () => {
+  test('looks in between once a day has passed by either of its clocks, and what a list condemned then counts also when the list is gone', async () => {
+    const given = await stored()
+    const { root } = given.snapshot.structure
+    const [pack] = given.packs as [string]
+    for (const move of ['advance', 'stepWallClock'] as const) {
+      const { lists, clock } = watch(given, stateOf())
+      expect(lists.isDue()).toBe(false)
+      clock[move](DAY - 1)
+      expect(lists.isDue()).toBe(false)
+      clock[move](1)
+      expect(lists.isDue()).toBe(true)
+      await lists.look()
+      expect(lists.isDue()).toBe(false)
+    }
+    const { lists, now } = watch(given, stateOf())
+    now(list(1, [pack]))
+    await lists.look()
+    now()
+    await lists.look()
+    expect(await lists.isHit(root, [])).toBe(true)
+    // One that is gone condemned nothing that counts where it was taken back before.
+    const back = watch(given, stateOf())
+    const condemned = list(1, [pack])
+    back.now(condemned)
+    await back.lists.look()
+    back.now(condemned, revived(2, condemned, [pack]))
+    await back.lists.look()
+    back.now()
+    expect(await back.lists.isHit(root, [])).toBe(false)
+  })
+
+  test('is hit where it did not look for nearly as long as lists stay, by whichever clock, however long it took', async () => {
     const given = await stored()
     const { root } = given.snapshot.structure
     for (const move of ['advance', 'stepWallClock'] as const) {
       const { lists, clock } = watch(given, stateOf())
-      clock[move](20 * DAY)
+      for (let looks = 0; looks < 4; looks++) {
+        clock[move](20 * DAY)
+        await lists.look()
+      }
       expect(await lists.isHit(root, [])).toBe(false)
-      clock[move](1)
+      clock[move](20 * DAY + 1)
+      // Seen in between, it is not forgotten by a look that follows at once.
+      await lists.look()
       expect(await lists.isHit(root, [])).toBe(true)
+      expect(lists.isLate()).toBe(true)
     }
     const { lists, clock } = watch(given, stateOf())
     clock.advance(21 * DAY)
@@ -390,10 +437,11 @@ describe('a run beside collections', () => {
     const asleep = watch(given, stateOf())
     for (const [days, isLate] of [
       [undefined, false],
-      [-400, false],
       [20, false],
-      [20.01, true],
-      [0, false],
+      [undefined, false],
+      [-400, false],
+      [-380, false],
+      [-359.99, true],
     ] as const) {
       asleep.storeAt(days && days * DAY)
       expect(await asleep.lists.isHit(root, [])).toBe(isLate)
