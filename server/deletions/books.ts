@@ -37,9 +37,9 @@ export async function booksFor(
     rulesOf: (agentId, source) => rules.get(`${agentId} ${source}`),
     // What belongs to no series has no owner in the books.
     forgotten: new Map(
-      forgotten.flatMap(({ agentId, id, at }) => [
-        [`${agentId} ${id}`, at] as const,
-        ...(byId.get(id)?.has(agentId) === true ? [[` ${id}`, at] as const] : []),
+      forgotten.flatMap(({ agentId, id, at: since, heardAt }) => [
+        [`${agentId} ${id}`, { since, heardAt }] as const,
+        ...(byId.get(id)?.has(agentId) === true ? [[` ${id}`, { since, heardAt }] as const] : []),
       ]),
     ),
   }

@@ -48,8 +48,8 @@ export type Books = {
   readonly stands: readonly { readonly snapshotId: string; readonly packs: number }[]
   /** The retention in force for a source of an agent in this store; undefined where everything stays. */
   readonly rulesOf: (agentId: string, source: string) => SourceRules | undefined
-  /** When an agent told that it forgot a snapshot, by this server's clock: `agent snapshot`. */
-  readonly forgotten: ReadonlyMap<string, number>
+  /** Since when an agent tells that it forgot a snapshot, and when it told so last, by this server's clock: `agent snapshot`. */
+  readonly forgotten: ReadonlyMap<string, { readonly since: number; readonly heardAt: number }>
 }
 
 export type Explanation =
@@ -168,7 +168,7 @@ function explainForgotten(
     if (object === undefined) continue
     const told = books.forgotten.get(`${owner.get(id) ?? ''} ${id}`)
     if (told !== undefined) {
-      wait(told, id, undeleteMs, now)
+      wait(told.since, id, undeleteMs, now)
       continue
     }
     const counted = Math.max(-1, ...condemning.flatMap(({ storedAt, kept }) => (kept.has(id) ? [storedAt] : [])))
@@ -290,7 +290,11 @@ function takenBackFrom({ list: { ref, names } }: DeletionStored, { lists }: Stor
   return names.flatMap((name) => (back.has(refKey(name)) ? [refKey(name)] : []))
 }
 
-/** Snapshots that count again by the word of whoever took them back, and of which no agent has told since then that they are forgotten. */
+/**
+ * Snapshots that count again by the word of whoever took them back, and of which no agent has told since then that they are forgotten. That word has the
+ * time of the store, the agent's the server's: what was told first within the slack of it counts as told later only where it is told still a day after,
+ * when an agent that forgot it before has seen that it was taken back.
+ */
 function takenBackSnapshots(names: readonly DeletableName[], { lists }: StoreFacts, books: Books): string[] {
   const backAt = new Map<string, number>()
   for (const { list, storedAt } of lists.values())
@@ -300,7 +304,8 @@ function takenBackSnapshots(names: readonly DeletableName[], { lists }: StoreFac
   return names.flatMap((name) => {
     const at = backAt.get(refKey(name))
     const told = books.forgotten.get(`${owner.get(name.random) ?? ''} ${name.random}`)
-    return at === undefined || (told !== undefined && told > at) ? [] : [refKey(name)]
+    const isLater = told !== undefined && at !== undefined && told.since > at + (told.heardAt > at + WAIT_MS ? -SLACK_MS : SLACK_MS)
+    return at === undefined || isLater ? [] : [refKey(name)]
   })
 }
 

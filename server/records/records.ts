@@ -151,7 +151,8 @@ export type Acts = {
     settled: readonly string[]
     /** All agents of the store's controller, and when each was last heard from. */
     agents: readonly KnownAgent[]
-    forgotten: readonly { id: string; agentId: string; at: number }[]
+    /** `at`: since when the agent says so without a break; `heardAt`: when it said so last. */
+    forgotten: readonly { id: string; agentId: string; at: number; heardAt: number }[]
   }
   /** Takes note of which of its snapshots in a store an agent has forgotten: all of them; others it has taken back. */
   noteForgotten: (input: { agentId: string; storeId: string; snapshotIds: readonly string[]; at: number }) => void

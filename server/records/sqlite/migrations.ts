@@ -143,6 +143,8 @@ UPDATE agents SET revoked_at = coalesce((SELECT min(created_at) FROM audit WHERE
   WHERE state = 'revoked' AND revoked_at IS NULL;
 CREATE TABLE settled_snapshots (store_id TEXT NOT NULL, snapshot_id TEXT NOT NULL, deletion_id TEXT NOT NULL, at INTEGER NOT NULL,
   PRIMARY KEY (store_id, snapshot_id)) WITHOUT ROWID;
+ALTER TABLE forgotten_snapshots ADD COLUMN heard_at INTEGER NOT NULL DEFAULT 0;
+UPDATE forgotten_snapshots SET heard_at = at;
 DROP INDEX snapshots_store;
 CREATE INDEX snapshots_store ON snapshots(store_id);
 `

@@ -133,9 +133,14 @@ export const booksOf: Act<'booksOf'> = (db, { storeId }) => {
       .map((row) => String(row['snapshot_id'])),
     agents: [...agents].map(([id, agent]) => ({ id, ...agent })),
     forgotten: db
-      .sql('SELECT snapshot_id, agent_id, at FROM forgotten_snapshots WHERE store_id = ?')
+      .sql('SELECT snapshot_id, agent_id, at, heard_at FROM forgotten_snapshots WHERE store_id = ?')
       .all(storeId)
-      .map((row) => ({ id: String(row['snapshot_id']), agentId: String(row['agent_id']), at: Number(row['at']) })),
+      .map((row) => ({
+        id: String(row['snapshot_id']),
+        agentId: String(row['agent_id']),
+        at: Number(row['at']),
+        heardAt: Number(row['heard_at']),
+      })),
   }
 }
 
@@ -145,8 +150,11 @@ export const noteForgotten: Act<'noteForgotten'> = (db, { agentId, storeId, snap
     agentId,
     JSON.stringify(snapshotIds),
   )
-  const note = db.sql('INSERT OR IGNORE INTO forgotten_snapshots (store_id, agent_id, snapshot_id, at) VALUES (?, ?, ?, ?)')
-  for (const id of snapshotIds) note.run(storeId, agentId, id, at)
+  const note = db.sql(
+    `INSERT INTO forgotten_snapshots (store_id, agent_id, snapshot_id, at, heard_at) VALUES (?1, ?2, ?3, ?4, ?4)
+     ON CONFLICT DO UPDATE SET heard_at = excluded.heard_at`,
+  )
+  for (const id of snapshotIds) note.run({ 1: storeId, 2: agentId, 3: id, 4: at })
 }
 
 export const needsOf: Act<'needsOf'> = (db, { storeId, packs, sessions }) => {

@@ -9,7 +9,7 @@ it('is held while the clocks of server and store are hours apart, also with an a
   const parts = built({ ...sound, goingPacks: [] })
   const told = (at: number): Parts => ({
     ...parts,
-    books: { ...parts.books, forgotten: new Map([0, 1].map((n) => [`${agentId} ${snapshotId(n)}`, at])) },
+    books: { ...parts.books, forgotten: new Map([0, 1].map((n) => [`${agentId} ${snapshotId(n)}`, { since: at, heardAt: at }])) },
   })
   // A year ahead, every window would be over.
   for (const hours of [3, -3, 365 * 24])
@@ -114,7 +114,10 @@ describe('the undelete window of a snapshot', () => {
   }
   const forgotten = (parts: Parts, at: number | undefined): Parts => ({
     ...parts,
-    books: { ...parts.books, forgotten: new Map(at === undefined ? [] : [0, 1].map((n) => [`${agentId} ${snapshotId(n)}`, at])) },
+    books: {
+      ...parts.books,
+      forgotten: new Map(at === undefined ? [] : [0, 1].map((n) => [`${agentId} ${snapshotId(n)}`, { since: at, heardAt: at }])),
+    },
   })
   /** Stored a month ago, so that every list is younger. */
   const old = (): Parts => {

@@ -27,7 +27,11 @@ describe('a deletion list is explained', () => {
     const snapshots = new Map([...parts.facts.snapshots, [id, { session: hex(3), storedAt: NOW - 20 * DAY }] as const])
     const names: DeletableName[] = [{ kind: 'snapshot', session: hex(3), random: id }]
     const asked = { ...parts.asked, list: { ...parts.asked.list, names, lists: [] } }
-    const books = { ...parts.books, replaced: new Map([[id, new Set([agentId])]]), forgotten: new Map([[` ${id}`, NOW - 20 * DAY]]) }
+    const books = {
+      ...parts.books,
+      replaced: new Map([[id, new Set([agentId])]]),
+      forgotten: new Map([[` ${id}`, { since: NOW - 20 * DAY, heardAt: NOW - 20 * DAY }]]),
+    }
     const facts = { ...parts.facts, snapshots }
     expect(explain({ asked, facts, books }).kind).toBe('explained')
     expect(codes({ asked, facts, books: { ...books, replaced: new Map() } })).toContain('unknown-snapshot')
@@ -61,6 +65,25 @@ it('a snapshot that nobody reported is in the way only of a list that may take s
   expect(codesOf([], [{ kind: 'session', session, random: hex(0) }])).toEqual(['unknown-snapshot'])
   expect(codesOf([], [{ kind: 'end', session, random: hex(0) }])).toEqual(['unknown-snapshot'])
   expect(codesOf([], [{ kind: 'snapshot', session, random: hex(7) }])).toContain('unknown-snapshot')
+})
+
+it('a snapshot that was taken back and forgotten again goes, also where the clocks of server and store cannot tell which came first', () => {
+  const backAt = NOW - 20 * DAY
+  const codesOf = (hours: number, heardDaysLater: number) => {
+    const parts = built({ ...sound, goingPacks: [], condemnedAt: NOW - 40 * DAY })
+    const from = [0, 1].map((n) => ({ list: { session: hex(2000 + n), random: snapshotId(n) }, packs: [] }))
+    const list = { kind: 'revived', ref: ref(903), writerId: Buffer.alloc(16), madeAt: 0, from } as const
+    const lists = new Map([...parts.facts.lists, [refKey(ref(903)), { list, storedAt: backAt, isTrusted: true }]])
+    const since = backAt + hours * 3_600_000
+    const told = { since, heardAt: since + heardDaysLater * DAY }
+    const forgotten = new Map([0, 1].map((n) => [`${agentId} ${snapshotId(n)}`, told]))
+    return codes({ ...parts, facts: { ...parts.facts, lists }, books: { ...parts.books, forgotten } })
+  }
+  expect(codesOf(3, 0)).toEqual([])
+  // It may have been told before it was taken back, by an appliance that was not heard from again.
+  for (const hours of [1, 0, -1, -3]) expect(codesOf(hours, 0)).toEqual(['revived'])
+  for (const hours of [1, 0, -1]) expect(codesOf(hours, 2)).toEqual([])
+  expect(codesOf(-3, 2)).toEqual(['revived'])
 })
 
 describe('a deletion list is held', () => {

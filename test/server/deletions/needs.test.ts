@@ -163,3 +163,20 @@ it('the books of a store are read by keys alone: each row once, whatever their n
   expect(steps.filter((detail) => !/^SEARCH \w+ USING (INDEX \w+|PRIMARY KEY|INTEGER PRIMARY KEY) \(/.test(detail))).toEqual([])
   db.close()
 })
+
+it('what an agent says that it forgot has the time of its first word and of its last, and loses both when it says it no more', async () => {
+  const snapshotId = newSnapshot()
+  const tell = async (snapshotIds: readonly string[]) => {
+    server.clock.advance(60_000)
+    expect((await one.agent.request('PUT', `/v1/agent/forgotten/${one.storeId}`, { snapshotIds })).status).toBeLessThan(300)
+    const { forgotten } = await server.records.booksOf({ storeId: one.storeId })
+    return forgotten.filter(({ id }) => id === snapshotId).map(({ at, heardAt }) => [at, heardAt])
+  }
+  const [[first, heard] = []] = await tell([snapshotId])
+  expect(heard).toBe(first)
+  const [[since, later] = []] = await tell([snapshotId])
+  expect(since).toBe(first)
+  expect(later).toBeGreaterThanOrEqual(first! + 60_000)
+  expect(await tell([])).toEqual([])
+  expect((await tell([snapshotId]))[0]![0]).toBeGreaterThan(later!)
+})

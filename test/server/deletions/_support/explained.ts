@@ -90,7 +90,7 @@ function worldOf({ needs, goingSnapshots, goingPacks, condemned = goingPacks, re
     needs: intervalsOf(needs),
     stands: [],
     rulesOf: () => ({ retention: { daily: 3 }, stepMs: DAY }),
-    forgotten: new Map(goingSnapshots.map((n) => [`${agentId} ${snapshotId(n)}`, NOW - 20 * DAY])),
+    forgotten: new Map(goingSnapshots.map((n) => [`${agentId} ${snapshotId(n)}`, { since: NOW - 20 * DAY, heardAt: NOW - 20 * DAY }])),
   }
   return { asked, facts, books }
 }
