@@ -118,6 +118,7 @@ describe('a snapshot that two appliances say they made', () => {
     expect(await world.alerts()).toEqual([])
     // What it needs is a claim too, with no report of it.
     await ok(state(other, contested, 1, packs))
+    expect(await shown()).toEqual([contested.random])
     await ok(report(other, contested))
     await ok(report(other, contested))
     await ok(report(other, world.snapshots[0]!))
