@@ -66,7 +66,7 @@ function keep({ name, code, seconds, figures: measured }: Ran): void {
   writeFileSync(RESULT, `${JSON.stringify(Object.fromEntries(all), null, 2)}\n`)
 }
 
-async function runSuite({ name, files, sum, env: more = {} }: SoakSuite): Promise<Ran> {
+async function runSuite({ name, files, tests, sum, env: more = {} }: SoakSuite): Promise<Ran> {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-soak-'))
   const results = join(folder, 'figures')
   writeFileSync(results, '')
@@ -75,6 +75,7 @@ async function runSuite({ name, files, sum, env: more = {} }: SoakSuite): Promis
     const code = await new Promise<number>((resolve, reject) => {
       // The timeouts of tests are for their default shares.
       const args = [join(ROOT, 'node_modules/vitest/vitest.mjs'), 'run', '--testTimeout=7200000', '--hookTimeout=7200000', ...files]
+      if (tests !== undefined) args.push('-t', tests)
       const child = spawn(execPath, ['--disable-warning=ExperimentalWarning', ...args], {
         cwd: ROOT,
         stdio: ['ignore', 'inherit', 'inherit'],

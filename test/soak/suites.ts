@@ -5,6 +5,8 @@ export type SoakSuite = {
   readonly name: string
   readonly says: string
   readonly files: readonly string[]
+  /** Only those whose names begin so; all where it is absent. */
+  readonly tests?: string
   /** On two cores. */
   readonly minutes: number
   /** A figure of its own that adds up those whose words begin with `of`. */
@@ -28,7 +30,15 @@ export const SUITES: readonly SoakSuite[] = [
     name: 'seeds',
     says: 'many machines on one store, from a seed each',
     files: ['test/sim/worlds.test.ts'],
-    minutes: 75,
+    env: { HOLDFAST_SIM_MINUTES: '0' },
+    minutes: 15,
+  },
+  {
+    name: 'hour',
+    says: 'the same with fresh seeds for an hour',
+    files: ['test/sim/worlds.test.ts'],
+    tests: 'fresh histories',
+    minutes: 60,
   },
   {
     name: 'domains',
