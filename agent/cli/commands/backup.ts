@@ -65,8 +65,8 @@ Examples:
   $ holdfast backup ~/documents ~/pictures --exclude-caches
   $ pg_dump shop | holdfast backup --stdin shop.sql --label shop-database
 
-A file that changes while it is read, vanishes or cannot be read is named, and the run ends with 3: the snapshot is
-there, without it. A source that is missing or suddenly empty makes no snapshot. An interrupted run goes on where it
+A file that changes while it is read, by what its size and times tell, vanishes or cannot be read is named, and the run
+ends with 3: the snapshot is there, without it. A source that is missing or suddenly empty makes no snapshot. An interrupted run goes on where it
 was when the same command is run again.`,
     )
     .action((paths: readonly string[], flags: BackupFlags) => start('backup', (context) => backup(context, paths, flags)))
