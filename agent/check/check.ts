@@ -18,7 +18,7 @@ import { decodeSnapshot, inOrder, type OpenedSnapshot } from '../repository/snap
 import { openBox } from '../repository/structure-box.ts'
 import { createView, type View, withoutForeignReplaces } from '../repository/view.ts'
 import { deletedOnRecord, wasCollected } from '../collection/deletion.ts'
-import { isUnfinished } from '../collection/unfinished.ts'
+import { isUnfinished, reliedOn } from '../collection/unfinished.ts'
 import { collectionState, forgottenEntry, hasNewRecords } from '../repository/collection-state.ts'
 import { isGivenUp } from '../repository/given-up.ts'
 import { IndexClaims } from './claims.ts'
@@ -448,10 +448,8 @@ class Check {
     const losses = await findLosses({
       repository: this.#repository,
       snapshots,
-      holdings: this.#holdings,
-      keys,
-      widen,
-      signal,
+      ...{ holdings: this.#holdings, keys, widen, signal },
+      reliedOn: (snapshot) => reliedOn(this.#collection, snapshot),
       onFound: () => {
         this.#usedFooters = true
       },

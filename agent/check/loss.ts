@@ -50,6 +50,8 @@ export type LossOptions = {
   readonly snapshots: readonly OpenedSnapshot[]
   readonly holdings: Holdings
   readonly keys?: ReadKeys | undefined
+  /** Of the packs that should have a lost blob, those that the snapshot relied on; all of them where this is absent. */
+  readonly reliedOn?: (snapshot: OpenedSnapshot) => (packs: readonly string[]) => readonly string[]
   /** Called when a blob is in no place that is known of, before it is called lost: the footers may know one. */
   readonly widen?: () => Promise<void>
   /** Told each time that a blob is where footers alone say. */
@@ -213,10 +215,11 @@ class LossWalk {
   async countOf(snapshot: OpenedSnapshot): Promise<SnapshotLoss> {
     const { holdings } = this.#options
     const packs = new Map<string, number>()
+    const relied = this.#options.reliedOn?.(snapshot) ?? ((all: readonly string[]) => all)
     const seen = new SeenIds()
     const counts = { lostChunks: 0, lostNodes: 0, unsure: 0 }
     const lost = (id: string, part: 'chunk' | 'references' | 'private'): void => {
-      for (const pack of holdings.packsOf(id, part)) packs.set(pack, (packs.get(pack) ?? 0) + 1)
+      for (const pack of relied(holdings.packsOf(id, part))) packs.set(pack, (packs.get(pack) ?? 0) + 1)
     }
     const pending = [snapshot.structure.root]
     for (let id = pending.pop(); id !== undefined; id = pending.pop()) {

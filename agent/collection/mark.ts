@@ -47,6 +47,8 @@ export function createMark(options: {
   isGone: (pack: string) => boolean
   isCondemned: (pack: string) => boolean
   isSpoilt?: ((id: string, part: BlobPart, pack: string) => boolean) | undefined
+  /** Of the packs that should have a blob that is missing, those that the snapshot relied on; all of them where this is absent. */
+  reliedOn?: (snapshot: OpenedSnapshot) => (packs: readonly string[]) => readonly string[]
 }): Mark {
   const { repository, view } = options
   const { keys, store } = repository
@@ -58,6 +60,7 @@ export function createMark(options: {
   const first: MissingBlob[] = []
   let count = 0
   const packsOf = new Map<string, Set<string>>()
+  const reliedBy = new Map<string, (packs: readonly string[]) => readonly string[]>()
   const lacks = (id: string, part: BlobPart, snapshot: OpenedSnapshot): void => {
     count += 1
     const { random } = snapshot.structure.ref
@@ -65,7 +68,10 @@ export function createMark(options: {
     const packs = packsOf.get(random) ?? new Set()
     packsOf.set(random, packs)
     const rows = view.rows(id, part)
-    for (const { pack } of rows) packs.add(pack.random)
+    const named = rows.map(({ pack }) => pack.random)
+    const relied = reliedBy.get(random) ?? options.reliedOn?.(snapshot) ?? ((all: readonly string[]) => all)
+    reliedBy.set(random, relied)
+    for (const pack of relied(named)) packs.add(pack)
     if (rows.length === 0) packs.add('unknown')
   }
 

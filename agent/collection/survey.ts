@@ -12,7 +12,7 @@ import { loadWholeView, type WholeView } from '../repository/whole-view.ts'
 import { historyGaps } from './history-gaps.ts'
 import type { SpoiltCopy } from './copy-proof.ts'
 import { createMark, type Mark } from './mark.ts'
-import { isUnfinished } from './unfinished.ts'
+import { isUnfinished, reliedOn } from './unfinished.ts'
 import { loadSessionLives, type SessionLives } from './session-life.ts'
 
 const SURVEYS_MAX = 3
@@ -167,6 +167,7 @@ function emptyMark(repository: Repository, { whole, state, packs }: Survey, spoi
     view: whole.view,
     isGone: (random) => whole.gone.has(random) || !packs.has(random),
     isCondemned: (random) => state.condemned.has(random),
+    reliedOn: (snapshot) => reliedOn(state, snapshot),
     isSpoilt: spoilt.size === 0 ? undefined : (id, part, pack) => spoilt.has(spoiltKey({ id, part, pack })),
   })
 }

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import { historyGaps } from '../../../agent/collection/history-gaps.ts'
-import { isUnfinished } from '../../../agent/collection/unfinished.ts'
+import { isUnfinished, reliedOn } from '../../../agent/collection/unfinished.ts'
 import { collectionState, type LoadedForget, type LoadedList } from '../../../agent/repository/collection-state.ts'
 import type { OpenedSnapshot } from '../../../agent/repository/snapshot.ts'
 
@@ -79,6 +79,17 @@ describe('a snapshot that lacks packs', () => {
     expect(ask(snapshot(1), 2, packs)).toBe(true)
     expect(ask(snapshot(1, 0, [ref(902)]), 2, [hex(1)])).toBe(true)
     expect(ask(snapshot(1), 3, new Set([hex(3)]))).toBe(true)
+  })
+
+  test('relied of the places of a blob on none that it had seen condemned, unless that was taken back, or there is no other', () => {
+    const relied = (seen: ObjectRef[], all: LoadedList[], ...places: number[]) =>
+      reliedOn(state(all), snapshot(1, 0, seen))(places.map(hex))
+    expect(relied([ref(901)], lists, 1, 2)).toEqual([hex(2)])
+    expect(relied([ref(901), ref(902)], lists, 1, 2, 4)).toEqual([hex(4)])
+    expect(relied([], lists, 1, 2)).toEqual([hex(1), hex(2)])
+    expect(relied([ref(901)], lists, 1)).toEqual([hex(1)])
+    const back = { kind: 'revived', from: [{ list: ref(901), packs: [ref(1)] }], ref: ref(903), writerId, madeAt: 0 } as const
+    expect(relied([ref(901)], [...lists, { storedAt: 3, list: back }], 1, 2)).toEqual([hex(1), hex(2)])
   })
 
   test('is damaged where it had seen one of them, where another is gone, and where nothing is known to lack', () => {
