@@ -56,6 +56,8 @@ export function createFileWorker(
     onSegment: (segment: FinishedSegment) => void
     /** True once nobody wants the rest: looked at before each file and each filling of the buffer. */
     stopped?: () => boolean
+    /** Lets a while pass in which a write that is under way ends. */
+    rest?: () => void
   },
 ): FileWorker {
   const { fileSystem, known } = seams
@@ -191,6 +193,7 @@ export function createFileWorker(
     const fd = stream ? task.directory : fileSystem.open(task.directory, task.name, 'read')
     try {
       let before = task.stat
+      let isRestless = false
       for (let attempt = 0; ; attempt++) {
         const found: Found = { ids: [], lengths: [], segments: new Set(), newBytes: 0 }
         const uid = before?.uid ?? 0
@@ -199,7 +202,10 @@ export function createFileWorker(
         if (after !== undefined && after.kind !== 'file') return { outcome: 'failed', code: 'replaced' }
         const steady = before === undefined || after === undefined || isSame(before, after)
         if (!steady && attempt === 0) {
-          before = after
+          // The kernel sets a file's times when a write begins: one that is under way now would show in no stat taken during or after the next reading.
+          seams.rest?.()
+          before = fileSystem.stat(fd, EMPTY)
+          isRestless = !isSame(after!, before)
           continue
         }
         const attributes = after === undefined ? [] : attributesOf(fd, after)
@@ -213,7 +219,7 @@ export function createFileWorker(
           extents: content.extents,
           attributes,
           stat,
-          changed: !steady,
+          changed: !steady || isRestless,
           bytesRead: content.bytes,
           newBytes: found.newBytes,
           segments: [...found.segments],

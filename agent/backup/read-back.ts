@@ -13,7 +13,8 @@ import { openSegment, SEGMENT_KIND } from '../repository/segment.ts'
 import { decodeReferences, nodeHasher } from '../repository/tree.ts'
 import type { BackupOptions } from './backup-types.ts'
 import type { Session } from './session.ts'
-import { footerName, isAbsent, writeDurably } from './uploader.ts'
+import { isAbsent, writeDurably } from '../file-system/small-file.ts'
+import { footerName } from './uploader.ts'
 
 const PACKS_MAX = 8
 const SEGMENTS_MAX = 8

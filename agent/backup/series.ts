@@ -6,7 +6,7 @@ import { blake3Hash } from '../repository/blake3.ts'
 import { type CollectionState, maySpeakOf } from '../repository/collection-state.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import type { BackupOptions } from './backup-types.ts'
-import { isAbsent } from './uploader.ts'
+import { writeDurably } from '../file-system/small-file.ts'
 
 const MAGIC = 'holdfast/1 sequence\n'
 const HASH_BYTES = 32
@@ -64,18 +64,5 @@ export function rememberedSequence(fileSystem: FileSystem, state: Descriptor, na
 
 /** Keeps the sequence of a snapshot that stands, in case the store should not show it to the next run. Throws what the local disk says. */
 export function rememberSequence(fileSystem: FileSystem, state: Descriptor, name: Buffer, sequence: number): void {
-  const made = Buffer.concat([name, Buffer.from('.new')])
-  try {
-    fileSystem.remove(state, made, 'file')
-  } catch (error) {
-    if (!isAbsent(error)) throw error
-  }
-  const fd = fileSystem.open(state, made, 'create')
-  try {
-    fileSystem.write(fd, encodeSequence(sequence), 0)
-    fileSystem.sync(fd)
-  } finally {
-    fileSystem.close(fd)
-  }
-  fileSystem.rename(state, made, state, name, false)
+  writeDurably(fileSystem, state, name, encodeSequence(sequence))
 }

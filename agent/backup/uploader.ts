@@ -2,6 +2,7 @@
 // an index file names the pack, so that a run that was killed uploads nothing twice and loses track of nothing.
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { Descriptor, FileSystem } from '../file-system/file-system.ts'
+import { writeDurably } from '../file-system/small-file.ts'
 import { type ObjectRef, packName } from '@holdfast/shared/format/layout.ts'
 import { TRAILER_BYTES } from '../repository/pack.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
@@ -157,27 +158,4 @@ export function createUploader(options: {
     uploadedBytes: () => uploaded,
     waitingBytes: () => waiting,
   }
-}
-
-/** Writes a small file so that it is there whole or not at all. */
-export function writeDurably(fileSystem: FileSystem, directory: Descriptor, name: Buffer, bytes: Uint8Array): void {
-  const temporary = Buffer.concat([name, Buffer.from('.tmp')])
-  try {
-    fileSystem.remove(directory, temporary, 'file')
-  } catch (error) {
-    if (!isAbsent(error)) throw error
-  }
-  const fd = fileSystem.open(directory, temporary, 'create')
-  try {
-    fileSystem.write(fd, bytes, 0)
-    fileSystem.sync(fd)
-  } finally {
-    fileSystem.close(fd)
-  }
-  fileSystem.rename(directory, temporary, directory, name, false)
-  fileSystem.sync(directory)
-}
-
-export function isAbsent(error: unknown): boolean {
-  return error instanceof Error && error.name === 'FileError' && (error as { errno?: string }).errno === 'ENOENT'
 }

@@ -23,6 +23,8 @@ export type FromWorker =
 
 /** Sealed segments of one worker that may wait for the main thread. */
 export const SEGMENTS_WAITING = 4
+/** How long a file rests that changed while it was read, before it is read again. One write call that takes longer can outrun it. */
+const REST_MS = 100
 
 const port = parentPort
 if (port !== null) {
@@ -45,6 +47,7 @@ if (port !== null) {
     fileSystem: posixFileSystem,
     known,
     stopped,
+    rest: () => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, REST_MS),
     onSegment: (segment) => {
       // Looks up once a second whether anybody still wants it.
       for (let count = Atomics.add(waiting, WAITING, 1) + 1; count > SEGMENTS_WAITING && !stopped(); count = Atomics.load(waiting, WAITING))

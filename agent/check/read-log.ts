@@ -2,6 +2,7 @@
 // does not parse is an empty one. It decides only what is read, never what is called good.
 import { blake3Hash } from '../repository/blake3.ts'
 import { type Descriptor, FileError, type FileSystem } from '../file-system/file-system.ts'
+import { writeDurably } from '../file-system/small-file.ts'
 import type { PackMemory } from './rotation.ts'
 
 export type ReadLog = {
@@ -19,7 +20,6 @@ export type ReadLog = {
 const MAGIC = Buffer.from('HFREADS1')
 const ROW_BYTES = 24
 const NAME = Buffer.from('reads')
-const TEMPORARY = Buffer.from('reads.new')
 const FLAG = { read: 1, damaged: 2 } as const
 
 /** One that lasts as long as the process. */
@@ -32,15 +32,7 @@ export function openReadLog(fileSystem: FileSystem, directory: Descriptor): Read
   const rows = parse(readWhole(fileSystem, directory))
   return logOf(rows, () => {
     try {
-      removeIfThere(fileSystem, directory)
-      const fd = fileSystem.open(directory, TEMPORARY, 'create')
-      try {
-        fileSystem.write(fd, encode(rows), 0)
-        fileSystem.sync(fd)
-      } finally {
-        fileSystem.close(fd)
-      }
-      fileSystem.rename(directory, TEMPORARY, directory, NAME, false)
+      writeDurably(fileSystem, directory, NAME, encode(rows))
       return true
     } catch (error) {
       if (error instanceof FileError) return false
@@ -108,13 +100,5 @@ function readWhole(fileSystem: FileSystem, directory: Descriptor): Buffer | unde
   } catch (error) {
     if (error instanceof FileError) return undefined
     throw error
-  }
-}
-
-function removeIfThere(fileSystem: FileSystem, directory: Descriptor): void {
-  try {
-    fileSystem.remove(directory, TEMPORARY, 'file')
-  } catch (error) {
-    if (!(error instanceof FileError) || error.errno !== 'ENOENT') throw error
   }
 }

@@ -1,7 +1,7 @@
 // Where the next drill of each series begins on the ring. Local and disposable: where it is lost, the next drill begins somewhere else.
 import { count, hex64 } from '@holdfast/shared/protocol/common.ts'
 import { z } from 'zod'
-import { isAbsent, writeDurably } from '../backup/uploader.ts'
+import { isAbsent, writeDurably } from '../file-system/small-file.ts'
 import { type Descriptor, type FileSystem } from '../file-system/file-system.ts'
 
 const NAME = Buffer.from('rotation.json')

@@ -104,6 +104,25 @@ describe('a file that changes while it is read', () => {
     await settles(engine)
   })
 
+  test('once more while it rests before it is read again is named: a write may be under way in the second reading too', async () => {
+    let isRead = false
+    let stats = 0
+    const { engine, run, problems } = await backupWhile(
+      ({ operation }) => {
+        if (operation === 'read' && !isRead) return (isRead = true)
+        return isRead && operation === 'stat' && ++stats === 2
+      },
+      (fs, machine) => {
+        machine.clock.advance(1)
+        patch(fs)
+      },
+    )
+    expect(stats).toBeGreaterThan(2)
+    expect(run.outcome).toBe('incomplete')
+    expect(problems).toEqual([`${FILE} changed`])
+    await settles(engine)
+  })
+
   test('all the time is kept as it was found and named', async () => {
     const { engine, run, problems } = await backupWhile(always('read'), (fs, machine) => {
       machine.clock.advance(1)

@@ -29,20 +29,25 @@ beforeEach(async () => {
   engine.clock.advance(20 * DAY)
 })
 
-/** A collector that sleeps right before its first call of this kind, while something else is done. */
-const asleepAt = (operation: 'put' | 'remove', prefix: string, meanwhile: () => Promise<unknown>): Promise<Engine> => {
-  let isAwake = false
+/** A machine that sleeps right before its first call of this kind, while something else is done. */
+function asleepAt(
+  operation: 'put' | 'remove',
+  prefix: string,
+  meanwhile: () => Promise<unknown>,
+  more: Partial<Parameters<typeof makeEngine>[0]> = {},
+): Promise<Engine> {
+  let hasSlept = false
   const sleep = async (name: string): Promise<void> => {
-    if (isAwake || !name.startsWith(prefix)) return
-    isAwake = true
+    if (hasSlept || !name.startsWith(prefix)) return
+    hasSlept = true
     await meanwhile()
   }
   const seam = (inner: Store): Store => ({
     ...inner,
-    put: async (name, body, more) => (operation === 'put' && (await sleep(name)), inner.put(name, body, more)),
-    remove: async (name, more) => (operation === 'remove' && (await sleep(name)), inner.remove(name, more)),
+    put: async (name, body, options) => (operation === 'put' && (await sleep(name)), inner.put(name, body, options)),
+    remove: async (name, options) => (operation === 'remove' && (await sleep(name)), inner.remove(name, options)),
   })
-  return makeEngine({ seed: 'collector', beside: engine, seam })
+  return makeEngine({ seed: 'asleep', beside: engine, seam, ...more })
 }
 
 const person = (): Promise<Engine> => makeEngine({ seed: 'person', beside: engine })
@@ -79,20 +84,9 @@ test('an undelete that comes before the list is seen by the collection, whenever
 test('an undelete during which the list comes says so, and what it took back stays or is told of', async () => {
   const collector = await makeEngine({ seed: 'collector', beside: engine })
   let report: unknown
-  const one = await (async () => {
-    let isFirst = true
-    const seam = (inner: Store): Store => ({
-      ...inner,
-      put: async (name, body, more) => {
-        if (isFirst && name.startsWith('lists/')) {
-          isFirst = false
-          report = await collector.prune()
-        }
-        return inner.put(name, body, more)
-      },
-    })
-    return makeEngine({ seed: 'person', beside: engine, seam })
-  })()
+  const one = await asleepAt('put', 'lists/', async () => {
+    report = await collector.prune()
+  })
   await expect(one.undelete(first)).rejects.toMatchObject({ code: 'damaged' })
   expect(report).toMatchObject({ deleted: { packs: expect.any(Number) as number } })
 })
@@ -134,18 +128,7 @@ test("an appliance's list names what the server deletes: what is taken back late
 
 test("what was taken back while an appliance's list was on its way is taken back from it by the appliance", async () => {
   const { root, forgotten, wanted, keys } = await appliance()
-  let isFirst = true
-  const seam = (inner: Store): Store => ({
-    ...inner,
-    put: async (name, body, more) => {
-      if (isFirst && name.startsWith('lists/')) {
-        isFirst = false
-        await root.undelete(forgotten)
-      }
-      return inner.put(name, body, more)
-    },
-  })
-  const same = await makeEngine({ seed: 'same', beside: engine, seam, writeKeys: () => keys })
+  const same = await asleepAt('put', 'lists/', () => root.undelete(forgotten), { writeKeys: () => keys })
   await same.prune({ mayDelete: false })
   const { deletionLists } = await state()
   expect(deletionLists).toHaveLength(1)

@@ -1,6 +1,5 @@
 // Forgetting: what rules choose in each series, who may speak of what, and what stands on record afterwards; no series is emptied by mistake (O17, B19).
 import { describe, expect, test } from 'vitest'
-import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import {
   chooseByRules,
   forgetByRetention,
@@ -14,6 +13,7 @@ import {
 import { agentWriter, ROOT_WRITER_ID } from '../../../agent/keys/domain.ts'
 import type { WriteKeys } from '../../../agent/keys/keys.ts'
 import { openRepository } from '../../../agent/repository/repository.ts'
+import { codeOf } from '../../_support/error-code.ts'
 import { type Engine, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
 
 const DAY = 86_400_000
@@ -111,11 +111,6 @@ async function optionsOf(engine: Engine, keys: WriteKeys = engine.keys.write) {
     random: engine.random,
   }
 }
-const codeOf = async (work: Promise<unknown>): Promise<string> =>
-  work.then(
-    () => 'no error',
-    (error: unknown) => (isHoldfastError(error) ? error.code : String(error)),
-  )
 const records = (engine: Engine): string[] => engine.bucket.names().filter((name) => name.includes('forgets/'))
 const names = (engine: Engine): string[] => engine.reader().snapshots.map(({ structure }) => structure.ref.random)
 

@@ -1,11 +1,11 @@
 // Snapshots that are called unreadable: whose word counts, of one that opens and of one that does not, for a collection and for a check (design section 7).
 import { describe, expect, test } from 'vitest'
-import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { objectName, type ObjectRef } from '@holdfast/shared/format/layout.ts'
 import { checkRepository, type CheckReport } from '../../../agent/check/check.ts'
 import { forgetUnreadable } from '../../../agent/collection/forget.ts'
 import { encodeForgetRecord } from '../../../agent/repository/forget-record.ts'
 import { openRepository, type Repository } from '../../../agent/repository/repository.ts'
+import { codeOf } from '../../_support/error-code.ts'
 import { type Engine, makeEngine } from '../../_support/engine-fixture.ts'
 import { makeTheft, type Theft } from '../../hostile/_support/theft.ts'
 
@@ -16,14 +16,6 @@ const repositoryOf = (engine: Engine): Promise<Repository> =>
   openRepository({ store: engine.bucket.store('looker'), keys: engine.keys.write.structure })
 const check = async (engine: Engine): Promise<CheckReport> => checkRepository({ repository: await repositoryOf(engine), readData: 'all' })
 const names = (engine: Engine): string[] => engine.bucket.names('snapshots/')
-const codeOf = async (work: Promise<unknown>): Promise<string> => {
-  try {
-    await work
-    return 'no error'
-  } catch (error) {
-    return isHoldfastError(error) ? error.code : String(error)
-  }
-}
 
 type World = Theft & { readonly root: Engine; readonly mine: readonly ObjectRef[]; readonly others: readonly ObjectRef[] }
 

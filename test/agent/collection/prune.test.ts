@@ -1,9 +1,9 @@
 // Collection on a simulated bucket: what is forgotten goes when the window is over and not before, what is needed never does, and backups beside it
 // neither wait nor lose anything (design section 7; obligations O10, O17, O18).
 import { describe, expect, test } from 'vitest'
-import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { checkRepository, type CheckReport } from '../../../agent/check/check.ts'
 import { openRepository } from '../../../agent/repository/repository.ts'
+import { codeOf } from '../../_support/error-code.ts'
 import { type Engine, fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
 
 const DAY = 86_400_000
@@ -22,14 +22,6 @@ async function twoSnapshots(): Promise<{ engine: Engine; first: string; second: 
 }
 
 const packs = (engine: Engine): number => engine.bucket.names('packs/').length
-const codeOf = async (work: Promise<unknown>): Promise<string> => {
-  try {
-    await work
-    return 'no error'
-  } catch (error) {
-    return isHoldfastError(error) ? error.code : String(error)
-  }
-}
 
 describe('what is forgotten', () => {
   test('no longer counts at once, stays for the undelete window, and is deleted after it with all that it alone needed', async () => {

@@ -1,12 +1,12 @@
 // What was taken back stays taken back: through merged records, collections that sleep or die, other writers' records, and deletion lists that stand
 // already (design section 7).
 import { describe, expect, test } from 'vitest'
-import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 import { agentWriter, ROOT_WRITER_ID } from '../../../agent/keys/domain.ts'
 import { encodeForgetRecord, type ForgetRecord } from '../../../agent/repository/forget-record.ts'
 import { openRepository, type Repository } from '../../../agent/repository/repository.ts'
+import { codeOf } from '../../_support/error-code.ts'
 import { type Engine, fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
 import { encodeRoster } from '../backup/roster-object.ts'
 import { makeTheft } from '../../hostile/_support/theft.ts'
@@ -20,14 +20,6 @@ const counts = async (engine: Engine, id: string): Promise<boolean> =>
   (await (await repositoryOf(engine)).listSnapshots()).snapshots.some(({ structure }) => structure.ref.random === id)
 const isThere = (engine: Engine, id: string): boolean => engine.bucket.names('snapshots/').some((name) => name.endsWith(id))
 const records = (engine: Engine): string[] => engine.bucket.names('lists/forgets/')
-const codeOf = async (work: Promise<unknown>): Promise<string> => {
-  try {
-    await work
-    return 'no error'
-  } catch (error) {
-    return isHoldfastError(error) ? error.code : String(error)
-  }
-}
 
 /** Snapshots of a source that changes, by their ids. */
 async function snapshots(engine: Engine, count: number): Promise<string[]> {
