@@ -17,7 +17,7 @@ import { listRefs, lostError, mapBounded, REPOSITORY_OBJECT, type Repository } f
 import { decodeSnapshot, inOrder, type OpenedSnapshot } from '../repository/snapshot.ts'
 import { openBox } from '../repository/structure-box.ts'
 import { createView, type View, withoutForeignReplaces } from '../repository/view.ts'
-import { deletedOnRecord, wasCollected } from '../collection/deletion.ts'
+import { deletedOnRecord, unopenedRecords, wasCollected } from '../collection/deletion.ts'
 import { isUnfinished, reliedOn } from '../collection/unfinished.ts'
 import { collectionState, forgottenEntry, hasNewRecords } from '../repository/collection-state.ts'
 import { isGivenUp } from '../repository/given-up.ts'
@@ -212,8 +212,8 @@ class Check {
   async collection(): Promise<void> {
     this.#collection = await this.#repository.loadCollection(this.#options.signal)
     this.#deleted = deletedOnRecord(this.#collection)
-    for (const { name, error } of this.#collection.refused)
-      if (error.code !== 'not-found' || !this.#deleted.has(name)) this.#bad('list', name, error)
+    this.#counts.writtenOff += this.#collection.writtenOff.length
+    for (const { name, error } of unopenedRecords(this.#collection)) this.#bad('list', name, error)
   }
 
   /** Read when the repository was opened; where it is lost, all else was found without it. */

@@ -36,6 +36,11 @@ export const COLLECTION_LINES: Readonly<Record<string, (summary: Summary, counts
     const missing = counts['missing']
     if (missing !== undefined)
       return [`${summary.dryRun ? 'would put' : 'put'} on record that ${formatMany(missing, 'snapshot is', 'snapshots are')} gone`]
+    if (counts['writtenOff'] !== undefined)
+      return [
+        `${summary.dryRun ? 'would write' : 'wrote'} off 1 list or record that does not open: what it forgot counts, what it took back does not`,
+        "Next: 'holdfast undelete' lists what is forgotten: take back what should not be; 'holdfast prune' lets the rest go after the undelete window",
+      ]
     const what = formatMany(of(counts, 'forgotten'), 'snapshot')
     if (summary.dryRun) return [`dry run: ${what} would be forgotten, ${of(counts, 'kept')} kept`]
     return [
@@ -71,6 +76,11 @@ export const COLLECTION_LINES: Readonly<Record<string, (summary: Summary, counts
         ? []
         : [
             `  ${formatMany(of(counts, 'forgottenByAgentsKept'), 'snapshot')} forgotten by appliances alone kept, with all that is needed for them; --accept-agent-forgets lets them go`,
+          ]),
+      ...(of(counts, 'forgottenInDoubtKept') === 0
+        ? []
+        : [
+            `  ${formatMany(of(counts, 'forgottenInDoubtKept'), 'forgotten snapshot')} kept, with all that is needed for them: a forget record that does not open may have taken them back`,
           ]),
       ...(of(counts, 'snapshotsGivenUp') === 0
         ? []

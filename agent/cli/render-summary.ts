@@ -170,6 +170,11 @@ const LINES: Readonly<Record<string, (summary: Summary, counts: Counts) => strin
     ...(of(counts, 'leftToOthers') === 0
       ? []
       : [`${formatMany(of(counts, 'leftToOthers'), 'object')} can only be repaired by another writer or where the root is`]),
+    ...(of(counts, 'recordsRefused') === 0
+      ? []
+      : [
+          `${formatMany(of(counts, 'recordsRefused'), 'list or record does', 'lists and records do')} not open: only bringing it back or writing it off helps`,
+        ]),
     wholeLine(counts),
   ],
   drill: (summary, counts) => {

@@ -4,7 +4,7 @@ import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { DeletableName } from '@holdfast/shared/format/collection-list.ts'
 import { endName, objectName, type ObjectRef, packName, sessionName } from '@holdfast/shared/format/layout.ts'
 import type { ObjectName, Store } from '@holdfast/shared/store/store.ts'
-import type { CollectionState } from '../repository/collection-state.ts'
+import type { CollectionState, RefusedObject } from '../repository/collection-state.ts'
 
 export type Locked = { readonly name: ObjectName; readonly bytes: number; readonly until: number | undefined }
 export type DeletionReport = {
@@ -35,6 +35,12 @@ export function deletableName(name: DeletableName): ObjectName {
 /** Everything that deletion lists name: where one of these is not there, it was deleted on record. */
 export function deletedOnRecord({ deletionLists }: Pick<CollectionState, 'deletionLists'>): Set<ObjectName> {
   return new Set(deletionLists.flatMap(({ list }) => list.names.map(deletableName)))
+}
+
+/** Lists and records that do not open, without those that were deleted on record since they were listed. */
+export function unopenedRecords(state: Pick<CollectionState, 'deletionLists' | 'refused'>): RefusedObject[] {
+  const deleted = deletedOnRecord(state)
+  return state.refused.filter(({ name, error }) => error.code !== 'not-found' || !deleted.has(name))
 }
 
 /**

@@ -1,6 +1,7 @@
 // `forget`: snapshots stop counting by a signed record, chosen by rules or by name (design section 7). Nothing is deleted here: prune does that when
 // the undelete window is over. No rule and no request empties a series by mistake (reference bug B19).
 import type { Clock } from '@holdfast/shared/clock.ts'
+import { encodeCollectionList } from '@holdfast/shared/format/collection-list.ts'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { Random } from '@holdfast/shared/random.ts'
@@ -8,6 +9,7 @@ import { type RetentionRules, selectKept } from '@holdfast/shared/retention.ts'
 import { ROOT_WRITER_ID } from '../keys/domain.ts'
 import type { WriteKeys } from '../keys/keys.ts'
 import { blake3Hash } from '../repository/blake3.ts'
+import type { RefusedObject } from '../repository/collection-state.ts'
 import { encodeForgetRecord, type ForgottenSnapshot, type ForgottenWhy } from '../repository/forget-record.ts'
 import { sessionWriter } from '../repository/given-up.ts'
 import { listRefs, type Repository } from '../repository/repository.ts'
@@ -140,6 +142,30 @@ export async function forgetUnreadable(options: ForgetOptions, ref: ObjectRef): 
       `snapshot ${ref.random.slice(0, 12)} is not of a session that is known to be this agent's: whoever holds the root gives it up; nothing was changed`,
     )
   return recordForgotten(options, [{ snapshot: ref, series: NO_BYTES, sequence: 0, hash: NO_BYTES, why: 'unreadable' }])
+}
+
+/**
+ * Writes off a collection list or forget record that does not open: nobody waits for it any more, and a collection of the root removes it a month later.
+ * What it said is lost: what it forgot counts again, what it took back does not. Throws `forbidden` for everybody but the root, who alone answers for that.
+ */
+export async function writeOff(options: ForgetOptions, refused: RefusedObject): Promise<void> {
+  const { repository, keys, clock, random, signal } = options
+  if (!keys.writer.id.equals(ROOT_WRITER_ID))
+    throw new HoldfastError(
+      'forbidden',
+      `whose ${refused.name} is cannot be told, so only whoever holds the root writes it off; nothing was changed`,
+    )
+  const ref = { session: random.bytes(16).toString('hex'), random: random.bytes(16).toString('hex') }
+  const madeAt = Math.floor(clock.now())
+  const bytes =
+    refused.kind === 'forget'
+      ? encodeForgetRecord({ ref, madeAt, replaces: [refused.ref], entries: [], undone: [] }, keys.structure, keys.writer)
+      : encodeCollectionList(
+          { kind: 'revived', from: [{ list: refused.ref, packs: [] }], ref, madeAt },
+          keys.structure.domainId,
+          keys.writer,
+        )
+  await repository.store.put(objectName(refused.kind, ref), { kind: 'bytes', bytes }, { signal })
 }
 
 /**

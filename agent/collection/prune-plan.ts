@@ -1,6 +1,7 @@
 // What a collection would do, from what it saw: pure, so that a dry run, the run itself and the simulation share it. Design section 7.
 import { type DeletableName, type CondemnedPack } from '@holdfast/shared/format/collection-list.ts'
 import { type ObjectRef, packName, refKey } from '@holdfast/shared/format/layout.ts'
+import { ROOT_WRITER_ID } from '../keys/domain.ts'
 import type { WriteKeys } from '../keys/keys.ts'
 import { forgottenEntries, type LoadedForget, maySpeakOf } from '../repository/collection-state.ts'
 import type { ForgetRecord } from '../repository/forget-record.ts'
@@ -113,7 +114,7 @@ export function planPrune(
       ...snapshots,
       ...dueIndexFiles(survey),
       ...deletions,
-      ...dueRecords(survey, lacking),
+      ...dueRecords(survey, lacking, keys.writer.id.equals(ROOT_WRITER_ID)),
       ...dueSessions(survey, snapshots, deletions),
     ],
     lists: [...lists.values()],
@@ -184,7 +185,7 @@ export function lackingOf(mark: Mark): Set<string> {
 }
 
 /** Lists that nothing depends on any more, and forget records that stand in another one. */
-function dueRecords({ now, state, packs, whole, indexFiles }: Survey, lacking: ReadonlySet<string>): DeletableName[] {
+function dueRecords({ now, state, packs, whole, indexFiles }: Survey, lacking: ReadonlySet<string>, isRoot: boolean): DeletableName[] {
   const names: DeletableName[] = []
   const named = new Set<string>()
   for (const file of whole.indexed.files) for (const pack of file.packs) named.add(pack.random)
@@ -207,6 +208,8 @@ function dueRecords({ now, state, packs, whole, indexFiles }: Survey, lacking: R
   for (const loaded of state.revivedLists)
     if (isOver(loaded) && loaded.list.from.every(({ list }) => over.has(refKey(list)) || !isThere(state, list)))
       names.push({ kind: 'list', ...loaded.list.ref })
+  // Nobody can have read one that does not open; whoever can after all has had as long as with any other.
+  if (isRoot) for (const { kind, ref, since } of state.writtenOff) if (isOver({ storedAt: since })) names.push({ kind, ...ref })
   for (const { record } of state.forgets) if (isMerged(record, state, isOver)) names.push({ kind: 'forget', ...record.ref })
   return names
 }
@@ -231,8 +234,9 @@ function isMerged(record: ForgetRecord, { forgets, forgotten }: Survey['state'],
   })
 }
 
-function isThere({ condemnedLists, deletionLists }: Survey['state'], ref: ObjectRef): boolean {
-  return [...condemnedLists, ...deletionLists].some(({ list }) => refKey(list.ref) === refKey(ref))
+function isThere({ condemnedLists, deletionLists, writtenOff }: Survey['state'], ref: ObjectRef): boolean {
+  const refs = [...[...condemnedLists, ...deletionLists].map(({ list }) => list.ref), ...writtenOff.map((one) => one.ref)]
+  return refs.some((one) => refKey(one) === refKey(ref))
 }
 
 /** Sessions that are over and of which nothing is left but their names. */

@@ -6,20 +6,20 @@ import { type CollectionListBody, type DeletableName, encodeCollectionList } fro
 import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import type { ReadKeys, WriteKeys } from '../keys/keys.ts'
-import { maySpeakOf, standingDeletionLists } from '../repository/collection-state.ts'
+import { maySpeakOf, type RefusedObject, standingDeletionLists } from '../repository/collection-state.ts'
 import { encodeForgetRecord, type ForgetRecord } from '../repository/forget-record.ts'
 import { encodeIndexFile, type IndexFile, type PackRow } from '../repository/index-file.ts'
 import { packsOf } from '../repository/index-merge.ts'
 import type { Repository } from '../repository/repository.ts'
-import { carryOut, deletableName, deletedOnRecord, type DeletionReport } from './deletion.ts'
+import { carryOut, deletableName, type DeletionReport, unopenedRecords } from './deletion.ts'
 import { forgetSnapshots } from './forget.ts'
 import type { Mark } from './mark.ts'
 import { inGroups, type ListedPack, moveSegments, type MovedSegments } from './move-segments.ts'
 import { spoiltCopies, type SpoiltCopy } from './copy-proof.ts'
 import { lackingOf, planPrune, type PrunePlan, WAIT_MS } from './prune-plan.ts'
 import {
-  forgottenByAgents,
   hasChanged,
+  heldForgotten,
   markForgotten,
   markSurvey,
   onSurvey,
@@ -27,6 +27,7 @@ import {
   spoiltKey,
   type Survey,
   unfinishedOf,
+  unreadForgets,
 } from './survey.ts'
 
 /** Bytes go only so long after they were condemned, unless less is asked for. */
@@ -74,8 +75,9 @@ export type PruneOptions = {
 export type PruneReport = {
   readonly snapshots: number
   readonly forgotten: number
-  /** Forgotten by their appliances alone, and kept for that. */
+  /** Forgotten and kept: by their appliances alone, or while a forget record that may have taken them back does not open. */
   readonly heldForgotten: number
+  readonly heldBy: 'agents' | 'unread'
   /** Of all packs that are there, and of what in them is needed (by the share of each pack that is). */
   readonly storedBytes: number
   readonly liveBytes: number
@@ -93,7 +95,7 @@ export type PruneReport = {
   readonly named: { readonly objects: number; readonly packs: number }
   readonly deleted: DeletionReport
   /** Lists and records that do not open; they count for nothing. */
-  readonly unreadable: readonly string[]
+  readonly unreadable: readonly RefusedObject[]
 }
 
 type Look = {
@@ -121,7 +123,7 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
         known,
       )
       requireSound(survey, mark, acceptDamage)
-      const held = options.acceptAgentForgets === true ? new Set<string>() : forgottenByAgents(survey, keys.writer.id)
+      const held = heldForgotten(survey, keys.writer.id, options.acceptAgentForgets === true)
       const undeletable = await markForgotten(repository, survey, Math.max(WAIT_MS, windowMs), held, signal, known)
       return { survey, mark, undeletable, held, plan: planPrune(survey, mark, { undeletable, held }, keys, windowMs) }
     }
@@ -287,15 +289,17 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
    */
   async function mergeForgets({ state }: Survey): Promise<void> {
     const mine = state.forgets.map(({ record }) => record).filter(({ writerId }) => writerId.equals(keys.writer.id))
+    const writtenOff = new Set(state.writtenOff.map(({ name }) => name))
     const there = new Map(mine.map((record) => [refKey(record.ref), record]))
+    const isThere = (ref: ObjectRef): boolean => there.has(refKey(ref)) || writtenOff.has(objectName('forget', ref))
     const replaced = new Set(mine.flatMap(({ replaces }) => replaces.map(refKey)))
     const holds = ({ ref, entries, undone }: ForgetRecord): boolean =>
       undone.length === 0 &&
       entries.every(({ snapshot }) => state.forgotten.get(refKey(snapshot))?.some(({ record }) => refKey(record) === refKey(ref)) === true)
     const merged = mine.filter((record) => !replaced.has(refKey(record.ref)) && holds(record))
     if (merged.length <= FORGETS_MAX) return
-    // Whoever takes back an entry of a record that one of these replaced, and that is there still, takes it back here too.
-    const replaces = merged.flatMap((record) => [record.ref, ...record.replaces.filter((ref) => there.has(refKey(ref)))])
+    // Whoever takes back an entry of a record that one of these replaced, and that is there still, takes it back here too. What is written off stays so.
+    const replaces = merged.flatMap((record) => [record.ref, ...record.replaces.filter(isThere)])
     const entries = new Map(merged.flatMap((record) => record.entries).map((entry) => [`${refKey(entry.snapshot)} ${entry.why}`, entry]))
     const ref = newRef()
     const record = {
@@ -347,8 +351,6 @@ function report(
 ): PruneReport {
   let storedBytes = 0
   let liveBytes = 0
-  // What another collection deleted between a listing and a look did not go bad.
-  const deletedThere = deletedOnRecord(survey.state)
   for (const { info } of survey.packs.values()) storedBytes += info.bytes
   for (const [random, use] of mark.uses()) {
     const listed = survey.packs.get(random)
@@ -358,6 +360,7 @@ function report(
     snapshots: survey.snapshots.length,
     forgotten: survey.forgotten.length,
     heldForgotten: held.size,
+    heldBy: unreadForgets(survey).length > 0 ? 'unread' : 'agents',
     storedBytes,
     liveBytes,
     condemned: {
@@ -368,7 +371,7 @@ function report(
     waiting: plan.waiting,
     waitingForWriters: plan.waitingForWriters,
     heldBySessions: plan.heldBySessions,
-    unreadable: survey.state.refused.flatMap(({ name, error }) => (error.code === 'not-found' && deletedThere.has(name) ? [] : [name])),
+    unreadable: unopenedRecords(survey.state),
     ...done,
   }
 }

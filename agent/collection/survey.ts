@@ -9,6 +9,7 @@ import { type CollectionState, type Forgotten, forgottenEntries, hasNewRecords }
 import { listRefs, type Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import { loadWholeView, type WholeView } from '../repository/whole-view.ts'
+import { unopenedRecords } from './deletion.ts'
 import { historyGaps } from './history-gaps.ts'
 import type { SpoiltCopy } from './copy-proof.ts'
 import { createMark, type Mark } from './mark.ts'
@@ -136,6 +137,23 @@ export function forgottenByAgents({ state, forgotten, givenUp }: Survey, writerI
   if (!writerId.equals(ROOT_WRITER_ID)) return new Set()
   const names = [...forgotten.map(({ structure }) => refKey(structure.ref)), ...givenUp.keys()]
   return new Set(names.filter((name) => state.forgotten.get(name)?.some((entry) => entry.writerId.equals(ROOT_WRITER_ID)) !== true))
+}
+
+/**
+ * Forget records that are there and do not open. Each may be the one that took a forgotten snapshot back, so while there are any, nothing that is forgotten
+ * may go. One of a writer who does not count takes nothing back.
+ */
+export function unreadForgets({ state }: Pick<Survey, 'state'>): string[] {
+  return unopenedRecords(state)
+    .filter(({ kind, error }) => kind === 'forget' && error.code !== 'wrong-key')
+    .map(({ name }) => name)
+}
+
+/** Forgotten snapshots that do not go by themselves, by `refKey`. */
+export function heldForgotten(survey: Survey, writerId: Buffer, acceptAgentForgets: boolean): Set<string> {
+  if (unreadForgets(survey).length > 0)
+    return new Set([...survey.forgotten.map(({ structure }) => refKey(structure.ref)), ...survey.givenUp.keys()])
+  return acceptAgentForgets ? new Set() : forgottenByAgents(survey, writerId)
 }
 
 /**

@@ -1,7 +1,7 @@
 // What the daemon does, one thing at a time: granted restores first, then what a person asked for, then what is due. Knows what was running when
 // the last process ended, and says so in the journal.
 import { isoTime, type Clock } from '@holdfast/shared/clock.ts'
-import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
+import { counted, HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { Log } from '@holdfast/shared/log.ts'
 import type { AgentPolicy } from '@holdfast/shared/protocol/agent.ts'
 import type { Random } from '@holdfast/shared/random.ts'
@@ -155,7 +155,14 @@ export function makeWork(options: WorkOptions): Work {
       log.info('needs-stated', { storeId, count: stated })
       alarms.clear(alarm)
       if (pruned === undefined) return
-      const { waiting, heldBySessions: held, condemned, named } = pruned
+      const { waiting, heldBySessions: held, condemned, named, unreadable } = pruned
+      const unopened = `unopened-${storeId}`
+      if (unreadable.length === 0) alarms.clear(unopened)
+      else
+        alarms.raise(
+          unopened,
+          `${counted(unreadable.length, 'list or record does', 'lists and records do')} not open in store ${storeId} (first: ${unreadable[0]!.name}): what it may concern stays; 'holdfast check' with the root says how to go on`,
+        )
       const { until, ...rest } = waiting
       const found = { lastMs: nowMs, forgotten, condemnedPacks: condemned.packs, held, namedObjects: named.objects }
       collections = {

@@ -14,10 +14,11 @@ import { Holdings, knownSegments } from '../check/holdings.ts'
 import { type MissingSnapshot, missingSnapshots } from '../check/history.ts'
 import { findLosses, type Losses } from '../check/loss.ts'
 import type { ReadKeys, WriteKeys } from '../keys/keys.ts'
+import type { RefusedObject } from '../repository/collection-state.ts'
 import { sessionWriter } from '../repository/given-up.ts'
 import { readFooter, viewFromFooters } from '../repository/footer-reader.ts'
 import { encodeIndexFile, INDEX_MAX_BLOBS, type IndexFile, type PackInIndex } from '../repository/index-file.ts'
-import { deletedOnRecord } from '../collection/deletion.ts'
+import { deletedOnRecord, unopenedRecords } from '../collection/deletion.ts'
 import { LIMITS, objectName, type ObjectRef, packName, refKey } from '@holdfast/shared/format/layout.ts'
 import type { FooterSegment } from '../repository/pack.ts'
 import { listRefs, mapBounded, type Repository } from '../repository/repository.ts'
@@ -45,6 +46,8 @@ export type RepairReport = {
   /** What only another writer or the root can put right. */
   readonly leftToOthers: number
   readonly snapshots: number
+  /** Collection lists and forget records that do not open. */
+  readonly recordsRefused: readonly RefusedObject[]
   /** Snapshot objects that do not open. */
   readonly snapshotsRefused: readonly { readonly name: string; readonly error: HoldfastError }[]
   /** Snapshots that are gone without a record of it, or of which that could not be told. */
@@ -125,6 +128,7 @@ export async function repairRepository(options: RepairOptions): Promise<RepairRe
     unread: index.unread.length + looks.filter(({ state }) => state === 'unread').length,
     leftToOthers: plan.leftToOthers,
     snapshots: snapshots.length + refused.length,
+    recordsRefused: unopenedRecords(collection),
     snapshotsRefused: refused,
     snapshotsMissing: await missingSnapshots(repository, { state: collection, present: [...snapshots, ...forgotten], listed }, signal),
     losses: await findLosses({

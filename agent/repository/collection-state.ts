@@ -1,7 +1,7 @@
 // What collection lists and forget records say together (FORMAT.md section 13): which packs are condemned and which snapshots no longer count. Pure:
 // repository.ts loads the objects.
 import type { CollectionList, CondemnedWhy } from '@holdfast/shared/format/collection-list.ts'
-import { type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
+import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { HoldfastError } from '@holdfast/shared/errors.ts'
 import { ROOT_WRITER_ID } from '../keys/domain.ts'
 import type { ForgetRecord, ForgottenSnapshot } from './forget-record.ts'
@@ -24,13 +24,22 @@ export type Condemned = {
 
 export type Forgotten = ForgottenSnapshot & { readonly record: ObjectRef; readonly writerId: Buffer; readonly since: number }
 
+export type RefusedObject = {
+  readonly kind: 'list' | 'forget'
+  readonly ref: ObjectRef
+  readonly name: string
+  readonly error: HoldfastError
+}
+
 export type CollectionState = {
   readonly condemnedLists: readonly LoadedList<CondemnedList>[]
   readonly revivedLists: readonly LoadedList<RevivedList>[]
   readonly deletionLists: readonly LoadedList<DeletionList>[]
   readonly forgets: readonly LoadedForget[]
-  /** Objects that do not open or are signed by nobody we know: they condemn and forget nothing. */
-  readonly refused: readonly { readonly name: string; readonly error: HoldfastError }[]
+  /** Objects that do not open or are signed by nobody we know: they condemn and forget nothing. Without those that are written off. */
+  readonly refused: readonly RefusedObject[]
+  /** Those of which the root says that nobody waits for them any more, and since when it does. */
+  readonly writtenOff: readonly (RefusedObject & { readonly since: number })[]
   /** Packs that are condemned and not revived, by the random part of their name. */
   readonly condemned: ReadonlyMap<string, Condemned>
   /** Entries that speak of a snapshot, by `refKey`; whether one counts depends on whose snapshot it is (`forgottenEntry`). */
@@ -56,7 +65,7 @@ export function maySpeakOf(recordWriter: Buffer, snapshotWriter: Buffer): boolea
 export function collectionState(loaded: {
   lists: readonly LoadedList[]
   forgets: readonly LoadedForget[]
-  refused: CollectionState['refused']
+  refused: readonly RefusedObject[]
 }): CollectionState {
   const condemnedLists: LoadedList<CondemnedList>[] = []
   const revivedLists: LoadedList<RevivedList>[] = []
@@ -67,6 +76,7 @@ export function collectionState(loaded: {
     else deletionLists.push({ list, storedAt })
   }
   const isRevived = revivedBy(revivedLists)
+  const since = writtenOffSince(revivedLists, loaded.forgets)
   const condemned = new Map<string, Condemned>()
   for (const { list, storedAt } of condemnedLists.toSorted((a, b) => a.storedAt - b.storedAt))
     for (const pack of list.packs) {
@@ -84,7 +94,8 @@ export function collectionState(loaded: {
     revivedLists,
     deletionLists,
     forgets: loaded.forgets,
-    refused: loaded.refused,
+    refused: loaded.refused.filter(({ name }) => !since.has(name)),
+    writtenOff: loaded.refused.flatMap((one) => (since.has(one.name) ? [{ ...one, since: since.get(one.name)! }] : [])),
     condemned,
     forgotten: forgottenBy(loaded.forgets),
   }
@@ -96,6 +107,18 @@ export function revivedBy(lists: readonly LoadedList<RevivedList>[]): (from: Obj
   for (const { list } of lists)
     for (const { list: from, packs } of list.from) for (const pack of packs) revived.add(`${refKey(from)} ${pack.random}`)
   return (from, random) => revived.has(`${refKey(from)} ${random}`)
+}
+
+/** Names of objects that the root writes off, where they do not open: by a record that replaces one, by a list that takes nothing back from one. */
+function writtenOffSince(revivedLists: readonly LoadedList<RevivedList>[], forgets: readonly LoadedForget[]): Map<string, number> {
+  const since = new Map<string, number>()
+  const say = (name: string, storedAt: number): unknown => since.set(name, Math.min(storedAt, since.get(name) ?? Infinity))
+  for (const { list, storedAt } of revivedLists)
+    if (list.writerId.equals(ROOT_WRITER_ID))
+      for (const { list: from, packs } of list.from) if (packs.length === 0) say(objectName('list', from), storedAt)
+  for (const { record, storedAt } of forgets)
+    if (record.writerId.equals(ROOT_WRITER_ID)) for (const ref of record.replaces) say(objectName('forget', ref), storedAt)
+  return since
 }
 
 /**

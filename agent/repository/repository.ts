@@ -27,6 +27,7 @@ import {
   type Forgotten,
   type LoadedForget,
   type LoadedList,
+  type RefusedObject,
 } from './collection-state.ts'
 import { decodeForgetRecord } from './forget-record.ts'
 import { entriesOfUnopened } from './given-up.ts'
@@ -254,13 +255,14 @@ export async function openRepository(options: {
   const loadCollection = async (signal?: AbortSignal, onTime?: (storeMs: number) => void): Promise<CollectionState> => {
     const refs = await listRefs(store, LISTS_PREFIX, signal, onTime)
     cache?.keep(LISTS_PREFIX, new Set(refs.map(({ info }) => info.name)))
-    const refused: { name: string; error: HoldfastError }[] = []
+    const refused: RefusedObject[] = []
     const lists: LoadedList[] = []
     const forgets: LoadedForget[] = []
     await mapBounded(refs, 4, async (ref) => {
       const { name, storedAt } = ref.info
+      const kind = name === objectName('forget', ref) ? 'forget' : 'list'
       try {
-        if (name === objectName('forget', ref)) {
+        if (kind === 'forget') {
           const open = (object: Buffer): LoadedForget => {
             const { record, writerKey } = decodeForgetRecord(object, ref, keys)
             requireWriter(writerKey, name, storedAt, record.writerId)
@@ -277,7 +279,7 @@ export async function openRepository(options: {
         }
       } catch (error) {
         if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key')) throw error
-        refused.push({ name, error })
+        refused.push({ kind, ref: { session: ref.session, random: ref.random }, name, error })
       }
     })
     // In one order, whichever answer came first.

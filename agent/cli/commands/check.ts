@@ -1,6 +1,7 @@
 // `holdfast check`: is the repository sound? The structure needs no content key; --read-data also reads packs and verifies every byte of them, and
 // --content opens what was sealed, where the root is.
 import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { parseObjectName } from '@holdfast/shared/format/layout.ts'
 import type { Command } from 'commander'
 import { checkRepository, type CheckReport, type ReadData } from '../../check/check.ts'
 import { shownText } from '../byte-text.ts'
@@ -8,6 +9,7 @@ import type { Context, Outcome, Start } from '../context.ts'
 import { lossCounts, sayLosses } from '../loss-report.ts'
 import { withRepository } from '../open.ts'
 import { withReadLog } from '../read-log-place.ts'
+import { howToGoOn } from '../unopened.ts'
 
 type CheckFlags = { readonly readData?: string | true; readonly content?: boolean }
 
@@ -80,13 +82,15 @@ async function check(context: Context, flags: CheckFlags): Promise<Outcome> {
 }
 
 function sayFindings({ report }: Context, done: CheckReport): void {
-  for (const { object, code, verdict, message } of done.findings)
+  for (const { kind, object, code, verdict, message } of done.findings) {
+    const ref = verdict === 'damaged' && kind === 'list' ? parseObjectName(object) : undefined
     report.say({
       event: 'problem',
       path: object,
       code: verdict === 'unknown' ? `unknown-${code}` : code,
-      message: verdict === 'unknown' ? `could not be looked at: ${message}` : message,
+      message: verdict === 'unknown' ? `could not be looked at: ${message}` : ref === undefined ? message : `${message}. ${howToGoOn(ref)}`,
     })
+  }
   if (done.usedFooters)
     report.say({
       event: 'notice',
@@ -115,7 +119,7 @@ function sayFindings({ report }: Context, done: CheckReport): void {
     report.say({
       event: 'notice',
       level: 'note',
-      message: `${done.writtenOff === 1 ? '1 object is' : `${done.writtenOff} objects are`} damaged, but a repair saw to it that nothing rests on what is damaged`,
+      message: `${done.writtenOff === 1 ? '1 object is' : `${done.writtenOff} objects are`} damaged and written off: nothing rests on what is damaged`,
     })
 }
 

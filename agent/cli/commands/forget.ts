@@ -13,6 +13,7 @@ import {
   listSeries,
   requireSomethingLeft,
   type SeriesSnapshots,
+  writeOff,
 } from '../../collection/forget.ts'
 import { ROOT_WRITER_ID } from '../../keys/domain.ts'
 import { storeTime } from '../../collection/survey.ts'
@@ -57,7 +58,7 @@ export function define(command: Command, start: Start): void {
     .option('--tag <tag>', 'only snapshots with this tag are looked at (again: with all of them)', collect)
     .option('--series <id>', 'only this series (as `snapshots --json` shows it, or its beginning)')
     .option('--allow-empty-series', 'also forget every snapshot of a series, where they are named')
-    .option('--unreadable <id>', 'give up a snapshot that does not open, so that collections go on')
+    .option('--unreadable <id>', 'give up a snapshot, list or forget record that does not open, so that collections go on')
     .option('--missing', 'put it on record that snapshots are gone from the store, so that collections go on')
     .addHelpText(
       'after',
@@ -70,7 +71,9 @@ Examples:
 
 Rules work on each series by itself, in UTC, by the time at which the store received a snapshot. They never forget the newest of a series, and
 none whose own time is two days off the store's. An enrolled agent forgets its own snapshots only. A dry run writes nothing: in a directory it goes
-by the clock of this machine, as that of the file system can only be learnt by writing.`,
+by the clock of this machine, as that of the file system can only be learnt by writing.
+--unreadable takes the id that 'holdfast check' names. Of a forget record that is written off, what it forgot counts again, and what it took back does
+not: look at 'holdfast undelete' before the next prune.`,
     )
     .action((ids: readonly string[], flags: ForgetFlags) => start('forget', (context) => forget(context, ids, flags)))
 }
@@ -96,7 +99,7 @@ async function forget(context: Context, ids: readonly string[], flags: ForgetFla
       counts,
     })
     if (flags.missing === true) return outcome({ missing: await forgetMissing(options, dryRun) })
-    if (flags.unreadable !== undefined) return outcome({ forgotten: await giveUp(context, options, flags.unreadable) })
+    if (flags.unreadable !== undefined) return outcome(await giveUp(context, options, flags.unreadable))
     const all = await listSeries(repository, signal)
     if (ways === 0) return refuseNoRule(holder, all, flags)
     const chosen =
@@ -197,23 +200,30 @@ function chooseSeries(all: readonly SeriesSnapshots[], wanted: string | undefine
   return found
 }
 
-async function giveUp(context: Context, options: ForgetOptions, id: string): Promise<number> {
+async function giveUp(context: Context, options: ForgetOptions, id: string): Promise<Record<string, number>> {
   const { repository, signal } = options
   const wanted = id.toLowerCase()
-  const { refused, givenUp } = await repository.listSnapshots(signal)
+  const state = await repository.loadCollection(signal)
+  const { refused, givenUp } = await repository.listSnapshots(signal, state)
   // What its appliance alone has given up stays until the root says so too.
   const isRoot = options.keys.writer.id.equals(ROOT_WRITER_ID)
   const byAgents = givenUp.filter(({ entries }) => isRoot && !entries.some(({ writerId }) => writerId.equals(ROOT_WRITER_ID)))
   const open = new Set([...refused.map(({ name }) => name), ...byAgents.map((one) => objectName('snapshot', one))])
   const refs = (await listRefs(repository.store, 'snapshots/', signal)).filter(({ random }) => random.startsWith(wanted))
+  const records = state.refused.filter(({ ref }) => ref.random.startsWith(wanted))
   const [ref] = refs
-  if (ref === undefined || refs.length > 1 || !open.has(ref.info.name))
+  const [record] = records
+  if (record !== undefined && refs.length + records.length === 1) {
+    if (!context.dryRun) await writeOff(options, record)
+    return { writtenOff: 1 }
+  }
+  if (ref === undefined || refs.length + records.length > 1 || !open.has(ref.info.name))
     throw new HoldfastError(
       'usage',
-      `'${shownText(id)}' names no snapshot that does not open; 'holdfast snapshots' names those. One that opens is forgotten by its id`,
+      `'${shownText(id)}' names no one snapshot, list or record that does not open; 'holdfast check' names those. A snapshot that opens is forgotten by its id`,
     )
   if (!context.dryRun) await forgetUnreadable(options, { session: ref.session, random: ref.random })
-  return 1
+  return { forgotten: 1 }
 }
 
 function sayRetention(context: Context, { series }: SeriesSnapshots, id: string, at: number, kept: boolean, why: readonly string[]): void {

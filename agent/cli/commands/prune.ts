@@ -5,6 +5,7 @@ import { prune, type PruneReport } from '../../collection/prune.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { parseSize, parseWhole } from '../format.ts'
 import { withRepository } from '../open.ts'
+import { sayUnopened } from '../unopened.ts'
 
 type PruneFlags = {
   readonly window?: string
@@ -70,13 +71,7 @@ async function runPrune(context: Context, flags: PruneFlags): Promise<Outcome> {
           unit: phase === 'marking' ? 'snapshots' : 'objects',
         }),
     })
-    for (const name of done.unreadable)
-      report.say({
-        event: 'problem',
-        path: name,
-        code: 'damaged',
-        message: 'does not open; it condemns and forgets nothing, and nothing that it alone condemned is deleted',
-      })
+    sayUnopened(context, done.unreadable)
     for (const pack of done.spoilt)
       report.say({
         event: 'problem',
@@ -104,7 +99,8 @@ function countsOf(done: PruneReport): Record<string, number> {
   return {
     snapshots: done.snapshots,
     forgotten: done.forgotten,
-    forgottenByAgentsKept: done.heldForgotten,
+    forgottenByAgentsKept: done.heldBy === 'agents' ? done.heldForgotten : 0,
+    forgottenInDoubtKept: done.heldBy === 'unread' ? done.heldForgotten : 0,
     storedBytes: done.storedBytes,
     liveBytes: done.liveBytes,
     packsCondemned: done.condemned.packs,

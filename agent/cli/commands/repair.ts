@@ -15,6 +15,7 @@ import { formatBytes } from '../format.ts'
 import { lossCounts, sayLosses } from '../loss-report.ts'
 import { type Holder, withRepository } from '../open.ts'
 import { withReadLog } from '../read-log-place.ts'
+import { sayUnopened } from '../unopened.ts'
 
 type RepairFlags = { readonly readData?: boolean }
 
@@ -65,9 +66,9 @@ async function repair(context: Context, flags: RepairFlags): Promise<Outcome> {
       sayNotes(context, done)
       const description = await repairDescription(context, repository, holder)
       sayLosses(context, done.losses)
-      const { notes: _, losses, snapshotsRefused, snapshotsMissing, ...counts } = done
+      const { notes: _, losses, recordsRefused, snapshotsRefused, snapshotsMissing, ...counts } = done
       const missing = snapshotsMissing.filter(({ error }) => error.code === 'not-found').length
-      const isDamaged = losses.lost > 0 || snapshotsRefused.length > 0 || missing > 0 || description === 'damaged'
+      const isDamaged = losses.lost > 0 || recordsRefused.length + snapshotsRefused.length > 0 || missing > 0 || description === 'damaged'
       const isUnsure = done.unread > 0 || losses.unsure > 0 || snapshotsMissing.length > missing
       return {
         result: isDamaged ? 'damaged' : isUnsure || done.leftToOthers > 0 || description === 'left' ? 'incomplete' : 'done',
@@ -77,6 +78,7 @@ async function repair(context: Context, flags: RepairFlags): Promise<Outcome> {
           ...counts,
           lostBlobs: losses.lost,
           unsureBlobs: losses.unsure,
+          recordsRefused: recordsRefused.length,
           snapshotsRefused: snapshotsRefused.length,
           snapshotsMissing: missing,
           snapshotsUntold: snapshotsMissing.length - missing,
@@ -124,7 +126,8 @@ async function repairDescription(
   return 'repaired'
 }
 
-function sayNotes({ report, dryRun }: Context, done: RepairReport): void {
+function sayNotes(context: Context, done: RepairReport): void {
+  const { report, dryRun } = context
   for (const { object, verdict, code, message } of done.notes)
     if (verdict === 'repaired')
       report.say({
@@ -133,6 +136,7 @@ function sayNotes({ report, dryRun }: Context, done: RepairReport): void {
         message: `${object}: ${message}; ${dryRun ? 'would be' : 'is'} put right by new index files`,
       })
     else report.say({ event: 'problem', path: object, code: verdict === 'unknown' ? `unknown-${code}` : code, message })
+  sayUnopened(context, done.recordsRefused)
   for (const { name, error } of done.snapshotsRefused)
     report.say({
       event: 'problem',

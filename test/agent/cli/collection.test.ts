@@ -136,4 +136,27 @@ test('a list that does not open ends a collection with the code that a check end
   expect(prune.summary).toMatchObject({ result: 'damaged', counts: { unreadable: lists.length } })
   const told = only(prune.events, 'problem').map(({ path }) => path)
   expect(told).toEqual(expect.arrayContaining(lists.map(({ name }) => `lists/${name}`)))
+  const hint = `'holdfast forget --unreadable ${lists[0]!.name.split('-')[1]!.slice(0, 12)}'`
+  const repair = await place.json(['repair', '-n'])
+  expect(repair.summary).toMatchObject({ exitCode: 4, counts: { recordsRefused: lists.length } })
+  for (const { events } of [check, prune, repair]) expect(only(events, 'problem').some(({ message }) => message.includes(hint))).toBe(true)
+})
+
+test('what does not open for good is written off by name, and then nothing is damaged', async () => {
+  const all = only((await place.json(['check'])).events, 'problem').map(({ path }) => path)
+  const bad = all.filter((name) => name?.startsWith('lists/') === true)
+  expect(await place.json(['forget', '--unreadable', 'f'.repeat(12)])).toMatchObject({ code: 2 })
+  for (const dry of [['-n'], []])
+    for (const name of bad) {
+      const { summary } = await place.json(['forget', '--unreadable', name!.split('-').at(-1)!.slice(0, 12), ...dry])
+      expect(summary, name).toMatchObject({ exitCode: 0, counts: { writtenOff: 1 } })
+    }
+  // Packs that were deleted are lacking once the lists that say so are lost: index files that no longer name them put that right.
+  expect((await place.json(['repair'])).code).toBe(0)
+  const check = await place.json(['check'])
+  expect(check.summary).toMatchObject({ exitCode: 0, counts: { writtenOff: bad.length } })
+  expect(only(check.events, 'notice').map(({ message }) => message)).toEqual(
+    expect.arrayContaining([expect.stringContaining('damaged and written off')]),
+  )
+  expect((await place.json(['prune'])).code).toBe(0)
 })

@@ -295,6 +295,6 @@ describe('a collection', () => {
     expect(engine.newest()).toEqual(engine.source())
     const [list] = engine.bucket.names('lists/').filter((name) => !name.includes('forgets'))
     engine.bucket.tamper(list!, (bytes) => bytes.subarray(0, 50))
-    expect((await engine.prune({ dryRun: true })).unreadable).toEqual([list])
+    expect((await engine.prune({ dryRun: true })).unreadable).toMatchObject([{ name: list }])
   })
 })

@@ -1,6 +1,6 @@
 // The daemon against the real server application, with real engines on real files: backs up by policy, records it, restores what was granted and
 // nothing else, and goes on after every kind of interruption (O4, O6, O14).
-import { readdir, readFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
@@ -69,6 +69,20 @@ describe('a backup by policy', () => {
     const { snapshots: known } = await customer.server.records.booksOf({ storeId: customer.ids.storeId })
     expect(known).toMatchObject([{ agentId: customer.ids.agentId, sequence: 1, deleted: false }])
     expect(customer.status().alarms).toEqual([])
+  })
+
+  it('whose collection finds a record that does not open raises an alarm that names it', async () => {
+    const name = `lists/forgets/${'a'.repeat(32)}-${'b'.repeat(32)}`
+    await mkdir(customer.at('store/lists/forgets'), { recursive: true })
+    await writeFile(customer.at(`store/${name}`), Buffer.alloc(300, 7))
+    await customer.collect()
+    const { id: policyId } = await customer.makePolicy({ retention: { daily: 7 } })
+    await customer.made(`/v1/agents/${customer.ids.agentId}/backup-now`, { policyId })
+    daemon = customer.start()
+    await until(() => {
+      expect(customer.status().collections).toMatchObject([{ storeId: customer.ids.storeId, namedObjects: 0 }])
+      expect(customer.status().alarms).toMatchObject([{ code: `unopened-${customer.ids.storeId}`, message: expect.stringContaining(name) }])
+    })
   })
 
   it('whose collection is cut off when the daemon is stopped ends the daemon as any stop does', async () => {
