@@ -185,7 +185,11 @@ export function lackingOf(mark: Mark): Set<string> {
 }
 
 /** Lists that nothing depends on any more, and forget records that stand in another one. */
-function dueRecords({ now, state, packs, whole, indexFiles }: Survey, lacking: ReadonlySet<string>, isRoot: boolean): DeletableName[] {
+function dueRecords(
+  { now, state, packs, whole, indexFiles, listed }: Survey,
+  lacking: ReadonlySet<string>,
+  isRoot: boolean,
+): DeletableName[] {
   const names: DeletableName[] = []
   const named = new Set<string>()
   for (const file of whole.indexed.files) for (const pack of file.packs) named.add(pack.random)
@@ -204,10 +208,10 @@ function dueRecords({ now, state, packs, whole, indexFiles }: Survey, lacking: R
     over.add(refKey(loaded.list.ref))
     names.push({ kind: 'list', ...loaded.list.ref })
   }
-  // One that takes back goes after what it takes from: in between, that would hold again.
+  // One that takes back goes after what it takes from, a list or a snapshot by itself: in between, that would hold again.
+  const isGone = (ref: ObjectRef): boolean => over.has(refKey(ref)) || !(isThere(state, ref) || listed.has(refKey(ref)))
   for (const loaded of state.revivedLists)
-    if (isOver(loaded) && loaded.list.from.every(({ list }) => over.has(refKey(list)) || !isThere(state, list)))
-      names.push({ kind: 'list', ...loaded.list.ref })
+    if (isOver(loaded) && loaded.list.from.every(({ list }) => isGone(list))) names.push({ kind: 'list', ...loaded.list.ref })
   // Nobody can have read one that does not open; whoever can after all has had as long as with any other.
   if (isRoot) for (const { kind, ref, since } of state.writtenOff) if (isOver({ storedAt: since })) names.push({ kind, ...ref })
   for (const { record } of state.forgets) if (isMerged(record, state, isOver)) names.push({ kind: 'forget', ...record.ref })

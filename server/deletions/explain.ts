@@ -2,7 +2,7 @@
 // that stays need it? Pure: the list, what the store shows and the server's books go in, one answer comes out. Promise: a pack that a kept
 // snapshot needs by its statement is never explained, whatever the list says and whoever approves.
 import type { CollectionList, DeletableKind, DeletableName } from '@holdfast/shared/format/collection-list.ts'
-import { refKey } from '@holdfast/shared/format/layout.ts'
+import { refKey, type ObjectRef } from '@holdfast/shared/format/layout.ts'
 import type { DeletionCode } from '@holdfast/shared/protocol/deletions.ts'
 import { DELETION_CODES } from '@holdfast/shared/protocol/deletions.ts'
 import { stillSatisfied, TIMES_DISAGREE_MS, type RetainedSnapshot, type RetentionRules } from '@holdfast/shared/retention.ts'
@@ -76,7 +76,14 @@ export function explainDeletion(
   asked: DeletionStored,
   store: StoreFacts,
   books: Books,
-  options: { readonly undeleteMs: number; readonly isApproved: boolean; /** By the server's clock. */ readonly now: number },
+  options: {
+    readonly undeleteMs: number
+    readonly isApproved: boolean
+    /** It was explained before, and a snapshot that it names and that is not there is one that was deleted by it. */
+    readonly hasBegun: boolean
+    /** By the server's clock. */
+    readonly now: number
+  },
 ): Explanation {
   const found = new Map<DeletionCode, { count: number; samples: string[] }>()
   const say = (code: DeletionCode, sample: string): void => {
@@ -103,7 +110,7 @@ export function explainDeletion(
   for (const name of takenBackSnapshots(names.snapshot, store, books)) say('revived', name)
   explainForgotten(names.snapshot, store, books, options, say, wait)
   const unknown = explainUnknown(names, store, books, say)
-  const kept = explainSnapshots(names.snapshot, store, books, say, wait)
+  const kept = explainSnapshots(names.snapshot, store, books, options, say, wait)
   explainPacks(names.pack, relied, store, say)
   explainNeeds(names, kept, store, books, say)
   explainOthers(asked, names, kept, store, books, say, (since, sample, waitMs) =>
@@ -185,6 +192,7 @@ function explainSnapshots(
   names: readonly DeletableName[],
   store: StoreFacts,
   books: Books,
+  { undeleteMs, hasBegun }: { readonly undeleteMs: number; readonly hasBegun: boolean },
   say: Say,
   wait: Wait,
 ): readonly KnownSnapshot[] {
@@ -199,7 +207,7 @@ function explainSnapshots(
     else members.push(snapshot)
   }
   for (const members of bySeries.values()) {
-    const going = members.filter(({ id }) => named.has(id))
+    const going = members.filter(({ id }) => named.has(id) && (store.snapshots.has(id) || !hasBegun))
     if (going.length === 0) continue
     const rules = rulesOfSeries(members, books)
     if (rules === undefined) for (const { id } of going) say('no-retention', id)
@@ -211,11 +219,42 @@ function explainSnapshots(
     if (staying.size === 0) say('last-one', members[0]!.series ?? '')
     else if (rules !== undefined) {
       const all = dated.map(({ id, at }) => ({ id, at }))
-      for (const missing of stillSatisfied(all, staying, rules.retention, store.now, SLACK_MS).missing) say('retention', missing)
+      const { ok, missing } = stillSatisfied(all, staying, rules.retention, store.now, SLACK_MS)
+      for (const promise of missing) say('retention', promise)
+      if (ok) wait(letGoAt(all, staying, rules.retention, store.now - undeleteMs, store.now) - SLACK_MS, going.at(-1)!.id)
       explainCrowding(all, named, staying, rules, say, wait)
     }
   }
   return living.filter(({ id }) => !named.has(id))
+}
+
+/**
+ * Since when retention lets go what does not stay, `from` at the earliest. A thief may tell early what is forgotten and condemn what it needs; the window
+ * begins all the same with what takes its place in the rules.
+ */
+function letGoAt(
+  all: readonly RetainedSnapshot[],
+  staying: ReadonlySet<string>,
+  retention: RetentionRules,
+  from: number,
+  now: number,
+): number {
+  const isLetGo = (at: number): boolean => {
+    const there = all.filter((one) => one.at <= at)
+    return stillSatisfied(there, staying, retention, at, SLACK_MS).ok
+  }
+  // The slack of the clocks is the agent's that selected by its own.
+  const start = from + SLACK_MS
+  if (isLetGo(start)) return start
+  const ends = (retention.withinDays ?? 0) > 0 ? all.map(({ at }) => at + retention.withinDays! * 86_400_000 + SLACK_MS + 1) : []
+  const times = [...all.map(({ at }) => at), ...ends].filter((at) => at > start && at < now).sort((a, b) => a - b)
+  let [low, high] = [0, times.length]
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (isLetGo(times[middle]!)) high = middle
+    else low = middle + 1
+  }
+  return times[low] ?? now
 }
 
 /**
@@ -421,9 +460,10 @@ function explainOthers(
   const going = new Set(names.list.map(refKey))
   for (const name of names.list) {
     const list = store.lists.get(refKey(name))?.list
-    // A list that takes back protects as long as the one that it takes back from is there.
-    if (list?.kind === 'revived' && list.from.some(({ list: from }) => store.lists.has(refKey(from)) && !going.has(refKey(from))))
-      say('in-use', refKey(name))
+    // A list that takes back protects as long as what it takes back from is there: a list, or the snapshot itself.
+    const isThere = (from: ObjectRef): boolean =>
+      (store.lists.has(refKey(from)) && !going.has(refKey(from))) || store.snapshots.get(from.random)?.session === from.session
+    if (list?.kind === 'revived' && list.from.some(({ list: from }) => isThere(from))) say('in-use', refKey(name))
     // One that condemns keeps writers from what may go at any time.
     if (list?.kind === 'condemned' && list.packs.some((pack) => store.condemnedThere.has(refKey(pack)))) say('in-use', refKey(name))
   }

@@ -33,6 +33,7 @@ const AT_ONCE = 16
 const AT_LEAST_MS = 1000
 /** What is deleted before what: a snapshot before what it needs, so that none is ever there without its packs; lists, which explain it, last. */
 const ORDER: readonly DeletableName['kind'][] = ['snapshot', 'pack', 'index', 'end', 'session', 'forget', 'list']
+const isSnapshot = ({ kind }: DeletableName): boolean => kind === 'snapshot'
 /** Lists that were read and are no deletions, so that each is read once by one server; losing it costs reading them again. */
 const otherLists = new WeakMap<DeletionDeps['records'], LruMap<string, true>>()
 
@@ -102,18 +103,31 @@ async function noteOne(
   read: ReadList | undefined,
 ): Promise<void> {
   const names = read?.list.kind === 'deletion' ? read.list.names : []
-  const [snapshots, packs] = (['snapshot', 'pack'] as const).map((kind) => names.filter((name) => name.kind === kind).length)
   const at = clock.now()
   const id = makeId(random, 'deletion')
-  const counts = { snapshots: snapshots!, packs: packs!, others: names.length - snapshots! - packs! }
   await records.noteDeletion({
     row: {
       ...{ id, createdAt: at, storeId, controllerId, agentId: read?.agentId ?? null, ...ref, listedAt: info.storedAt, state: 'waiting' },
-      ...{ code: null, reasons: [], counts, waitUntil: null, why: null, decidedBy: null, decidedAt: null, removed: 0, removedBytes: 0 },
+      ...{
+        code: null,
+        reasons: [],
+        counts: countsOf(names),
+        waitUntil: null,
+        why: null,
+        decidedBy: null,
+        decidedAt: null,
+        removed: 0,
+        removedBytes: 0,
+      },
       ...{ updatedAt: at, endedAt: null },
     },
   })
   log.info('deletion-found', { deletionId: id, storeId, count: names.length })
+}
+
+function countsOf(names: readonly DeletableName[]): DeletionRow['counts'] {
+  const [snapshots, packs] = (['snapshot', 'pack'] as const).map((kind) => names.filter((name) => name.kind === kind).length)
+  return { snapshots: snapshots!, packs: packs!, others: names.length - snapshots! - packs! }
 }
 
 /** Unreadable lists that a person has set aside. */
@@ -130,23 +144,30 @@ async function refusedNames({ records }: DeletionDeps, { id }: StoreRow): Promis
 
 type Examined = { readonly row: DeletionRow; readonly removed: number; readonly againMs?: number }
 
-async function examine(deps: DeletionDeps, store: StoreRow, objects: Store, row: DeletionRow, read: ReadLists): Promise<Examined> {
+async function examine(deps: DeletionDeps, store: StoreRow, objects: Store, found: DeletionRow, read: ReadLists): Promise<Examined> {
+  let row = found
   const stored = read.lists.get(refKey(row))
-  if (stored === undefined) {
-    const name = objectName('list', row)
-    // What cannot be read is held and stands in the way; what is gone has ended.
-    if (read.names.has(name)) return { row: await hold(deps, row, [{ code: 'unreadable', count: 1, samples: [name] }]), removed: 0 }
-    const gone = { code: 'list-missing', state: 'refused', decidedBy: 'system', endedAt: deps.clock.now() } as const
+  const name = objectName('list', row)
+  // What cannot be read is held and stands in the way; what is gone has ended. So has what was read anew and deletes nothing.
+  if (stored === undefined && read.names.has(name))
+    return { row: await hold(deps, row, [{ code: 'unreadable', count: 1, samples: [name] }]), removed: 0 }
+  // Another list in its place is not what was decided about: an approval of the one would delete what the other names.
+  if (stored?.list.kind !== 'deletion' || stored.storedAt !== row.listedAt) {
+    const code = stored === undefined || stored.storedAt !== row.listedAt ? ('list-missing' as const) : null
+    const gone = { code, reasons: [], state: 'refused', decidedBy: 'system', endedAt: deps.clock.now() } as const
     return { row: await move(deps, row, gone, 'deletion.gone'), removed: 0 }
   }
-  if (stored.list.kind !== 'deletion') throw new HoldfastError('failed', `deletion ${row.id} is of a list that is none`)
   const asked: DeletionStored = { ...stored, list: stored.list }
+  // Whoever decides sees what it names, also where it could not be read at first.
+  const counts = countsOf(asked.list.names)
+  if (JSON.stringify(counts) !== JSON.stringify(row.counts)) row = await move(deps, row, { counts, agentId: stored.agentId }, undefined)
   const facts = await storeFacts(objects, asked, read)
   const books = await booksFor(deps, store, asked)
   const isApproved = row.state === 'approved' || row.why === 'approval'
   const explanation = explainDeletion(asked, facts, books, {
     undeleteMs: deps.config.undeleteMs,
     isApproved,
+    hasBegun: row.why !== null,
     now: deps.clock.now(),
   })
   if (explanation.kind === 'held') return { row: await hold(deps, row, explanation.reasons), removed: 0 }
@@ -167,36 +188,44 @@ async function carryOut(
 ): Promise<Examined> {
   const { records, log, clock } = deps
   const names = ORDER.flatMap((kind) => asked.list.names.filter((name) => name.kind === kind))
-  const snapshots = names.filter(({ kind }) => kind === 'snapshot').map(({ random }) => random)
-  const begun = { state: 'deleting', code: null, reasons: [], waitUntil: null, why } as const
-  let now = await move(deps, row, begun, row.why === null ? 'deletion.begin' : undefined, { snapshots, settled })
+  const held = (samples: readonly string[]): readonly DeletionReason[] =>
+    samples.length === 0 ? [] : [{ code: 'store-refused', count: samples.length, samples: samples.slice(0, 5) }]
+  // What the store refused before is tried again, and told of anew only where it refuses other names.
+  const begun = row.code === 'store-refused' ? {} : ({ state: 'deleting', code: null, reasons: [], waitUntil: null, why } as const)
+  let now = await move(deps, row, begun, row.why === null ? 'deletion.begin' : undefined, { settled })
   const before = now.removed
   const refused: string[] = []
-  for (let at = 0; at < names.length; at += BATCH) {
+  for (let at = 0; at < names.length;) {
     // A list that came meanwhile may take something back: everything is looked at again then.
     if ((await listNames(objects)).some(({ name }) => !read.names.has(name)))
       return { row: now, removed: now.removed - before, againMs: AT_LEAST_MS }
-    const batch = names.slice(at, at + BATCH)
+    // Snapshots by themselves: what they need goes once they are gone.
+    const batch = names.slice(at, at + BATCH).filter((name) => isSnapshot(name) === isSnapshot(names[at]!))
+    at += batch.length
     let { removed, removedBytes } = now
+    const snapshots: string[] = []
     for (let first = 0; first < batch.length; first += AT_ONCE) {
-      const ends = await Promise.all(batch.slice(first, first + AT_ONCE).map((name) => removeOne(objects, name)))
-      for (const end of ends) {
-        if (end === 'refused') continue
+      const some = batch.slice(first, first + AT_ONCE)
+      for (const [each, end] of (await Promise.all(some.map((name) => removeOne(objects, name)))).entries()) {
+        const name = some[each]!
+        if (end === 'refused') {
+          refused.push(nameOf(name))
+          continue
+        }
+        if (isSnapshot(name)) snapshots.push(name.random)
         removed += end === 'gone' ? 0 : 1
         removedBytes += end === 'gone' ? 0 : end
       }
-      refused.push(...batch.slice(first, first + AT_ONCE).flatMap((name, each) => (ends[each] === 'refused' ? [nameOf(name)] : [])))
     }
-    now = await move(deps, now, { removed, removedBytes }, undefined)
+    now = await move(deps, now, { removed, removedBytes }, undefined, { snapshots })
+    // A lock that holds a snapshot longer than its packs: it would be there and restore nothing.
+    if (refused.length > 0 && isSnapshot(batch[0]!)) break
   }
-  if (refused.length > 0) {
-    const reasons = [{ code: 'store-refused', count: refused.length, samples: refused.slice(0, 5) }] as const
-    return { row: await hold(deps, now, reasons), removed: now.removed - before }
-  }
+  if (refused.length > 0) return { row: await hold(deps, now, held(refused)), removed: now.removed - before }
   const packs = names.filter(({ kind }) => kind === 'pack').map(({ session, random }) => Buffer.from(session + random, 'hex'))
   for (let at = 0; at < packs.length; at += 10 * BATCH)
     await records.dropNeeds({ storeId: row.storeId, packs: Buffer.concat(packs.slice(at, at + 10 * BATCH)) })
-  now = await move(deps, now, { state: 'done', endedAt: clock.now() }, 'deletion.done')
+  now = await move(deps, now, { state: 'done', code: null, reasons: [], endedAt: clock.now() }, 'deletion.done')
   log.info('deletion-done', { deletionId: row.id, storeId: row.storeId, count: now.removed })
   return { row: now, removed: now.removed - before }
 }

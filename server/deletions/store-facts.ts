@@ -92,7 +92,9 @@ export async function storeFacts(store: Store, asked: DeletionStored, read: Read
   const snapshots = new Map<string, { session: string; storedAt: number }>()
   for (const { name, storedAt } of await listed(store, 'snapshots/', signal)) {
     const ref = parseObjectName(name)
-    if (ref !== undefined) snapshots.set(ref.random, { session: ref.session, storedAt })
+    // Whoever stores another object of the same random part later changes neither whose session nor which time the first has.
+    if (ref !== undefined && storedAt < (snapshots.get(ref.random)?.storedAt ?? Infinity))
+      snapshots.set(ref.random, { session: ref.session, storedAt })
   }
   const others = new Map<string, OtherObject>()
   const kinds = new Set<DeletableKind>(asked.list.names.map(({ kind }) => kind))

@@ -52,6 +52,12 @@ describe('lists and records', () => {
     expect(names({ lists: [back, deletion(over + 1)] })).toEqual([])
   })
 
+  test('that took a snapshot back stay as long as it is there, for a server, which knows it from nothing else', () => {
+    const back = listOf(over, ref(91), { kind: 'revived', from: [{ list: ref(5), packs: [] }] })
+    expect(names({ lists: [back], snapshots: [listed(ref(5))] })).toEqual([])
+    expect(names({ lists: [back], snapshots: [listed(ref(6))] })).toEqual(['list 91'])
+  })
+
   test('that named deletions go after thirty days', () => {
     const deletion = (at: number) => listOf(at, ref(92), { kind: 'deletion', lists: [], names: [] })
     expect(names({ lists: [deletion(over)] })).toEqual(['list 92'])

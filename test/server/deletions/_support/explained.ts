@@ -97,7 +97,7 @@ function worldOf({ needs, goingSnapshots, goingPacks, condemned = goingPacks, re
 
 export type Parts = ReturnType<typeof worldOf>
 export const explain = ({ asked, facts, books }: Parts, approved = false, now = NOW) =>
-  explainDeletion(asked, facts, books, { undeleteMs: UNDELETE, isApproved: approved, now })
+  explainDeletion(asked, facts, books, { undeleteMs: UNDELETE, isApproved: approved, hasBegun: false, now })
 export const codes = (parts: Parts, approved = false): DeletionCode[] => {
   const explanation = explain(parts, approved)
   return explanation.kind === 'explained' ? [] : explanation.reasons.map(({ code }) => code)
