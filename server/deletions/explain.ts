@@ -107,7 +107,7 @@ export function explainDeletion(
   if (!asked.isTrusted) say('signer', refKey(asked.list.ref))
   const relied = reliedLists(asked, store, say, wait)
   for (const name of takenBackFrom(asked, store)) say('revived', name)
-  for (const name of takenBackSnapshots(names.snapshot, store, books)) say('revived', name)
+  for (const name of takenBackSnapshots(names.snapshot, store, books, options.undeleteMs)) say('revived', name)
   explainForgotten(names.snapshot, store, books, options, say, wait)
   const unknown = explainUnknown(names, store, books, say)
   const kept = explainSnapshots(names.snapshot, store, books, options, say, wait)
@@ -332,9 +332,10 @@ function takenBackFrom({ list: { ref, names } }: DeletionStored, { lists }: Stor
 /**
  * Snapshots that count again by the word of whoever took them back, and of which no agent has told since then that they are forgotten. That word has the
  * time of the store, the agent's the server's: what was told first within the slack of it counts as told later only where it is told still a day after,
- * when an agent that forgot it before has seen that it was taken back.
+ * when an agent that forgot it before has seen that it was taken back. What is told still a whole window and a day after was taken back in vain: whoever
+ * did so died before the snapshot counted again, or had no say in it.
  */
-function takenBackSnapshots(names: readonly DeletableName[], { lists }: StoreFacts, books: Books): string[] {
+function takenBackSnapshots(names: readonly DeletableName[], { lists }: StoreFacts, books: Books, undeleteMs: number): string[] {
   const backAt = new Map<string, number>()
   for (const { list, storedAt } of lists.values())
     if (list.kind === 'revived')
@@ -343,8 +344,10 @@ function takenBackSnapshots(names: readonly DeletableName[], { lists }: StoreFac
   return names.flatMap((name) => {
     const at = backAt.get(refKey(name))
     const told = books.forgotten.get(`${owner.get(name.random) ?? ''} ${name.random}`)
-    const isLater = told !== undefined && at !== undefined && told.since > at + (told.heardAt > at + WAIT_MS ? -SLACK_MS : SLACK_MS)
-    return at === undefined || isLater ? [] : [refKey(name)]
+    if (at === undefined) return []
+    const isLater = told !== undefined && told.since > at + (told.heardAt > at + WAIT_MS ? -SLACK_MS : SLACK_MS)
+    const isInVain = told !== undefined && told.heardAt > at + undeleteMs + WAIT_MS
+    return isLater || isInVain ? [] : [refKey(name)]
   })
 }
 
