@@ -243,6 +243,7 @@ export function restoreRoutes(app: App, context: Context): void {
     const until = parseTime(body.at)
     let after: number | undefined
     let newest: SnapshotRow | undefined
+    const agents = new Set<string>()
     do {
       const page = await records.list({
         table: 'snapshots',
@@ -250,9 +251,15 @@ export function restoreRoutes(app: App, context: Context): void {
         limit: 500,
         after,
       })
-      for (const row of page.items) if (row.at <= until && (newest === undefined || row.at > newest.at)) newest = row
+      for (const row of page.items) {
+        agents.add(row.agentId)
+        if (row.at <= until && (newest === undefined || row.at > newest.at)) newest = row
+      }
       after = page.next ?? undefined
-    } while (after !== undefined && newest === undefined)
+    } while (after !== undefined)
+    // A series is one appliance's; another that knows its name could put a snapshot of its own in the place of the newest.
+    if (agents.size > 1)
+      throw new HoldfastError('conflict', 'more than one agent says that it made snapshots of this series; choose one by snapshotId')
     if (newest === undefined) throw new HoldfastError('not-found', 'this series has no snapshot at or before that time')
     return newest
   }

@@ -86,6 +86,20 @@ describe('a restore', () => {
     expect((await server.call('POST', '/v1/restores', one.token, body())).status).toBe(422)
   })
 
+  it('by series and time is refused where another appliance says that it made one of the series: it could put its own in the place of any', async () => {
+    const code = await server.call('POST', '/v1/enrolment-codes', administrator, { controllerId: one.controllerId, siteId: one.siteId })
+    const other = server.makeAgent()
+    expect((await other.enroll(String(code.json()['code']))).status).toBe(201)
+    const counts = { source: 'documents', at: '2027-01-01T06:00:00.000Z', files: 1, bytes: 1, storedBytes: 1, tags: [] }
+    const report = { snapshotId: 'b'.repeat(32), runId: `run_${'b'.repeat(32)}`, storeId: one.storeId, series, ...counts }
+    expect((await other.request('POST', '/v1/agent/snapshots', report)).status).toBe(200)
+    const { snapshotId: _, ...rest } = body()
+    const asked = { ...rest, series, at: '2027-01-02T00:00:00.000Z' }
+    const reply = await server.call('POST', '/v1/restores', one.token, asked, { 'idempotency-key': 'by-series-of-two' })
+    expect(reply.json()).toMatchObject({ status: 409, detail: expect.stringContaining('snapshotId') as string })
+    expect((await server.call('POST', '/v1/restores', one.token, body(), { 'idempotency-key': 'by-id-of-two' })).status).toBe(201)
+  })
+
   it('by series and time takes the newest snapshot that is not younger', async () => {
     const { snapshotId: _, ...rest } = body()
     const reply = await server.call(
