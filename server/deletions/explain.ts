@@ -106,6 +106,9 @@ export function explainDeletion(
   for (const name of store.unreadable) say('unreadable', name)
   if (!asked.isTrusted) say('signer', refKey(asked.list.ref))
   const relied = reliedLists(asked, store, say, wait)
+  // By the random part alone it would be another one for whoever took it back.
+  for (const { session, random } of names.snapshot)
+    if ((store.snapshots.get(random)?.session ?? session) !== session) say('in-use', refKey({ session, random }))
   for (const name of takenBackFrom(asked, store)) say('revived', name)
   for (const name of takenBackSnapshots(names.snapshot, store, books, options.undeleteMs)) say('revived', name)
   explainForgotten(names.snapshot, store, books, options, say, wait)

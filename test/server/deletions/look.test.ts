@@ -203,6 +203,15 @@ describe('a thief of the appliance deletes nothing', () => {
       },
     ],
     [
+      'names what was taken back, under the name of another session',
+      'in-use',
+      async ({ going }) => {
+        await world.publish({ kind: 'revived', from: going.snapshots.map((ref) => ({ list: ref, packs: [] })) })
+        const names = going.snapshots.map(({ random }) => ({ kind: 'snapshot' as const, session: world.newRef().session, random }))
+        return world.publish({ kind: 'deletion', lists: [], names })
+      },
+    ],
+    [
       'names packs that nothing condemned',
       'not-condemned',
       async ({ list, going, staying }) =>
