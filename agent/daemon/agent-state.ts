@@ -101,7 +101,7 @@ export const HELD_MAX = 5000
 export const NAMED_MAX = 5000
 
 export const policies = z.strictObject({
-  /** As last received. */
+  /** As last received, or higher where that was given before with others; what consent is for. */
   version: c.count,
   received: z.array(agentPolicy).max(1000),
   stores: z.array(agentStore).max(100),

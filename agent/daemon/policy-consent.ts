@@ -1,4 +1,5 @@
 // Policies that come from the server never narrow protection by themselves: what would is held until a person at the appliance agrees. Pure.
+import { canonicalJson, type Json } from '@holdfast/shared/canonical-json.ts'
 import { parseTime } from '@holdfast/shared/clock.ts'
 import type { AgentPolicy, PoliciesReply } from '@holdfast/shared/protocol/agent.ts'
 import { keepsLess } from '@holdfast/shared/protocol/retention.ts'
@@ -35,8 +36,8 @@ export function narrowings(before: AgentPolicy, after: AgentPolicy | undefined):
 export function takeIn(before: Policies | undefined, reply: PoliciesReply, accepted: number | undefined): Policies {
   const received = [...reply.policies]
   const named = namedBy([...(before?.named ?? []), ...placesOf(before?.inForce ?? []), ...placesOf(received)])
-  const shell = { version: reply.version, received, stores: [...reply.stores], named }
-  if (before === undefined || accepted === reply.version) return { ...shell, inForce: received, held: [] }
+  const shell = { version: versionOf(before, reply), received, stores: [...reply.stores], named }
+  if (before === undefined || (accepted === reply.version && accepted === shell.version)) return { ...shell, inForce: received, held: [] }
   const held: Held[] = []
   const inForce = new Map(received.map((policy) => [policy.policyId, policy]))
   for (const old of before.inForce) {
@@ -62,6 +63,16 @@ export function takeIn(before: Policies | undefined, reply: PoliciesReply, accep
     100,
   )
   return { ...shell, stores, inForce: [...inForce.values()], held: held.slice(0, HELD_MAX) }
+}
+
+/**
+ * The version that a person here agrees to: that of the server, and a higher one where it gave others under one that it had given before. So no consent is
+ * for anything but what was held under its version.
+ */
+function versionOf(before: Policies | undefined, { version, policies }: PoliciesReply): number {
+  if (before === undefined) return version
+  const isSame = canonicalJson(before.received as Json) === canonicalJson(policies as Json)
+  return Math.max(version, isSame ? before.version : before.version + 1)
 }
 
 /** Whether a policy that rested makes backups now. */

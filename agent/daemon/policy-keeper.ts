@@ -9,6 +9,8 @@ import { heldMessage, takeIn, whyRefused } from './policy-consent.ts'
 import { AGENT_ROUTES } from './routes.ts'
 import { parseReply, type ServerClient } from './server-client.ts'
 
+/** Leaves room for those that are counted here. */
+const VERSION_MAX = 2 ** 52
 const NONE: Policies = { version: 0, received: [], stores: [], inForce: [], held: [] }
 
 export type PolicyKeeper = {
@@ -75,6 +77,8 @@ export function policyKeeper(options: {
       const ids = new Set(reply.policies.map(({ policyId }) => policyId))
       if (ids.size !== reply.policies.length)
         throw new HoldfastError('server-untrusted', 'the server gave one policy twice; the earlier policies stay')
+      if (reply.version > VERSION_MAX)
+        throw new HoldfastError('server-untrusted', 'the server gave a version of policies that cannot be; the earlier policies stay')
       alarms.clear('policy-refused')
       const before = current.version === 0 && current.inForce.length === 0 ? undefined : current
       const next = takeIn(before, reply, undefined)

@@ -106,6 +106,32 @@ describe('policies', () => {
     expect(notes).toEqual(['policy-not-carried-out 1'])
   })
 
+  it('that are others under a version that was given before are nothing that anybody agreed to', async () => {
+    const { open, send } = setUp()
+    const { keeper, directory } = open()
+    send(1, policy, { ...policy, policyId: id('pol', '2') })
+    await keeper.receive(1, signal)
+    send(2, policy)
+    await keeper.receive(2, signal)
+    const shown = keeper.get().version
+    // What a person looked at is agreed to here, and another thing there, before and after the word is given.
+    for (const isGiven of [false, true]) {
+      if (isGiven) acceptPolicy(directory, keeper.get().version, isoTime(0))
+      for (const version of [3, 2]) {
+        send(version, ...(version === 2 ? [] : [policy]))
+        await keeper.receive(version, signal)
+      }
+      if (!isGiven) expect(() => acceptPolicy(directory, shown, isoTime(0))).toThrow(expect.objectContaining({ code: 'conflict' }))
+      keeper.takeConsent()
+      expect(keeper.carriedOut()).toHaveLength(2)
+    }
+    acceptPolicy(directory, keeper.get().version, isoTime(0))
+    keeper.takeConsent()
+    expect(keeper.carriedOut()).toEqual([])
+    send(2 ** 53 - 1, policy)
+    await expect(keeper.receive(2 ** 53 - 1, signal)).rejects.toMatchObject({ code: 'server-untrusted' })
+  })
+
   it('that narrow wait for consent to that version, over restarts; consent to another changes nothing', async () => {
     const { open, send, notes } = setUp()
     send(1, policy)
