@@ -47,7 +47,10 @@ export function plainReader(objects: Objects, keys: RootKeys): PlainReader {
     forgets.some(
       (record) =>
         record.entries.some((entry) => entry.snapshot.random === ref.random) &&
-        !forgets.some(({ undone }) => undone.some((one) => one.record.random === record.ref.random && one.snapshot.random === ref.random)),
+        // Under its own name, or that of a record whose entries stand in it.
+        ![record.ref, ...record.replaces].some(({ random }) =>
+          forgets.some(({ undone }) => undone.some((one) => one.record.random === random && one.snapshot.random === ref.random)),
+        ),
     )
   const snapshots = objects
     .names('snapshots/')
