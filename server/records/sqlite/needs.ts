@@ -67,7 +67,8 @@ export const stateNeeds: Act<'stateNeeds'> = (db, { agentId, at, statement }) =>
   for (const pack of dropped) close.run(before, pack, n)
   const add = db.sql(
     `INSERT INTO need_intervals (pack, series_n, first) SELECT ?1, ?2, ?3
-     WHERE NOT EXISTS (SELECT 1 FROM need_intervals WHERE pack = ?1 AND series_n = ?2 AND last IS NULL)`,
+     WHERE NOT EXISTS (SELECT 1 FROM need_intervals WHERE pack = ?1 AND series_n = ?2 AND last IS NULL)
+     ON CONFLICT DO UPDATE SET last = NULL`,
   )
   // In the order of the table, so that its pages are written in runs.
   for (const pack of [...added].sort((a, b) => a.compare(b))) add.run(pack, n, sequence)

@@ -102,6 +102,19 @@ describe('statements', () => {
     expect(await neededAt(series, 5)).toEqual([1])
   })
 
+  it('of three snapshots with one sequence are taken whatever each leaves out, and protect all', async () => {
+    const series = newSeries()
+    for (const added of [[pack(1)], [pack(2)], [pack(1)]]) {
+      const snapshotId = newSnapshot()
+      const reply = await state(one.agent, { series, sequence: 5, snapshotId, added })
+      expect(reply.json()).toMatchObject({ sequence: 5, snapshotId })
+    }
+    expect(await neededAt(series, 5)).toEqual([1, 2])
+    await state(one.agent, { series, sequence: 6, snapshotId: newSnapshot(), added: [pack(3)] })
+    expect(await neededAt(series, 5)).toEqual([1, 2])
+    expect(await neededAt(series, 6)).toEqual([3])
+  })
+
   it('of two snapshots with one sequence protect both', async () => {
     for (const isWhole of [true, false]) {
       const series = newSeries()
