@@ -25,6 +25,8 @@ export type RestoreRequests = {
   readonly prepare: (body: RestoreBody) => void
   /** Checks a `restore` command against what was prepared. Throws `wrong-key` where there is no key for it, `conflict` where it differs. */
   readonly accept: (body: RestoreCommandBody) => { readonly keyPair: XWingKeyPair } | { readonly ended: true }
+  /** Whether it ended, perhaps under another lease; its result is told under this one then. */
+  readonly hasEnded: (body: RestoreCommandBody) => boolean
   /** Keeps the result and destroys the key. */
   readonly finish: (restoreId: string, result: RestoreResult) => void
   /** Destroys everything of a request. */
@@ -79,6 +81,14 @@ export function restoreRequests(options: {
     state.restore(body.restoreId).remove()
   }
 
+  const hasEnded = ({ restoreId, leaseId }: RestoreCommandBody): boolean => {
+    const file = state.restore(restoreId)
+    const known = file.load()
+    if (known?.result === undefined) return false
+    file.save({ ...known, result: { ...known.result, leaseId } })
+    return true
+  }
+
   return {
     prepare: (body) => {
       const known = state.restore(body.restoreId).load()
@@ -93,22 +103,20 @@ export function restoreRequests(options: {
       const seed = random.bytes(32).toString('base64url')
       state.restore(body.restoreId).save({ body, seed, preparedAt: isoTime(clock.now()), keySent: false })
     },
-    accept: ({ leaseId, leaseUntil: _, ...body }) => {
-      const file = state.restore(body.restoreId)
-      const known = file.load()
+    accept: (asked) => {
+      const { leaseId: _, leaseUntil: __, ...body } = asked
+      const known = state.restore(body.restoreId).load()
       if (known === undefined)
         throw new HoldfastError('wrong-key', `this agent has no key for restore ${body.restoreId}; ask for the restore again`)
       if (!sameRequest(known.body, body))
         throw new HoldfastError('conflict', `restore ${body.restoreId} was prepared with other terms; it was not carried out`)
       requireAllowed(body)
-      if (known.result !== undefined) {
-        file.save({ ...known, result: { ...known.result, leaseId } })
-        return { ended: true }
-      }
+      if (hasEnded(asked)) return { ended: true }
       if (known.seed === undefined)
         throw new HoldfastError('wrong-key', `the key of restore ${body.restoreId} is destroyed; ask for it again`)
       return { keyPair: xwingKeyPair(Buffer.from(known.seed, 'base64url')) }
     },
+    hasEnded,
     finish: (restoreId, result) => {
       const known = state.restore(restoreId).load()
       if (known === undefined) return

@@ -185,6 +185,8 @@ export function makeWork(options: WorkOptions): Work {
   }
 
   const recover = async ({ body, keyPair, lease, cancel }: WaitingRestore): Promise<void> => {
+    // Given out twice, and done meanwhile: its key is destroyed, and what is there now is perhaps no longer as it was restored.
+    if (requests.hasEnded(body)) return lease.release()
     const keys = options.keys()
     current = { ids: [body.restoreId], cancel }
     running = { kind: 'recovery', runId: body.restoreId, source: null, files: 0, bytes: 0, since: isoTime(clock.now()) }

@@ -415,6 +415,21 @@ function flipped(bytes: Buffer, at: number): Buffer {
 
 const until = <T>(check: () => T | Promise<T>): Promise<T> => vi.waitFor(check, { timeout: 45_000, interval: 20 })
 
+test('a restore that is given out twice, under two leases, is carried out once', async () => {
+  const to = appliance()
+  const { restore } = commands(to)
+  const again = { ...restore, id: id('cmd', '7'), body: { ...restore.body, leaseId: id('lea', '7') } }
+  for (const route of ['progress', 'result']) to.side.on(`/v1/agent/restores/${to.body.restoreId}/${route}`, hang)
+  await listen(to, [replied({ commands: [restore, again].map((one) => sign(one, to.side.key)) })])
+  for (let minutes = 0; minutes < 5; minutes++) {
+    await settle()
+    to.clock.advance(60_000)
+  }
+  expect(to.begun).toEqual(['store'])
+  // Told under the lease that the server knows of.
+  expect(to.state.restore(to.body.restoreId).load()).toMatchObject({ result: { outcome: 'failed', leaseId: id('lea', '7') } })
+})
+
 describe('a grant on the real way', () => {
   const changes = {
     'for another request': { restoreId: id('rst', '9') },
