@@ -55,8 +55,9 @@ export async function lookForDeletions(deps: DeletionDeps, storeId: string): Pro
     let againMs = deps.config.deletionsEveryMs
     for (const deletion of open) {
       // Read anew for each: the one before may have taken a while.
-      const read = await readLists(store, agents, (name) => setAside.has(name))
-      const end = await examine(deps, row, store, deletion, read)
+      const signers = await agentsOf(deps, row.controllerId)
+      const read = await readLists(store, signers, (name) => setAside.has(name))
+      const end = await examine(deps, row, store, deletion, { ...read, signers })
       held += end.row.state === 'held' ? 1 : 0
       done += end.row.state === 'done' ? 1 : 0
       removed += end.removed
@@ -66,6 +67,17 @@ export async function lookForDeletions(deps: DeletionDeps, storeId: string): Pro
   } finally {
     await store.close()
   }
+}
+
+/** The lists, and the agents of the controller as they were when it was decided whose lists count. */
+type Read = ReadLists & { readonly signers: readonly AgentRow[] }
+
+/** Whether this server may still delete there, and nobody whose lists counted has been revoked since. */
+async function mayGoOn(deps: DeletionDeps, storeId: string, { signers }: Read): Promise<boolean> {
+  const store = await deps.records.get({ table: 'stores', id: storeId })
+  if (store === undefined || store.deleteCredentials === null) return false
+  const active = new Set((await agentsOf(deps, store.controllerId)).flatMap(({ id, state }) => (state === 'active' ? [id] : [])))
+  return signers.every(({ id, state }) => state !== 'active' || active.has(id))
 }
 
 async function agentsOf({ records }: DeletionDeps, controllerId: string): Promise<AgentRow[]> {
@@ -144,7 +156,7 @@ async function refusedNames({ records }: DeletionDeps, { id }: StoreRow): Promis
 
 type Examined = { readonly row: DeletionRow; readonly removed: number; readonly againMs?: number }
 
-async function examine(deps: DeletionDeps, store: StoreRow, objects: Store, found: DeletionRow, read: ReadLists): Promise<Examined> {
+async function examine(deps: DeletionDeps, store: StoreRow, objects: Store, found: DeletionRow, read: Read): Promise<Examined> {
   let row = found
   const stored = read.lists.get(refKey(row))
   const name = objectName('list', row)
@@ -183,7 +195,7 @@ async function carryOut(
   objects: Store,
   row: DeletionRow,
   asked: DeletionStored,
-  read: ReadLists,
+  read: Read,
   { why, settled }: Extract<Explanation, { kind: 'explained' }>,
 ): Promise<Examined> {
   const { records, log, clock } = deps
@@ -197,7 +209,7 @@ async function carryOut(
   const refused: string[] = []
   for (let at = 0; at < names.length;) {
     // A list that came meanwhile may take something back: everything is looked at again then.
-    if ((await listNames(objects)).some(({ name }) => !read.names.has(name)))
+    if (!(await mayGoOn(deps, row.storeId, read)) || (await listNames(objects)).some(({ name }) => !read.names.has(name)))
       return { row: now, removed: now.removed - before, againMs: AT_LEAST_MS }
     // Snapshots by themselves: what they need goes once they are gone.
     const batch = names.slice(at, at + BATCH).filter((name) => isSnapshot(name) === isSnapshot(names[at]!))

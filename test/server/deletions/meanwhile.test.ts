@@ -62,6 +62,31 @@ describe('a list that was read before', () => {
   })
 })
 
+describe('a deletion under way', () => {
+  it.each(['the right to delete is taken', 'its signer is revoked'])('ends with the names at which it is once %s', async (what) => {
+    const made = await fiveDays(world)
+    const old = await world.writePacks(600)
+    const list = await world.condemn(old, made.staying.snapshots)
+    world.days(20)
+    await world.publish({ kind: 'deletion', lists: [list], names: world.named([], old) })
+    const { records } = world.server
+    const at = world.clock.now()
+    const change = (): Promise<unknown> =>
+      what.startsWith('its')
+        ? records.revokeAgent({ agentId: world.agent.id, at })
+        : records.setDeleteCredentials({ storeId: world.storeId, credentials: null, at })
+    let told: Promise<unknown> | undefined
+    world.bucket.setFaults(({ operation }) => {
+      if (operation === 'remove') told ??= change()
+      return []
+    })
+    expect(await world.look()).toMatchObject({ removed: 500, done: 0 })
+    await told
+    expect(await world.look()).toMatchObject({ removed: 0, done: 0 })
+    expect(world.bucket.names().filter((name) => old.map(packName).includes(name))).toHaveLength(100)
+  })
+})
+
 describe('a snapshot that stays after its deletion began', () => {
   it('keeps what it needs where a lock holds it alone', async () => {
     const { going, list } = await fiveDays(world)
