@@ -49,7 +49,7 @@ export function agentRoutes(app: App, { records, clock, random, waker }: Context
         ...schema,
         summary: 'Revokes an agent for good',
         description:
-          'Its requests are refused from now on; its open commands and restores end. A snapshot that it and another agent said they made is the other’s.',
+          'Its requests are refused from now on; its open commands and restores end. A snapshot that it and another agent said they made stays contested: it goes only once the controller approves that.',
         params,
         response: { 200: wire.agent, ...problems },
       },
