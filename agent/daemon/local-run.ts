@@ -4,7 +4,7 @@
 import { isoTime, type Clock } from '@holdfast/shared/clock.ts'
 import type { SnapshotReport } from '@holdfast/shared/protocol/agent.ts'
 import type { Outcome } from '@holdfast/shared/protocol/common.ts'
-import { label } from '@holdfast/shared/protocol/common.ts'
+import { label, LOCAL_SOURCE } from '@holdfast/shared/protocol/common.ts'
 import type { RunTotals } from '@holdfast/shared/protocol/records.ts'
 import type { Random } from '@holdfast/shared/random.ts'
 import type { BackupResult, BackupSource, TransmittedFile } from '../backup/backup-types.ts'
@@ -16,9 +16,6 @@ import { openJournal } from './journal.ts'
 import { beginLocalAct } from './local-act.ts'
 import { NO_TOTALS, recorder, storePlace, type RunAct } from './recorder.ts'
 import { openStateDirectory } from './state-directory.ts'
-
-/** The label in records of paths that are no source of the configuration: the paths themselves never get there. */
-const LOCAL_SOURCE = 'local'
 
 export type LocalRun = {
   /** Files that became durable; returns when they are journalled. Throws `local-disk`: then stop. */

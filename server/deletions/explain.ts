@@ -3,6 +3,7 @@
 // snapshot needs by its statement is never explained, whatever the list says and whoever approves.
 import type { CollectionList, DeletableKind, DeletableName } from '@holdfast/shared/format/collection-list.ts'
 import { refKey, type ObjectRef } from '@holdfast/shared/format/layout.ts'
+import { LOCAL_SOURCE } from '@holdfast/shared/protocol/common.ts'
 import type { DeletionCode } from '@holdfast/shared/protocol/deletions.ts'
 import { DELETION_CODES } from '@holdfast/shared/protocol/deletions.ts'
 import { stillSatisfied, TIMES_DISAGREE_MS, type RetainedSnapshot, type RetentionRules } from '@holdfast/shared/retention.ts'
@@ -317,10 +318,15 @@ function explainCrowding(
   }
 }
 
-/** One series is one source of one agent; a snapshot whose report was lost has its source from another one. */
+/**
+ * One series is one source of one agent; a snapshot whose report was lost has its source from another one, and so has what a person backed up by hand
+ * before the source had its name. Where two are named somebody lies, and no rules say what goes.
+ */
 function rulesOfSeries(members: readonly KnownSnapshot[], books: Books): SourceRules | undefined {
-  const source = members.find((member) => member.source !== null)?.source
-  return source === null || source === undefined ? undefined : books.rulesOf(members[0]!.agentId, source)
+  const named = new Set(members.flatMap(({ source }) => (source === null ? [] : [source])))
+  if (named.size > 1) named.delete(LOCAL_SOURCE)
+  const [source] = named
+  return source === undefined || named.size > 1 ? undefined : books.rulesOf(members[0]!.agentId, source)
 }
 
 /** What was taken back from the list itself after it was stored, whoever signed the list that takes back. */

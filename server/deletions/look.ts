@@ -165,8 +165,7 @@ async function examine(deps: DeletionDeps, store: StoreRow, objects: Store, foun
     return { row: await hold(deps, row, [{ code: 'unreadable', count: 1, samples: [name] }]), removed: 0 }
   // Another list in its place is not what was decided about: an approval of the one would delete what the other names.
   if (stored?.list.kind !== 'deletion' || stored.storedAt !== row.listedAt) {
-    const code = stored === undefined || stored.storedAt !== row.listedAt ? ('list-missing' as const) : null
-    const gone = { code, reasons: [], state: 'refused', decidedBy: 'system', endedAt: deps.clock.now() } as const
+    const gone = { code: 'list-missing', reasons: [], state: 'refused', decidedBy: 'system', endedAt: deps.clock.now() } as const
     return { row: await move(deps, row, gone, 'deletion.gone'), removed: 0 }
   }
   const asked: DeletionStored = { ...stored, list: stored.list }

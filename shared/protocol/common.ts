@@ -27,6 +27,8 @@ export const domainId = snapshotId
 export const hex64 = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hex digits')
 /** A source, restore root, tag or host label: never a path, so no slash, backslash or white space. */
 export const label = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'must be a label: 1 to 64 of a-z 0-9 . _ -')
+/** The source in records and reports of paths that are no source of the appliance's configuration: the paths themselves never get there. */
+export const LOCAL_SOURCE = 'local'
 /** ISO 3166-1 or 3166-2, such as `CA` or `CA-QC`. */
 export const region = z.string().regex(/^[A-Z]{2}(-[A-Z0-9]{1,3})?$/, 'must be an ISO 3166 code such as CA-QC')
 export const country = z.string().regex(/^[A-Z]{2}$/, 'must be an ISO 3166-1 code such as CA')

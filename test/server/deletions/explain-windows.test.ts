@@ -197,3 +197,24 @@ describe('what `last` lets go', () => {
     )
   })
 })
+
+describe('the rules of a series', () => {
+  const named = (...sources: readonly (string | null)[]): Parts => {
+    const parts = built()
+    const snapshots = parts.books.snapshots.map((one, n) => ({ ...one, source: sources[n] === undefined ? 'documents' : sources[n] }))
+    const rulesOf: Parts['books']['rulesOf'] = (_, source) =>
+      source === 'local' ? undefined : { retention: { daily: source === 'scratch' ? 1 : 3 }, stepMs: DAY }
+    return { ...parts, books: { ...parts.books, snapshots, rulesOf } }
+  }
+
+  it('are those of its source, also where a report was lost or a person began it by hand', () => {
+    expect(explain(named('local', null)).kind).toBe('explained')
+    expect(explain(named(null, 'local')).kind).toBe('explained')
+  })
+
+  it('are none where its snapshots name two: another source of the same appliance may keep less', () => {
+    expect(codes(named('scratch'))).toEqual(['no-retention'])
+    expect(codes(named(null, null, 'documents', 'scratch'))).toEqual(['no-retention'])
+    expect(codes(named('local', 'local', 'local', 'local', 'local'))).toEqual(['no-retention'])
+  })
+})
