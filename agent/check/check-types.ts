@@ -10,7 +10,7 @@ import type { ReadLog } from './read-log.ts'
  */
 export type ReadData = { readonly share: { readonly n: number; readonly t: number } } | { readonly days: number } | 'all'
 
-export type ObjectKind = 'repository' | 'session' | 'list' | 'roster' | 'index' | 'pack' | 'snapshot' | 'tree'
+export type ObjectKind = 'repository' | 'key' | 'session' | 'list' | 'roster' | 'index' | 'pack' | 'snapshot' | 'tree'
 export type Finding = {
   readonly kind: ObjectKind
   /** Name of the object; for a tree the path in the snapshot. */

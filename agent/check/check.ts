@@ -6,16 +6,21 @@
 import type { CheckOptions, CheckProgress, CheckReport, Finding, ObjectKind, ReadData } from './check-types.ts'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
-import { decodeSessionEntry } from '../keys/domain.ts'
-import { ByteReader } from '@holdfast/shared/format/bytes.ts'
 import { viewFromFooters } from '../repository/footer-reader.ts'
 import type { IndexFile } from '../repository/index-file.ts'
-import { LIMITS, objectName, packName, type ObjectRef, refKey, sessionName } from '@holdfast/shared/format/layout.ts'
-import { SESSION_ENTRY_BYTES } from '../repository/pack.ts'
+import {
+  LIMITS,
+  objectName,
+  packName,
+  parseObjectName,
+  parseSessionName,
+  type ObjectRef,
+  refKey,
+  sessionName,
+} from '@holdfast/shared/format/layout.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
 import { listRefs, lostError, mapBounded, REPOSITORY_OBJECT, type Repository } from '../repository/repository.ts'
 import { decodeSnapshot, inOrder, type OpenedSnapshot } from '../repository/snapshot.ts'
-import { openBox } from '../repository/structure-box.ts'
 import { createView, type View, withoutForeignReplaces } from '../repository/view.ts'
 import { deletedOnRecord, unopenedRecords, wasCollected } from '../collection/deletion.ts'
 import { isUnfinished, reliedOn } from '../collection/unfinished.ts'
@@ -30,6 +35,7 @@ import { examinePack, type Examined } from './examine-pack.ts'
 import { memoryReadLog, type ReadLog } from './read-log.ts'
 import { segmentOpener } from './read-pack.ts'
 import { dayOf, isDue, shareOf } from './rotation.ts'
+import { isWrittenOff, listSessions, lookAtKeys, openSession, type SmallObjectRef } from './small-objects.ts'
 
 export type { CheckOptions, CheckProgress, CheckReport, Finding, ObjectKind, ReadData } from './check-types.ts'
 
@@ -52,11 +58,11 @@ async function checkOnce(options: CheckOptions): Promise<Check> {
   const { repository, signal, readLog } = options
   const check = new Check(options)
   try {
-    check.description()
-    check.rosters()
     await check.collection()
+    check.openedBefore()
     const packs = await check.listPacks()
     await check.sessions(packs)
+    await check.keys()
     await check.indexFiles(packs)
     const snapshots = await check.openSnapshots()
     await check.data(packs, options.readData)
@@ -136,13 +142,13 @@ class Check {
   }
 
   /** Runs `look` on one object and notes the answer. */
-  async #judge<T>(kind: ObjectKind, object: string, look: () => Promise<T>): Promise<T | undefined> {
+  async #judge<T>(kind: ObjectKind, object: string, look: () => Promise<T>, ref?: SmallObjectRef): Promise<T | undefined> {
     try {
       const result = await look()
       this.#good += 1
       return result
     } catch (error) {
-      if (!isHoldfastError(error, 'not-found') || !this.#deleted.has(object)) this.#bad(kind, object, error)
+      if (!isHoldfastError(error, 'not-found') || !this.#deleted.has(object)) this.#bad(kind, object, error, ref)
       return undefined
     }
   }
@@ -158,8 +164,12 @@ class Check {
     }
   }
 
-  #bad(kind: ObjectKind, object: string, error: unknown): void {
+  #bad(kind: ObjectKind, object: string, error: unknown, ref?: SmallObjectRef): void {
     if (!isHoldfastError(error) || error.code === 'cancelled') throw error
+    if (ref !== undefined && isHoldfastError(error, 'damaged') && isWrittenOff(this.#collection, ref)) {
+      this.#counts.writtenOff += 1
+      return
+    }
     // A key that is missing here says nothing about the bytes.
     const damaged = isHoldfastError(error, 'damaged', 'not-found', 'too-large')
     if (damaged) this.#damaged += 1
@@ -185,27 +195,21 @@ class Check {
    * know of looks at the lists itself. What it alone tells, whose an object is that does not open, is left to the root then. So it is counted, not damage.
    */
   async sessions(packs: Packs): Promise<void> {
-    const { store, keys, requireWriter } = this.#repository
-    const names: ObjectInfo[] = []
-    for await (const page of store.list('sessions/', { signal: this.#options.signal }))
-      for (const info of page) if (/^sessions\/[0-9a-f]{32}$/.test(info.name)) names.push(info)
+    const { repository, signal } = this.#options
+    const names = await listSessions(repository, signal)
     this.#counts.sessions = names.length
     const listed = new Set<string>(names.map(({ name }) => name))
     const needed = new Set([...packs.values()].map(({ session }) => sessionName(session)))
     this.#counts.sessionsGone = [...needed].filter((name) => !listed.has(name) && !this.#deleted.has(name)).length
-    await mapBounded(names, AT_ONCE, ({ name, storedAt }) =>
-      this.#judge('session', name, async () => {
-        const object = await store.get(name, { limitBytes: LIMITS.objectBytes, signal: this.#options.signal })
-        const { body, writerKey } = openBox({ type: 'session', keys, object, what: name })
-        const reader = new ByteReader(body, name)
-        const entry = decodeSessionEntry(reader.raw(SESSION_ENTRY_BYTES))
-        const writerId = reader.raw(16)
-        reader.u64()
-        reader.end()
-        if (`sessions/${entry.sessionId.toString('hex')}` !== name) throw reader.refuse('it is another session under this name')
-        requireWriter(writerKey, name, storedAt, writerId)
-      }),
+    await mapBounded(names, AT_ONCE, (info) =>
+      this.#judge('session', info.name, () => openSession(repository, info, signal), { session: parseSessionName(info.name)! }),
     )
+  }
+
+  /** The wrapped keys, where the repository holds its own. */
+  async keys(): Promise<void> {
+    const { repository, signal } = this.#options
+    await lookAtKeys(repository, { good: () => (this.#good += 1), bad: (name, error) => this.#bad('key', name, error) }, signal)
   }
 
   /** Collection lists and forget records: what is condemned and what no longer counts. */
@@ -216,15 +220,11 @@ class Check {
     for (const { name, error } of unopenedRecords(this.#collection)) this.#bad('list', name, error)
   }
 
-  /** Read when the repository was opened; where it is lost, all else was found without it. */
-  description(): void {
+  /** Read when the repository was opened: its description, without which all else was found where it is lost, and rosters. */
+  openedBefore(): void {
     const { store, description } = this.#repository
     if (description.trouble !== undefined) this.#bad('repository', REPOSITORY_OBJECT, lostError(store, description.trouble))
-  }
-
-  /** Read when the repository was opened; which ones did not open is told here. */
-  rosters(): void {
-    for (const { name, error } of this.#repository.refusedRosters) this.#bad('roster', name, error)
+    for (const { name, error } of this.#repository.refusedRosters) this.#bad('roster', name, error, parseObjectName(name))
   }
 
   /** Opens index files and compares what they say of packs with what is there. */

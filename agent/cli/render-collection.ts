@@ -38,8 +38,13 @@ export const COLLECTION_LINES: Readonly<Record<string, (summary: Summary, counts
       return [`${summary.dryRun ? 'would put' : 'put'} on record that ${formatMany(missing, 'snapshot is', 'snapshots are')} gone`]
     if (counts['writtenOff'] !== undefined)
       return [
-        `${summary.dryRun ? 'would write' : 'wrote'} off 1 list or record that does not open: what it forgot counts, what it took back does not`,
-        "Next: 'holdfast undelete' lists what is forgotten: take back what should not be; 'holdfast prune' lets the rest go after the undelete window",
+        `${summary.dryRun ? 'would write' : 'wrote'} off 1 object that does not open`,
+        ...(of(counts, 'recordsWrittenOff') === 0
+          ? []
+          : [
+              '  what it forgot counts again, what it took back does not',
+              "Next: 'holdfast undelete' lists what is forgotten: take back what should not be; 'holdfast prune' lets the rest go after the undelete window",
+            ]),
       ]
     const what = formatMany(of(counts, 'forgotten'), 'snapshot')
     if (summary.dryRun) return [`dry run: ${what} would be forgotten, ${of(counts, 'kept')} kept`]

@@ -41,17 +41,20 @@ function damageLine(counts: Counts): string {
   const lost = of(counts, 'lostBlobs')
   const missing = of(counts, 'snapshotsMissing')
   const objects = of(counts, 'damaged') - lost - missing
+  const forRepair = objects - of(counts, 'damagedBesideRepair')
   const what = [
     ...(objects === 0 ? [] : [formatMany(objects, 'damaged object')]),
     ...(missing === 0 ? [] : [`history lacks ${formatMany(missing, 'snapshot')}`]),
     ...(lost === 0 ? [] : [`${formatMany(lost, 'blob')} of snapshots lost`]),
   ]
   const next =
-    objects > 0
+    forRepair > 0
       ? 'holdfast repair -n says what can be put right'
       : lost > 0
         ? 'holdfast backup stores again what the source still has'
-        : 'bring the store back to what it was, or holdfast forget --missing where they are known to be lost'
+        : objects > 0
+          ? 'each message above says what to do'
+          : 'bring the store back to what it was, or holdfast forget --missing where they are known to be lost'
   return `damage found: ${what.join(', ')}. Next: ${next}`
 }
 

@@ -144,11 +144,14 @@ export async function forgetUnreadable(options: ForgetOptions, ref: ObjectRef): 
   return recordForgotten(options, [{ snapshot: ref, series: NO_BYTES, sequence: 0, hash: NO_BYTES, why: 'unreadable' }])
 }
 
+/** A session has no random part in its name; here it is zeros. */
+export type UnopenedObject = Pick<RefusedObject, 'ref' | 'name'> & { readonly kind: RefusedObject['kind'] | 'session' | 'roster' }
+
 /**
- * Writes off a collection list or forget record that does not open: nobody waits for it any more, and a collection of the root removes it a month later.
- * What it said is lost: what it forgot counts again, what it took back does not. Throws `forbidden` for everybody but the root, who alone answers for that.
+ * Writes off an object that does not open: nobody waits for it any more. A list or forget record is removed by a collection of the root a month later; what
+ * it said is lost: what it forgot counts again, what it took back does not. Throws `forbidden` for everybody but the root, who alone answers for that.
  */
-export async function writeOff(options: ForgetOptions, refused: RefusedObject): Promise<void> {
+export async function writeOff(options: ForgetOptions, refused: UnopenedObject): Promise<void> {
   const { repository, keys, clock, random, signal } = options
   if (!keys.writer.id.equals(ROOT_WRITER_ID))
     throw new HoldfastError(
@@ -158,14 +161,14 @@ export async function writeOff(options: ForgetOptions, refused: RefusedObject): 
   const ref = { session: random.bytes(16).toString('hex'), random: random.bytes(16).toString('hex') }
   const madeAt = Math.floor(clock.now())
   const bytes =
-    refused.kind === 'forget'
-      ? encodeForgetRecord({ ref, madeAt, replaces: [refused.ref], entries: [], undone: [] }, keys.structure, keys.writer)
-      : encodeCollectionList(
+    refused.kind === 'list'
+      ? encodeCollectionList(
           { kind: 'revived', from: [{ list: refused.ref, packs: [] }], ref, madeAt },
           keys.structure.domainId,
           keys.writer,
         )
-  await repository.store.put(objectName(refused.kind, ref), { kind: 'bytes', bytes }, { signal })
+      : encodeForgetRecord({ ref, madeAt, replaces: [refused.ref], entries: [], undone: [] }, keys.structure, keys.writer)
+  await repository.store.put(objectName(refused.kind === 'list' ? 'list' : 'forget', ref), { kind: 'bytes', bytes }, { signal })
 }
 
 /**

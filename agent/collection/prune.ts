@@ -285,21 +285,20 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
 
   /**
    * Many small forget records become one; the old ones go when nobody can have missed it. Those that take something back, or of which something was taken
-   * back, stay as they are: what counts again must not hang on the order in which records go, or on how old this look is.
+   * back, stay as they are: what counts again must not hang on the order in which records go, or on how old this look is. So does one that only writes off.
    */
   async function mergeForgets({ state }: Survey): Promise<void> {
     const mine = state.forgets.map(({ record }) => record).filter(({ writerId }) => writerId.equals(keys.writer.id))
-    const writtenOff = new Set(state.writtenOff.map(({ name }) => name))
     const there = new Map(mine.map((record) => [refKey(record.ref), record]))
-    const isThere = (ref: ObjectRef): boolean => there.has(refKey(ref)) || writtenOff.has(objectName('forget', ref))
     const replaced = new Set(mine.flatMap(({ replaces }) => replaces.map(refKey)))
     const holds = ({ ref, entries, undone }: ForgetRecord): boolean =>
       undone.length === 0 &&
+      entries.length > 0 &&
       entries.every(({ snapshot }) => state.forgotten.get(refKey(snapshot))?.some(({ record }) => refKey(record) === refKey(ref)) === true)
     const merged = mine.filter((record) => !replaced.has(refKey(record.ref)) && holds(record))
     if (merged.length <= FORGETS_MAX) return
-    // Whoever takes back an entry of a record that one of these replaced, and that is there still, takes it back here too. What is written off stays so.
-    const replaces = merged.flatMap((record) => [record.ref, ...record.replaces.filter(isThere)])
+    // Whoever takes back an entry of a record that one of these replaced, and that is there still, takes it back here too.
+    const replaces = merged.flatMap((record) => [record.ref, ...record.replaces.filter((ref) => there.has(refKey(ref)))])
     const entries = new Map(merged.flatMap((record) => record.entries).map((entry) => [`${refKey(entry.snapshot)} ${entry.why}`, entry]))
     const ref = newRef()
     const record = {

@@ -145,7 +145,7 @@ export function forgottenByAgents({ state, forgotten, givenUp }: Survey, writerI
  */
 export function unreadForgets({ state }: Pick<Survey, 'state'>): string[] {
   return unopenedRecords(state)
-    .filter(({ kind, error }) => kind === 'forget' && error.code !== 'wrong-key')
+    .filter(({ kind, isForeign }) => kind === 'forget' && !isForeign)
     .map(({ name }) => name)
 }
 

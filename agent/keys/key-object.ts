@@ -1,6 +1,6 @@
 // Key objects: the domain root wrapped by a passphrase or a recovery code (FORMAT.md section 3), and opening the root from those a store holds.
 // Promise: costs named in an object are checked before they are paid, and a damaged object never keeps another from opening the root.
-import { argon2 } from 'node:crypto'
+import { argon2, createHash } from 'node:crypto'
 import { promisify } from 'node:util'
 import type { Random } from '@holdfast/shared/random.ts'
 import { HoldfastError, isHoldfastError, printable } from '@holdfast/shared/errors.ts'
@@ -93,6 +93,11 @@ export async function wrapRoot(input: WrapInput): Promise<Buffer> {
     plain.fill(0)
     key.fill(0)
   }
+}
+
+/** The name of a key object, from its bytes: so whoever has no secret can tell that it is what was stored. */
+export function keyNameOf(bytes: Buffer): string {
+  return createHash('sha256').update(bytes).digest().toString('hex', 0, 16)
 }
 
 /** Reads what a key object shows in the clear; `what` names it in refusals (`damaged`, `newer-format`). */

@@ -29,9 +29,13 @@ export type RefusedObject = {
   readonly ref: ObjectRef
   readonly name: string
   readonly error: HoldfastError
+  /** It opens, and is signed by a writer who does not count: nobody we know, or one that was revoked before. */
+  readonly isForeign: boolean
 }
 
 export type CollectionState = {
+  /** What records of the root replace, by `refKey`: where one of these does not open, nobody waits for it. */
+  readonly replacedByRoot: ReadonlySet<string>
   readonly condemnedLists: readonly LoadedList<CondemnedList>[]
   readonly revivedLists: readonly LoadedList<RevivedList>[]
   readonly deletionLists: readonly LoadedList<DeletionList>[]
@@ -94,6 +98,9 @@ export function collectionState(loaded: {
     revivedLists,
     deletionLists,
     forgets: loaded.forgets,
+    replacedByRoot: new Set(
+      loaded.forgets.filter(({ record }) => record.writerId.equals(ROOT_WRITER_ID)).flatMap(({ record }) => record.replaces.map(refKey)),
+    ),
     refused: loaded.refused.filter(({ name }) => !since.has(name)),
     writtenOff: loaded.refused.flatMap((one) => (since.has(one.name) ? [{ ...one, since: since.get(one.name)! }] : [])),
     condemned,

@@ -261,10 +261,12 @@ export async function openRepository(options: {
     await mapBounded(refs, 4, async (ref) => {
       const { name, storedAt } = ref.info
       const kind = name === objectName('forget', ref) ? 'forget' : 'list'
+      let isForeign = false
       try {
         if (kind === 'forget') {
           const open = (object: Buffer): LoadedForget => {
             const { record, writerKey } = decodeForgetRecord(object, ref, keys)
+            isForeign = true
             requireWriter(writerKey, name, storedAt, record.writerId)
             return { record, storedAt }
           }
@@ -272,6 +274,7 @@ export async function openRepository(options: {
         } else {
           const open = (object: Buffer): LoadedList => {
             const { list, writerKey } = decodeCollectionList(object, ref, keys.domainId)
+            isForeign = true
             requireWriter(writerKey, name, storedAt, list.writerId)
             return { list, storedAt }
           }
@@ -279,7 +282,7 @@ export async function openRepository(options: {
         }
       } catch (error) {
         if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key')) throw error
-        refused.push({ kind, ref: { session: ref.session, random: ref.random }, name, error })
+        refused.push({ kind, ref: { session: ref.session, random: ref.random }, name, error, isForeign })
       }
     })
     // In one order, whichever answer came first.

@@ -1,9 +1,9 @@
 // `holdfast check`: is the repository sound? The structure needs no content key; --read-data also reads packs and verifies every byte of them, and
 // --content opens what was sealed, where the root is.
 import { HoldfastError } from '@holdfast/shared/errors.ts'
-import { parseObjectName } from '@holdfast/shared/format/layout.ts'
+import { parseObjectName, parseSessionName } from '@holdfast/shared/format/layout.ts'
 import type { Command } from 'commander'
-import { checkRepository, type CheckReport, type ReadData } from '../../check/check.ts'
+import { checkRepository, type CheckReport, type ObjectKind, type ReadData } from '../../check/check.ts'
 import { shownText } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { lossCounts, sayLosses } from '../loss-report.ts'
@@ -74,6 +74,7 @@ async function check(context: Context, flags: CheckFlags): Promise<Outcome> {
           snapshots,
           ...lossCounts({ snapshots: affected, paths, pathsLeftOut }),
           problems: done.damaged + done.unknown,
+          damagedBesideRepair: done.findings.filter(({ kind, verdict }) => verdict === 'damaged' && BESIDE_REPAIR.has(kind)).length,
         },
         details: { usedFooters, opened },
       }
@@ -81,14 +82,19 @@ async function check(context: Context, flags: CheckFlags): Promise<Outcome> {
   )
 }
 
+/** What no repair mends; each finding of these says by itself what to do. */
+const BESIDE_REPAIR: ReadonlySet<ObjectKind> = new Set<ObjectKind>(['key', 'list', 'roster', 'session'])
+
 function sayFindings({ report }: Context, done: CheckReport): void {
   for (const { kind, object, code, verdict, message } of done.findings) {
-    const ref = verdict === 'damaged' && kind === 'list' ? parseObjectName(object) : undefined
+    const ref = verdict === 'damaged' && BESIDE_REPAIR.has(kind) ? parseObjectName(object) : undefined
+    const session = verdict === 'damaged' ? parseSessionName(object) : undefined
+    const id = ref?.random ?? session
     report.say({
       event: 'problem',
       path: object,
       code: verdict === 'unknown' ? `unknown-${code}` : code,
-      message: verdict === 'unknown' ? `could not be looked at: ${message}` : ref === undefined ? message : `${message}. ${howToGoOn(ref)}`,
+      message: verdict === 'unknown' ? `could not be looked at: ${message}` : id === undefined ? message : `${message}. ${howToGoOn(id)}`,
     })
   }
   if (done.usedFooters)

@@ -1,7 +1,7 @@
 // `holdfast forget`: which snapshots no longer count, by rules or by name. Nothing is deleted by it; `holdfast prune` does that, later.
 import { isoTime } from '@holdfast/shared/clock.ts'
-import { HoldfastError } from '@holdfast/shared/errors.ts'
-import { objectName } from '@holdfast/shared/format/layout.ts'
+import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
+import { objectName, parseObjectName, parseSessionName } from '@holdfast/shared/format/layout.ts'
 import { keepsSomething, RETENTION_UNITS, type RetentionRules } from '@holdfast/shared/retention.ts'
 import type { Command } from 'commander'
 import {
@@ -13,11 +13,13 @@ import {
   listSeries,
   requireSomethingLeft,
   type SeriesSnapshots,
+  type UnopenedObject,
   writeOff,
 } from '../../collection/forget.ts'
 import { ROOT_WRITER_ID } from '../../keys/domain.ts'
 import { storeTime } from '../../collection/survey.ts'
-import { listRefs } from '../../repository/repository.ts'
+import { listSessions, openSession } from '../../check/small-objects.ts'
+import { listRefs, type Repository } from '../../repository/repository.ts'
 import { createTokens, type OpenedSnapshot } from '../../repository/snapshot.ts'
 import { shownText } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
@@ -58,7 +60,7 @@ export function define(command: Command, start: Start): void {
     .option('--tag <tag>', 'only snapshots with this tag are looked at (again: with all of them)', collect)
     .option('--series <id>', 'only this series (as `snapshots --json` shows it, or its beginning)')
     .option('--allow-empty-series', 'also forget every snapshot of a series, where they are named')
-    .option('--unreadable <id>', 'give up a snapshot, list or forget record that does not open, so that collections go on')
+    .option('--unreadable <id>', 'give up a snapshot, list, record, session or roster that does not open, so that check and prune go on')
     .option('--missing', 'put it on record that snapshots are gone from the store, so that collections go on')
     .addHelpText(
       'after',
@@ -78,6 +80,7 @@ not: look at 'holdfast undelete' before the next prune.`,
     .action((ids: readonly string[], flags: ForgetFlags) => start('forget', (context) => forget(context, ids, flags)))
 }
 
+const NO_RANDOM = '0'.repeat(32)
 const UNIT_WORDS = { hourly: 'hours', daily: 'days', weekly: 'weeks (from Monday)', monthly: 'months', yearly: 'years' } as const
 
 async function forget(context: Context, ids: readonly string[], flags: ForgetFlags): Promise<Outcome> {
@@ -210,20 +213,42 @@ async function giveUp(context: Context, options: ForgetOptions, id: string): Pro
   const byAgents = givenUp.filter(({ entries }) => isRoot && !entries.some(({ writerId }) => writerId.equals(ROOT_WRITER_ID)))
   const open = new Set([...refused.map(({ name }) => name), ...byAgents.map((one) => objectName('snapshot', one))])
   const refs = (await listRefs(repository.store, 'snapshots/', signal)).filter(({ random }) => random.startsWith(wanted))
-  const records = state.refused.filter(({ ref }) => ref.random.startsWith(wanted))
+  const records = [
+    ...state.refused.filter(({ ref }) => ref.random.startsWith(wanted)),
+    ...(await unopenedBeside(repository, wanted, signal)),
+  ]
   const [ref] = refs
   const [record] = records
   if (record !== undefined && refs.length + records.length === 1) {
     if (!context.dryRun) await writeOff(options, record)
-    return { writtenOff: 1 }
+    return { writtenOff: 1, recordsWrittenOff: record.kind === 'list' || record.kind === 'forget' ? 1 : 0 }
   }
   if (ref === undefined || refs.length + records.length > 1 || !open.has(ref.info.name))
     throw new HoldfastError(
       'usage',
-      `'${shownText(id)}' names no one snapshot, list or record that does not open; 'holdfast check' names those. A snapshot that opens is forgotten by its id`,
+      `'${shownText(id)}' names no one snapshot, list, record, session or roster that does not open; 'holdfast check' names those. A snapshot that opens is forgotten by its id`,
     )
   if (!context.dryRun) await forgetUnreadable(options, { session: ref.session, random: ref.random })
   return { forgotten: 1 }
+}
+
+/** Sessions and rosters that begin so and do not open. */
+async function unopenedBeside(repository: Repository, wanted: string, signal: AbortSignal | undefined): Promise<UnopenedObject[]> {
+  const found: UnopenedObject[] = repository.refusedRosters.flatMap(({ name }) => {
+    const ref = parseObjectName(name)
+    return ref?.random.startsWith(wanted) === true ? [{ kind: 'roster', ref, name }] : []
+  })
+  for (const info of await listSessions(repository, signal)) {
+    const session = parseSessionName(info.name)!
+    if (!session.startsWith(wanted)) continue
+    try {
+      await openSession(repository, info, signal)
+    } catch (error) {
+      if (!isHoldfastError(error, 'damaged', 'wrong-key')) throw error
+      found.push({ kind: 'session', ref: { session, random: NO_RANDOM }, name: info.name })
+    }
+  }
+  return found
 }
 
 function sayRetention(context: Context, { series }: SeriesSnapshots, id: string, at: number, kept: boolean, why: readonly string[]): void {

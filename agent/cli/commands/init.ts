@@ -6,7 +6,7 @@ import type { Command } from 'commander'
 import { domainFingerprint } from '../../keys/bundle.ts'
 import { newDomainRoot, rootKeys } from '../../keys/domain.ts'
 import { makeRecoveryCode, printRecoveryCode } from '../../keys/recovery-code.ts'
-import { type NamedObject, wrapRoot } from '../../keys/key-object.ts'
+import { keyNameOf, type NamedObject, wrapRoot } from '../../keys/key-object.ts'
 import { readSecret } from '../../keys/secret-source.ts'
 import { type Chunking, createRepository, DEFAULT_CHUNKING, findDescription } from '../../repository/repository.ts'
 import { judgeCapabilities, probeStore, requireSuitable, type StoreCapabilities } from '@holdfast/shared/store/capabilities.ts'
@@ -90,14 +90,11 @@ async function init(context: Context, flags: InitFlags): Promise<Outcome> {
     const code = makeRecoveryCode(context.random)
     const createdAt = Math.floor(context.clock.now())
     const wrapped = { ...domain, createdAt, random: context.random }
-    const names = [context.random.bytes(16).toString('hex'), context.random.bytes(16).toString('hex')] as const
-    const objects: NamedObject[] = [
-      { name: names[0], bytes: await wrapRoot({ ...wrapped, secret, label: 'first passphrase' }) },
-      {
-        name: names[1],
-        bytes: await wrapRoot({ ...wrapped, secret: { recoveryCode: printRecoveryCode(code) }, label: 'recovery code' }),
-      },
-    ]
+    const wraps = [
+      await wrapRoot({ ...wrapped, secret, label: 'first passphrase' }),
+      await wrapRoot({ ...wrapped, secret: { recoveryCode: printRecoveryCode(code) }, label: 'recovery code' }),
+    ] as const
+    const objects: NamedObject[] = wraps.map((bytes) => ({ name: keyNameOf(bytes), bytes }))
     // The keys are durable before the repository is there: a crash in between leaves wraps that open nothing, never data without a key.
     const forget = await storeKeys(context, store, place, directory, objects, {
       domainId: domain.domainId,

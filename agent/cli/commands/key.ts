@@ -3,7 +3,7 @@
 import { isoTime } from '@holdfast/shared/clock.ts'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { Command } from 'commander'
-import { type NamedObject, readKeyObject, type Secret, unlockRoot, wrapRoot } from '../../keys/key-object.ts'
+import { keyNameOf, type NamedObject, readKeyObject, type Secret, unlockRoot, wrapRoot } from '../../keys/key-object.ts'
 import { makeRecoveryCode, printRecoveryCode } from '../../keys/recovery-code.ts'
 import { readSecret } from '../../keys/secret-source.ts'
 import { type Description, readDescription } from '../../repository/repository.ts'
@@ -186,11 +186,11 @@ async function addKey(
   place: KeyPlace,
   wrap: { root: Buffer; domainId: Buffer; secret: Secret; label?: string },
 ): Promise<string> {
-  const name = context.random.bytes(16).toString('hex')
   const createdAt = Math.floor(context.clock.now())
   const { root, domainId, secret, label = '' } = wrap
   const given = label === '' ? `added ${isoTime(createdAt).slice(0, 10)}` : label
   const bytes = await wrapRoot({ root, domainId, secret, label: given, createdAt, random: context.random })
+  const name = keyNameOf(bytes)
   if (place.place === 'store') await storeKey(context, store, name, bytes)
   else withKeyFiles(context, domainDirectoryPath(context, domainId), (keys) => keys.write(name, bytes))
   return name

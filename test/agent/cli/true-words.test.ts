@@ -1,5 +1,5 @@
 // What a person is told of a first backup, and of a directory that is no place for a repository, is so.
-import { mkdirSync, readdirSync, truncateSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
 import { afterAll, beforeAll, expect, it } from 'vitest'
@@ -65,4 +65,32 @@ it('a repository is not made among the files of somebody, unless that is said', 
   mkdirSync(place.path('disk', 'lost+found'), { recursive: true })
   mkdirSync(place.path('disk', 'tmp'))
   expect((await place.json(['init', '--repo', place.path('disk')])).code).toBe(0)
+})
+
+it('a key and a session that went bad are told by check, with what to do, and doing that ends it', async () => {
+  const own = new Workplace()
+  await own.json(['init'])
+  mkdirSync(own.path('source'))
+  writeFileSync(own.path('source', 'file'), 'x')
+  await own.json(['backup', 'source'])
+  const [session] = readdirSync(`${own.repo}/sessions`)
+  const keys = only((await own.json(['key', 'list'])).events, 'key')
+  const code = keys.find(({ kind }) => kind === 'recovery-code')!.name
+  for (const path of [`${own.repo}/sessions/${session}`, `${own.repo}/keys/${code}`]) {
+    const bytes = readFileSync(path)
+    bytes[bytes.length - 20]! ^= 1
+    chmodSync(path, 0o600)
+    writeFileSync(path, bytes)
+  }
+  const { summary, events } = await own.json(['check'])
+  expect(summary).toMatchObject({ exitCode: 4, counts: { damaged: 2, damagedBesideRepair: 2 } })
+  const told = only(events, 'problem').map(({ message }) => message)
+  expect(told).toContainEqual(expect.stringContaining(`holdfast key remove ${code.slice(0, 12)}`))
+  expect(told).toContainEqual(expect.stringContaining(`holdfast forget --unreadable ${session!.slice(0, 12)}`))
+  expect((await own.run(['check'])).stderr).toContain('Next: each message above says what to do')
+  expect((await own.json(['key', 'add', '--recovery-code'])).code).toBe(0)
+  expect((await own.json(['key', 'remove', code.slice(0, 12)])).code).toBe(0)
+  expect((await own.json(['forget', '--unreadable', session!.slice(0, 12)])).code).toBe(0)
+  expect((await own.json(['check'])).summary).toMatchObject({ exitCode: 0, counts: { damaged: 0, writtenOff: 1 } })
+  own.close()
 })

@@ -1,8 +1,11 @@
 // Collection lists and forget records that go bad where they lie: nothing that they may have taken back is lost by it, each is told, and the root writes
 // it off (design section 7).
 import { describe, expect, test } from 'vitest'
+import { objectName } from '@holdfast/shared/format/layout.ts'
 import { checkRepository, type CheckReport } from '../../../agent/check/check.ts'
 import { writeOff } from '../../../agent/collection/forget.ts'
+import { agentWriter } from '../../../agent/keys/domain.ts'
+import { encodeForgetRecord } from '../../../agent/repository/forget-record.ts'
 import { openRepository, type Repository } from '../../../agent/repository/repository.ts'
 import { codeOf } from '../../_support/error-code.ts'
 import { type Engine, fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
@@ -102,7 +105,7 @@ describe('a forget record that goes bad', () => {
       engine.clock.advance(days * DAY)
       await engine.prune()
     }
-    expect(names(engine).filter((name) => name.startsWith(FORGETS_PREFIX))).toHaveLength(2)
+    expect(names(engine).filter((name) => name.startsWith(FORGETS_PREFIX))).toHaveLength(3)
     expect(await check(engine)).toMatchObject({ damaged: 0, writtenOff: 1 })
   })
 })
@@ -136,4 +139,50 @@ test('only the root writes something off', async () => {
   await spoilNew(victim, FORGETS_PREFIX, () => victim.forget(victims[0]!))
   expect(await codeOf(writeOffAll(victim, stolen))).toBe('forbidden')
   expect((await check(victim)).findings.filter(({ kind }) => kind === 'list')).toHaveLength(1)
+})
+
+test('a session and a roster that go bad are told until the root writes them off', async () => {
+  const { victim } = await makeTheft()
+  const root = await makeEngine({ seed: 'root', beside: victim })
+  const rosters = victim.bucket.names('rosters/').length
+  await victim.bucket.store('controller').put(`rosters/${'0'.repeat(32)}-${'a'.repeat(32)}`, { kind: 'bytes', bytes: Buffer.alloc(300) })
+  for (const prefix of ['sessions/', 'rosters/']) {
+    const name = victim.bucket.names(prefix)[prefix === 'rosters/' ? rosters : 0]
+    victim.bucket.tamper(name!, (bytes) => bytes.subarray(0, 60))
+    expect((await check(victim)).findings).toContainEqual(expect.objectContaining({ object: name, verdict: 'damaged' }))
+    const [session, random] = name!.slice(prefix.length).split('-')
+    const unopened = { kind: prefix === 'sessions/' ? ('session' as const) : ('roster' as const), name: name! }
+    const ref = { session: session!, random: random ?? '0'.repeat(32) }
+    await writeOff(
+      { repository: await repositoryOf(root), keys: root.keys.write, clock: root.clock, random: root.random },
+      { ...unopened, ref },
+    )
+    expect((await check(victim)).findings.filter(({ object }) => object === name)).toEqual([])
+  }
+  expect((await check(victim)).writtenOff).toBe(2)
+  // However many records of the root become one.
+  const { snapshots } = await (await repositoryOf(root)).listSnapshots()
+  for (let i = 0; i < 20; i++) {
+    await root.forget(snapshots[0]!.structure.ref.random)
+    await root.undelete(snapshots[0]!.structure.ref.random)
+  }
+  for (let i = 0; i < 3; i++) {
+    root.clock.advance(31 * DAY)
+    await root.prune()
+  }
+  expect(await check(victim)).toMatchObject({ damaged: 0, writtenOff: 2 })
+})
+
+test('a record of a writer who does not count holds nothing back', async () => {
+  const { engine, first } = await world()
+  const nobody = agentWriter(fixtureRandom('nobody').bytes(32), Buffer.alloc(16, 9))
+  const ref = { session: 'a'.repeat(32), random: 'b'.repeat(32) }
+  const bytes = encodeForgetRecord({ ref, madeAt: 1, replaces: [], entries: [], undone: [] }, engine.keys.write.structure, nobody)
+  await engine.bucket.store('somebody').put(objectName('forget', ref), { kind: 'bytes', bytes })
+  await engine.forget(first)
+  for (let day = 0; day < 30; day += 15) {
+    expect(await engine.prune()).toMatchObject({ heldForgotten: 0, unreadable: [{ isForeign: true }] })
+    engine.clock.advance(15 * DAY)
+  }
+  expect(isThere(engine, first)).toBe(false)
 })

@@ -2,7 +2,7 @@
 // index files of which some are merged, rosters, key objects. And what each of its snapshots must give back.
 import { CWD } from '../../../agent/file-system/file-system.ts'
 import { agentWriter, type DomainRoot } from '../../../agent/keys/domain.ts'
-import { type Secret, wrapRoot } from '../../../agent/keys/key-object.ts'
+import { keyNameOf, type Secret, wrapRoot } from '../../../agent/keys/key-object.ts'
 import type { Writer } from '../../../agent/keys/keys.ts'
 import { makeRecoveryCode, printRecoveryCode } from '../../../agent/keys/recovery-code.ts'
 import { rosterBody, rosterWriter } from '../../../agent/keys/roster.ts'
@@ -15,7 +15,7 @@ import { change, type Engine, fixtureRandom, makeEngine, readFile, writeFile } f
 import type { Tree } from '../../_support/plain-reader.ts'
 import type { SimulatedBucket } from '../../_support/simulated-store.ts'
 
-export const KINDS = ['repository', 'keys', 'rosters', 'sessions', 'packs', 'index', 'snapshots'] as const
+export const KINDS = ['repository', 'keys', 'rosters', 'sessions', 'packs', 'index', 'snapshots', 'lists'] as const
 export type Kind = (typeof KINDS)[number]
 
 export type SmallRepository = {
@@ -98,15 +98,21 @@ export async function makeSmallRepository(): Promise<SmallRepository> {
   writeFile(engine, '/src/small', 'a small file, changed')
   await back(engine)
 
+  // Forgotten and taken back: all that was ever made counts.
+  const [first] = trees.keys()
+  await engine.forget(first!)
+  await engine.undelete(first!)
+
   const domain = fixtureRandom('domain')
   const root = { root: domain.bytes(32), domainId: domain.bytes(16) }
   const secrets = new Map<string, Secret>()
-  for (const [i, secret] of SECRETS.entries()) {
-    const name = `keys/${`${i + 1}`.repeat(32)}`
+  for (const secret of SECRETS) {
     const used = 'passphrase' in secret ? secret : { recoveryCode: printRecoveryCode(makeRecoveryCode(random)) }
-    secrets.set(name, used)
     const cost = { memoryKiB: 8192, passes: 1, lanes: 1 }
-    await put(name, await wrapRoot({ ...root, secret: used, label: 'office', createdAt: clock.now(), random, cost }))
+    const bytes = await wrapRoot({ ...root, secret: used, label: 'office', createdAt: clock.now(), random, cost })
+    const name = `keys/${keyNameOf(bytes)}`
+    secrets.set(name, used)
+    await put(name, bytes)
   }
 
   const kept = stateFiles(engine)
@@ -124,6 +130,7 @@ export async function makeSmallRepository(): Promise<SmallRepository> {
       packs: bucket.names('packs/'),
       index: bucket.names('index/'),
       snapshots: bucket.names('snapshots/'),
+      lists: bucket.names('lists/'),
     },
     backUpAgain: async (on, seed) => {
       const state = `/state-${(runs += 1)}`
