@@ -141,9 +141,10 @@ export async function execute(
 async function lookedAt(options: Pick<FuzzOptions, 'target' | 'collect'>, input: Buffer, took: number): Promise<Failed | undefined> {
   let least = took
   for (let n = 0; n < 2 && least > SLOW_MS; n++) {
-    const from = performance.now()
+    const from = process.threadCpuUsage()
     await options.target.run(input)
-    least = Math.min(least, performance.now() - from)
+    const { user, system } = process.threadCpuUsage(from)
+    least = Math.min(least, (user + system) / 1000)
   }
   if (least > SLOW_MS) return { key: 'slow', why: `takes ${Math.round(least)} ms`, stack: '' }
   if (options.collect === undefined) return undefined
