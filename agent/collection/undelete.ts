@@ -13,7 +13,7 @@ import {
   type RevivedList,
   standingDeletionLists,
 } from '../repository/collection-state.ts'
-import { encodeForgetRecord, type ForgetRecord, type ForgottenSnapshot } from '../repository/forget-record.ts'
+import { encodeForgetRecord, ENTRIES_MAX, type ForgetRecord, type ForgottenSnapshot } from '../repository/forget-record.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import { listRefs } from '../repository/repository.ts'
 import { createMark } from './mark.ts'
@@ -95,14 +95,16 @@ export async function undelete(
   const counting = chosen.map(({ structure }) => ({ list: structure.ref, packs: [] }))
   await revive([...byList(survey, condemned), ...fromDeletionLists(survey, chosen, condemned), ...counting])
   const undone = chosen.flatMap(({ structure }) =>
-    forgottenEntries(survey.state, structure.ref, structure.writerId).map(({ record }) => ({ record, snapshot: structure.ref })),
+    forgottenEntries(survey.state, structure.ref, structure.writerId).flatMap(({ record }) =>
+      [record, ...mergedInto(survey, record)].map((one) => ({ record: one, snapshot: structure.ref })),
+    ),
   )
   const record = async (more: Pick<ForgetRecord, 'entries' | 'undone'>): Promise<void> => {
     const ref = newRef()
     const object = encodeForgetRecord({ ref, madeAt, replaces: [], ...more }, keys.structure, keys.writer)
     await repository.store.put(objectName('forget', ref), { kind: 'bytes', bytes: object }, { signal })
   }
-  await record({ entries: [], undone })
+  for (let at = 0; at < undone.length; at += ENTRIES_MAX) await record({ entries: [], undone: undone.slice(at, at + ENTRIES_MAX) })
   // A collection may have begun to delete before it could see this.
   const again = await surveyRepository(repository, () => clock.now(), signal)
   const listed = new Set(again.snapshots.map(({ structure }) => refKey(structure.ref)))
@@ -130,6 +132,13 @@ export async function undelete(
 }
 
 const HOW_ON = `'holdfast undelete' lists what is left; where no 'holdfast prune' of the root is at work any more, anywhere, --prune-is-over takes that back`
+
+/** What a record replaced and that is gone: a collection that slept since may store another one that replaces the same, and that forgets nothing again. */
+function mergedInto({ state }: Survey, record: ObjectRef): ObjectRef[] {
+  const there = new Set(state.forgets.map((one) => refKey(one.record.ref)))
+  const merged = state.forgets.find((one) => refKey(one.record.ref) === refKey(record))?.record.replaces ?? []
+  return merged.filter((ref) => !there.has(refKey(ref)))
+}
 
 /** What was said of a snapshot before it was taken back. */
 function entryAgain({ state }: Survey, { structure, hash }: OpenedSnapshot): ForgottenSnapshot {

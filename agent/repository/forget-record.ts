@@ -30,7 +30,8 @@ export type ForgetRecord = {
   readonly undone: readonly { readonly record: ObjectRef; readonly snapshot: ObjectRef }[]
 }
 
-const ENTRIES_MAX = 100_000
+/** No record has more entries, or more that it undoes. */
+export const ENTRIES_MAX = 100_000
 
 export function encodeForgetRecord(record: Omit<ForgetRecord, 'writerId'>, keys: StructureKeys, writer: Writer): Buffer {
   const out = new ByteWriter().raw(refBytes(record.ref)).raw(writer.id).u64(record.madeAt).varint(record.replaces.length)
