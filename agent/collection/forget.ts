@@ -10,7 +10,7 @@ import { ROOT_WRITER_ID } from '../keys/domain.ts'
 import type { WriteKeys } from '../keys/keys.ts'
 import { blake3Hash } from '../repository/blake3.ts'
 import type { RefusedObject } from '../repository/collection-state.ts'
-import { encodeForgetRecord, type ForgottenSnapshot, type ForgottenWhy } from '../repository/forget-record.ts'
+import { encodeForgetRecord, ENTRIES_MAX, type ForgottenSnapshot, type ForgottenWhy } from '../repository/forget-record.ts'
 import { sessionWriter } from '../repository/given-up.ts'
 import { listRefs, type Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
@@ -209,10 +209,13 @@ function isThere(id: string): HoldfastError {
 
 async function recordForgotten(options: ForgetOptions, entries: readonly ForgottenSnapshot[]): Promise<ObjectRef | undefined> {
   const { repository, keys, clock, random, signal } = options
-  if (entries.length === 0) return undefined
-  const ref = { session: random.bytes(16).toString('hex'), random: random.bytes(16).toString('hex') }
-  const record = { ref, madeAt: Math.floor(clock.now()), replaces: [], entries, undone: [] }
-  const object = encodeForgetRecord(record, keys.structure, keys.writer)
-  await repository.store.put(objectName('forget', ref), { kind: 'bytes', bytes: object }, { signal })
-  return ref
+  let last: ObjectRef | undefined
+  for (let at = 0; at < entries.length; at += ENTRIES_MAX) {
+    const ref = { session: random.bytes(16).toString('hex'), random: random.bytes(16).toString('hex') }
+    const record = { ref, madeAt: Math.floor(clock.now()), replaces: [], entries: entries.slice(at, at + ENTRIES_MAX), undone: [] }
+    const object = encodeForgetRecord(record, keys.structure, keys.writer)
+    await repository.store.put(objectName('forget', ref), { kind: 'bytes', bytes: object }, { signal })
+    last = ref
+  }
+  return last
 }

@@ -34,8 +34,10 @@ import {
 export const UNDELETE_WINDOW_MS = 14 * 86_400_000
 const MOVE_BYTES_MAX = 2 ** 30
 const PACK_BYTES = 16 * 2 ** 20
-/** More forget records than this become one. */
+/** More forget records than this become fewer. */
 const FORGETS_MAX = 16
+/** So many entries one that is made of others has at most; one of half as many stays as it is. */
+const MERGED_ENTRIES_MAX = 50_000
 
 export type PruneProgress = {
   readonly phase: 'looking' | 'marking' | 'proving' | 'moving' | 'deleting'
@@ -295,8 +297,11 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
       undone.length === 0 &&
       entries.length > 0 &&
       entries.every(({ snapshot }) => state.forgotten.get(refKey(snapshot))?.some(({ record }) => refKey(record) === refKey(ref)) === true)
-    const merged = mine.filter((record) => !replaced.has(refKey(record.ref)) && holds(record))
-    if (merged.length <= FORGETS_MAX) return
+    const isOpen = (record: ForgetRecord): boolean => !replaced.has(refKey(record.ref)) && record.entries.length < MERGED_ENTRIES_MAX / 2
+    const open = mine.filter((record) => isOpen(record) && holds(record)).toSorted((a, b) => a.entries.length - b.entries.length)
+    if (open.length <= FORGETS_MAX) return
+    let room = MERGED_ENTRIES_MAX
+    const merged = open.filter((record) => (room -= record.entries.length) >= 0)
     // Whoever takes back an entry of a record that one of these replaced, and that is there still, takes it back here too.
     const replaces = merged.flatMap((record) => [record.ref, ...record.replaces.filter((ref) => there.has(refKey(ref)))])
     const entries = new Map(merged.flatMap((record) => record.entries).map((entry) => [`${refKey(entry.snapshot)} ${entry.why}`, entry]))

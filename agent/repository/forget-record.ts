@@ -33,7 +33,10 @@ export type ForgetRecord = {
 /** No record has more entries, or more that it undoes. */
 export const ENTRIES_MAX = 100_000
 
+/** Throws `failed` where it would be longer than any reader takes. */
 export function encodeForgetRecord(record: Omit<ForgetRecord, 'writerId'>, keys: StructureKeys, writer: Writer): Buffer {
+  if (Math.max(record.entries.length, record.undone.length, record.replaces.length) > ENTRIES_MAX)
+    throw new HoldfastError('failed', `a forget record of more than ${ENTRIES_MAX} entries cannot be made; nothing was stored`)
   const out = new ByteWriter().raw(refBytes(record.ref)).raw(writer.id).u64(record.madeAt).varint(record.replaces.length)
   for (const ref of record.replaces) out.raw(refBytes(ref))
   out.varint(record.entries.length)
