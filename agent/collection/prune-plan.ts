@@ -19,6 +19,8 @@ export const WAIT_MS = 86_400_000
 const SPARSE = 0.5
 /** An index file of which this share of packs is deleted is written anew. */
 const REWRITE_SHARE = 0.25
+/** No list names more: a quarter of what one may hold; the next run goes on. */
+export const NAMES_AT_ONCE = 250_000
 const NO_RANDOM = '0'.repeat(32)
 
 export type PrunePlan = {
@@ -91,6 +93,7 @@ export function planPrune(
   const condemn: CondemnedPack[] = []
   const sparse: PackUse[] = []
   for (const [random, use] of uses) {
+    if (condemn.length === NAMES_AT_ONCE) break
     const listed = packs.get(random)
     if (listed === undefined || whole.gone.has(random) || state.condemned.has(random)) continue
     if (use.liveBytes >= use.bytes * SPARSE && use.liveBytes > 0) continue
@@ -116,7 +119,7 @@ export function planPrune(
       ...deletions,
       ...dueRecords(survey, lacking, keys.writer.id.equals(ROOT_WRITER_ID)),
       ...dueSessions(survey, snapshots, deletions),
-    ],
+    ].slice(0, NAMES_AT_ONCE),
     lists: [...lists.values()],
     rewrite: whole.indexed.files.filter((file) => file.writerKey.equals(keys.writer.publicKey) && isToRewrite(survey, lacking, file)),
     waiting,

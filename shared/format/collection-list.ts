@@ -49,6 +49,14 @@ export function encodeCollectionList(
   domainId: Buffer,
   writer: { readonly id: Buffer; readonly publicKey: Buffer; readonly sign: (message: Uint8Array) => Buffer },
 ): Buffer {
+  const counts =
+    list.kind === 'condemned'
+      ? [list.kept, list.packs]
+      : list.kind === 'revived'
+        ? [list.from, ...list.from.map(({ packs }) => packs)]
+        : [list.lists, list.names]
+  if (counts.some(({ length }) => length > NAMES_MAX))
+    throw new HoldfastError('failed', `a collection list of more than ${NAMES_MAX} names cannot be made; nothing was stored`)
   const out = new ByteWriter().raw(encodeHeader('list', domainId, 0))
   out.raw(refBytes(list.ref)).raw(writer.id).u64(list.madeAt).u8(LIST_KIND[list.kind])
   const refs = (all: readonly ObjectRef[]): void => {

@@ -17,7 +17,7 @@ export const DAY = 86_400_000
 export const NOW = 1000 * DAY
 export const WINDOW = 14 * DAY
 const random = fixtureRandom('prune plan')
-const keys = rootKeys({ root: random.bytes(32), domainId: random.bytes(16) })
+export const keys = rootKeys({ root: random.bytes(32), domainId: random.bytes(16) })
 export const WRITER = keys.write.writer.id
 
 export const hex = (number: number): string => number.toString(16).padStart(32, '0')
