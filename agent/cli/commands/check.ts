@@ -3,7 +3,7 @@
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { parseObjectName, parseSessionName } from '@holdfast/shared/format/layout.ts'
 import type { Command } from 'commander'
-import { checkRepository, type CheckReport, type ObjectKind, type ReadData } from '../../check/check.ts'
+import { checkRepository, type CheckReport, type Finding, type ObjectKind, type ReadData } from '../../check/check.ts'
 import { shownText } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { lossCounts, sayLosses } from '../loss-report.ts'
@@ -74,7 +74,7 @@ async function check(context: Context, flags: CheckFlags): Promise<Outcome> {
           snapshots,
           ...lossCounts({ snapshots: affected, paths, pathsLeftOut }),
           problems: done.damaged + done.unknown,
-          damagedBesideRepair: done.findings.filter(({ kind, verdict }) => verdict === 'damaged' && BESIDE_REPAIR.has(kind)).length,
+          damagedBesideRepair: done.findings.filter(isBesideRepair).length,
         },
         details: { usedFooters, opened },
       }
@@ -82,14 +82,17 @@ async function check(context: Context, flags: CheckFlags): Promise<Outcome> {
   )
 }
 
-/** What no repair mends; each finding of these says by itself what to do. */
-const BESIDE_REPAIR: ReadonlySet<ObjectKind> = new Set<ObjectKind>(['key', 'list', 'roster', 'session'])
+/** What no repair mends; each finding of these says by itself what to do. Snapshots that are gone are counted apart. */
+const BESIDE_REPAIR: ReadonlySet<ObjectKind> = new Set<ObjectKind>(['key', 'list', 'roster', 'session', 'snapshot'])
+
+function isBesideRepair({ kind, verdict, code }: Finding): boolean {
+  return verdict === 'damaged' && BESIDE_REPAIR.has(kind) && !(kind === 'snapshot' && code === 'not-found')
+}
 
 function sayFindings({ report }: Context, done: CheckReport): void {
-  for (const { kind, object, code, verdict, message } of done.findings) {
-    const ref = verdict === 'damaged' && BESIDE_REPAIR.has(kind) ? parseObjectName(object) : undefined
-    const session = verdict === 'damaged' ? parseSessionName(object) : undefined
-    const id = ref?.random ?? session
+  for (const finding of done.findings) {
+    const { object, code, verdict, message } = finding
+    const id = isBesideRepair(finding) ? (parseObjectName(object)?.random ?? parseSessionName(object)) : undefined
     report.say({
       event: 'problem',
       path: object,

@@ -1,4 +1,5 @@
 // `holdfast repair`: makes index files true again after damage, says exactly what is lost, and removes nothing.
+import { parseObjectName } from '@holdfast/shared/format/layout.ts'
 import type { Command } from 'commander'
 import { repairRepository, type RepairReport } from '../../repair/repair.ts'
 import { commonChunkBytes } from '../../repository/lost-description.ts'
@@ -15,7 +16,7 @@ import { formatBytes } from '../format.ts'
 import { lossCounts, sayLosses } from '../loss-report.ts'
 import { type Holder, withRepository } from '../open.ts'
 import { withReadLog } from '../read-log-place.ts'
-import { sayUnopened } from '../unopened.ts'
+import { howToGoOn, sayUnopened } from '../unopened.ts'
 
 type RepairFlags = { readonly readData?: boolean }
 
@@ -126,6 +127,12 @@ async function repairDescription(
   return 'repaired'
 }
 
+/** What goes on without a snapshot that does not open. */
+function hint(name: string): string {
+  const ref = parseObjectName(name)
+  return ref === undefined ? '' : `. ${howToGoOn(ref.random)}`
+}
+
 function sayNotes(context: Context, done: RepairReport): void {
   const { report, dryRun } = context
   for (const { object, verdict, code, message } of done.notes)
@@ -142,7 +149,7 @@ function sayNotes(context: Context, done: RepairReport): void {
       event: 'problem',
       path: name,
       code: error.code,
-      message: `${error.message}. It is left as it is: other snapshots do not need it`,
+      message: `${error.message}. It is left as it is: other snapshots do not need it${hint(name)}`,
     })
   for (const { object, error } of done.snapshotsMissing)
     report.say({

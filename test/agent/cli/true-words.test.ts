@@ -67,7 +67,7 @@ it('a repository is not made among the files of somebody, unless that is said', 
   expect((await place.json(['init', '--repo', place.path('disk')])).code).toBe(0)
 })
 
-it('a key and a session that went bad are told by check, with what to do, and doing that ends it', async () => {
+it('a key, a session and a snapshot that went bad are told by check, with what to do, and doing that ends it', async () => {
   const own = new Workplace()
   await own.json(['init'])
   mkdirSync(own.path('source'))
@@ -76,21 +76,24 @@ it('a key and a session that went bad are told by check, with what to do, and do
   const [session] = readdirSync(`${own.repo}/sessions`)
   const keys = only((await own.json(['key', 'list'])).events, 'key')
   const code = keys.find(({ kind }) => kind === 'recovery-code')!.name
-  for (const path of [`${own.repo}/sessions/${session}`, `${own.repo}/keys/${code}`]) {
+  const [snapshot] = readdirSync(`${own.repo}/snapshots`)
+  for (const path of [`${own.repo}/sessions/${session}`, `${own.repo}/keys/${code}`, `${own.repo}/snapshots/${snapshot}`]) {
     const bytes = readFileSync(path)
     bytes[bytes.length - 20]! ^= 1
     chmodSync(path, 0o600)
     writeFileSync(path, bytes)
   }
   const { summary, events } = await own.json(['check'])
-  expect(summary).toMatchObject({ exitCode: 4, counts: { damaged: 2, damagedBesideRepair: 2 } })
+  expect(summary).toMatchObject({ exitCode: 4, counts: { damaged: 3, damagedBesideRepair: 3 } })
   const told = only(events, 'problem').map(({ message }) => message)
   expect(told).toContainEqual(expect.stringContaining(`holdfast key remove ${code.slice(0, 12)}`))
-  expect(told).toContainEqual(expect.stringContaining(`holdfast forget --unreadable ${session!.slice(0, 12)}`))
   expect((await own.run(['check'])).stderr).toContain('Next: each message above says what to do')
   expect((await own.json(['key', 'add', '--recovery-code'])).code).toBe(0)
   expect((await own.json(['key', 'remove', code.slice(0, 12)])).code).toBe(0)
-  expect((await own.json(['forget', '--unreadable', session!.slice(0, 12)])).code).toBe(0)
+  for (const id of [session!, snapshot!.split('-')[1]!]) {
+    expect(told).toContainEqual(expect.stringContaining(`holdfast forget --unreadable ${id.slice(0, 12)}`))
+    expect((await own.json(['forget', '--unreadable', id.slice(0, 12)])).code).toBe(0)
+  }
   expect((await own.json(['check'])).summary).toMatchObject({ exitCode: 0, counts: { damaged: 0, writtenOff: 1 } })
   own.close()
 })
