@@ -149,7 +149,7 @@ export type UnopenedObject = Pick<RefusedObject, 'ref' | 'name'> & { readonly ki
 
 /**
  * Writes off an object that does not open: nobody waits for it any more. A list or forget record is removed by a collection of the root a month later; what
- * it said is lost: what it forgot counts again, what it took back does not. Throws `forbidden` for everybody but the root, who alone answers for that.
+ * it said is lost: what it forgot counts again, what it took back does not (decision 0014). Throws `forbidden` for everybody but the root, who alone answers for that.
  */
 export async function writeOff(options: ForgetOptions, refused: UnopenedObject): Promise<void> {
   const { repository, keys, clock, random, signal } = options

@@ -141,7 +141,7 @@ export function forgottenByAgents({ state, forgotten, givenUp }: Survey, writerI
 
 /**
  * Forget records that are there and do not open. Each may be the one that took a forgotten snapshot back, so while there are any, nothing that is forgotten
- * may go. One of a writer who does not count takes nothing back.
+ * may go. One of a writer who does not count takes nothing back (decision 0014).
  */
 export function unreadForgets({ state }: Pick<Survey, 'state'>): string[] {
   return unopenedRecords(state)
