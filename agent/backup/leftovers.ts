@@ -6,7 +6,7 @@ import { type Descriptor, FileError, type FileSystem } from '../file-system/file
 import type { StructureKeys, WriteKeys } from '../keys/keys.ts'
 import { blake3 } from '../repository/blake3.ts'
 import { LIMITS, type ObjectRef, packName } from '@holdfast/shared/format/layout.ts'
-import { decodeFooter, decodeTrailer, type PackFooter, TRAILER_BYTES } from '../repository/pack.ts'
+import { decodeFooter, decodeTrailer, packBytes, type PackFooter, TRAILER_BYTES } from '../repository/pack.ts'
 import { SEGMENT_KIND } from '../repository/segment.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 import { SEGMENTS_PER_WORKER } from './file-worker.ts'
@@ -63,6 +63,9 @@ export async function readLeftovers(options: {
         const info = await store.head(packName(ref), { signal: options.signal })
         // The footer says durable, the store says gone: somebody deleted it, so its blobs are stored again from the source.
         if (info === undefined) throw new HoldfastError('damaged', `the store lost pack ${ref.random}`)
+        // An index file takes the store's word for the length of a pack: of one that is cut by now it would say that it is whole.
+        if (info.bytes !== packBytes(footer, footerObject.length))
+          throw new HoldfastError('damaged', `the store has ${info.bytes} bytes of pack ${ref.random}, which is not all of it`)
         const segments = footer.segments.map(() => nextNumber++)
         durable.push({ ref, bytes: info.bytes, footer, footerObject, blobs: countBlobs(footer), segments })
       } else drop(name)

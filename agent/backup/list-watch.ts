@@ -31,7 +31,7 @@ export type ListWatch = {
   readonly absent: ReadonlySet<string>
   /** Packs that are spoilt or condemned: what is left of them in the spool is worth nothing either. */
   readonly unusable: ReadonlySet<string>
-  /** Packs that are gone and were never condemned. */
+  /** Packs that are gone or spoilt, that index files count on all the same, and that were never condemned. */
   readonly lost: number
   /** Nodes of the previous snapshot from which something condemned is reached: none of them is taken over as it is. */
   readonly tainted: (previous: OpenedSnapshot | undefined) => Promise<ReadonlySet<string>>
@@ -98,6 +98,7 @@ export function createListWatch(given: {
   const structure = keys.structure
   const without = (condemned: Iterable<string>): Set<string> => new Set([...given.gone, ...given.spoilt, ...condemned])
   const absent = without(collection.condemned.keys())
+  const spoilt = [...view.packs()].filter(({ random }) => given.spoilt.has(random)).map(({ random }) => random)
   let { storeTime: lastStoreTime, ownTime: lastOwnTime } = given.look
   let seen = refsOf(collection)
   // What any look saw condemned: the list may be gone when the tree is held against it, and the pack with it.
@@ -126,7 +127,7 @@ export function createListWatch(given: {
   return {
     absent,
     unusable: new Set([...given.spoilt, ...collection.condemned.keys()]),
-    lost: [...given.gone].filter((random) => !collection.condemned.has(random)).length,
+    lost: [...new Set([...given.gone, ...spoilt])].filter((random) => !collection.condemned.has(random)).length,
     seen: () => [...seen.values()],
     tainted: async (previous) => {
       // What the previous run saw condemned it did without already.

@@ -144,6 +144,12 @@ export function createPackSpool(options: {
             )
           done += read
         }
+        // It was opened and compared before it went to the disk; of what came back the other pack's hash would say that it is what was sealed.
+        if (blake3.plain().hex(bytes) !== segment.sealedHash.toString('hex'))
+          throw new HoldfastError(
+            'local-disk',
+            'an open pack in the spool is not what was written to it: check the disk of the state directory. No snapshot was made',
+          )
         addTo(into, segment, [bytes], from.numbers[i]!)
       }
     } finally {

@@ -136,7 +136,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   const lacksNothing = lists.lost === 0 || (previous !== undefined && (await lists.isWhole(previous)))
   if (lists.lost > 0)
     options.onNotice?.(
-      `${lists.lost} packs are gone from the store or cut: ${lacksNothing ? "the last snapshot needs none of them; 'holdfast check' tells what does" : 'what was in them is stored again where the source still has it'}`,
+      `${lists.lost} packs are gone from the store, cut or spoilt: ${lacksNothing ? "the last snapshot needs none of them; 'holdfast check' tells what does" : 'what was in them is stored again where the source still has it'}`,
     )
   const known = createKnownIds(view.files.reduce((sum, file) => sum + file.blobCount, 0) + 100_000)
   fillKnownIds(known, view, keys.writer.publicKey, lists.absent, await lists.tainted(previous))

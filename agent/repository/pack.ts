@@ -118,6 +118,13 @@ export function paddingBytes(segmentsAndFooter: number): number {
   return Math.max(padme(holds), LIMITS.packMinBytes) - holds
 }
 
+/** How long a pack is that ends with a footer of so many bytes, header and all. */
+export function packBytes({ segments }: Pick<PackFooter, 'segments'>, footerBytes: number): number {
+  const last = segments.at(-1)
+  const filled = (last === undefined ? 0 : last.offset + last.sealedBytes) + footerBytes
+  return filled + paddingBytes(filled) + TRAILER_BYTES
+}
+
 function trailerKey(key: Buffer, hash: Buffer): KeyObject {
   return createSecretKey(hmac(key, 'holdfast/1 trailer', hash))
 }
