@@ -104,7 +104,6 @@ class Check {
     unindexedPacks: 0,
     writtenOff: 0,
     forgotten: 0,
-    unfinished: 0,
     condemnedPacks: 0,
     deletedPacks: 0,
   }
@@ -113,7 +112,7 @@ class Check {
   readonly #storedAt = new Map<string, number>()
   #deleted: ReadonlySet<string> = new Set()
   #collection = collectionState({ lists: [], forgets: [], refused: [] })
-  #losses: Losses = { snapshots: [], paths: [], pathsLeftOut: 0, nodes: 0, references: 0, lost: 0, unsure: 0 }
+  #losses: Losses = { snapshots: [], paths: [], pathsLeftOut: 0, nodes: 0, references: 0, lost: 0, unsure: 0, unfinished: [] }
 
   constructor(options: CheckOptions) {
     this.#options = options
@@ -122,7 +121,7 @@ class Check {
   }
 
   report(): CheckReport {
-    const { nodes, references, lost, unsure, snapshots, paths, pathsLeftOut } = this.#losses
+    const { nodes, references, lost, unsure, snapshots, paths, pathsLeftOut, unfinished } = this.#losses
     return {
       good: this.#good,
       damaged: this.#damaged + lost,
@@ -131,6 +130,7 @@ class Check {
       ...this.#counts,
       nodes,
       references,
+      unfinished: unfinished.length,
       usedFooters: this.#usedFooters,
       opened: this.#options.content === true,
       lostBlobs: lost,
@@ -445,11 +445,15 @@ class Check {
         this.#holdings.unreadable = true
       }
     }
-    const losses = await findLosses({
+    this.#losses = await findLosses({
       repository: this.#repository,
       snapshots,
       ...{ holdings: this.#holdings, keys, widen, signal },
       reliedOn: (snapshot) => reliedOn(this.#collection, snapshot),
+      isUnfinished: (snapshot, lacking) => {
+        const storedAt = this.#storedAt.get(refKey(snapshot.structure.ref)) ?? 0
+        return isUnfinished(this.#collection, snapshot, storedAt, lacking)
+      },
       onFound: () => {
         this.#usedFooters = true
       },
@@ -462,14 +466,6 @@ class Check {
       onUnsure: (id, error) => this.#bad('tree', id, error),
       onProgress: (done, total) => this.#progress('snapshots', done, total),
     })
-    const affected = losses.snapshots.filter(({ snapshot, unsure, packs: lacking }) => {
-      const storedAt = this.#storedAt.get(refKey(snapshot.structure.ref)) ?? 0
-      return unsure > 0 || !isUnfinished(this.#collection, snapshot, storedAt, lacking.keys())
-    })
-    this.#counts.unfinished = losses.snapshots.length - affected.length
-    const lost = affected.reduce((sum, { lostChunks, lostNodes }) => sum + lostChunks + lostNodes, 0)
-    const paths = losses.paths.filter(({ snapshots: ids }) => affected.some(({ snapshot }) => ids.includes(snapshot.structure.ref.random)))
-    this.#losses = this.#counts.unfinished === 0 ? losses : { ...losses, snapshots: affected, paths, lost: Math.min(losses.lost, lost) }
   }
 
   /** Walks trees with names and opens the private parts of snapshots. */
@@ -479,7 +475,8 @@ class Check {
     const { store, keys: structure } = this.#repository
     const walk = new ContentWalk(createPackReader({ store, structure, view: this.#holdings.view, keys }), signal)
     const known = new Set(this.#losses.paths.map(({ path }) => path.toString('latin1')))
-    for (const [i, snapshot] of snapshots.entries()) {
+    const finished = snapshots.filter((snapshot) => !this.#losses.unfinished.includes(snapshot))
+    for (const [i, snapshot] of finished.entries()) {
       const { random } = snapshot.structure.ref
       await this.#judge('snapshot', objectName('snapshot', snapshot.structure.ref), async () => void snapshot.openPrivate(keys))
       await walk.walk(snapshot.structure.root, (path, error) => {
@@ -491,7 +488,7 @@ class Check {
           new HoldfastError(error.code, `${path} in snapshot ${random.slice(0, 8)}: ${error.message}`, { cause: error }),
         )
       })
-      this.#progress('content', i + 1, snapshots.length)
+      this.#progress('content', i + 1, finished.length)
     }
   }
 }

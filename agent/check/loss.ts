@@ -43,6 +43,8 @@ export type Losses = {
   /** Different blobs over all snapshots. */
   readonly lost: number
   readonly unsure: number
+  /** Snapshots that `isUnfinished` explains. They are in no other figure but how much was looked at. */
+  readonly unfinished: readonly OpenedSnapshot[]
 }
 
 export type LossOptions = {
@@ -52,6 +54,8 @@ export type LossOptions = {
   readonly keys?: ReadKeys | undefined
   /** Of the packs that should have a lost blob, those that the snapshot relied on; all of them where this is absent. */
   readonly reliedOn?: (snapshot: OpenedSnapshot) => (packs: readonly string[]) => readonly string[]
+  /** Whether a snapshot that lacks something of these packs was never reported good. */
+  readonly isUnfinished?: (snapshot: OpenedSnapshot, packs: Iterable<string>) => boolean
   /** Called when a blob is in no place that is known of, before it is called lost: the footers may know one. */
   readonly widen?: () => Promise<void>
   /** Told each time that a blob is where footers alone say. */
@@ -68,6 +72,19 @@ const PATHS_HELD = 100_000
 
 /** Throws `cancelled` alone. */
 export async function findLosses(options: LossOptions): Promise<Losses> {
+  const all = await lossesOf(options)
+  const isExplained = ({ snapshot, unsure, packs }: SnapshotLoss): boolean =>
+    unsure === 0 && options.isUnfinished?.(snapshot, packs.keys()) === true
+  const unfinished = all.snapshots.filter(isExplained).map(({ snapshot }) => snapshot)
+  if (unfinished.length === 0) return all
+  // Once more without them: what others lack too is told of those alone. What could not be looked at was told the first time.
+  const { onUnsure: _told, onProgress: _seen, ...quietly } = options
+  const { nodes, references } = all
+  const snapshots = options.snapshots.filter((snapshot) => !unfinished.includes(snapshot))
+  return { ...(await lossesOf({ ...quietly, snapshots })), nodes, references, unfinished }
+}
+
+async function lossesOf(options: LossOptions): Promise<Losses> {
   const walk = new LossWalk(options)
   const { snapshots } = options
   for (const [i, { structure }] of snapshots.entries()) {
@@ -111,6 +128,7 @@ class LossWalk {
       references: this.#references,
       lost: this.#lost.size,
       unsure: this.#unsure.size,
+      unfinished: [],
     }
   }
 

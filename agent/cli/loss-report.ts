@@ -6,7 +6,7 @@ import type { Context } from './context.ts'
 
 export type SaidLosses = Pick<Losses, 'snapshots' | 'paths' | 'pathsLeftOut'>
 
-export function sayLosses({ report }: Context, losses: SaidLosses): void {
+export function sayLosses({ report }: Context, losses: SaidLosses, unfinished: number): void {
   for (const { snapshot, lostChunks, lostNodes, unsure, packs } of losses.snapshots) {
     const { structure } = snapshot
     report.say({
@@ -24,6 +24,12 @@ export function sayLosses({ report }: Context, losses: SaidLosses): void {
     report.say({ event: 'affected-path', ...pathFields(path), below, verdict, snapshotIds: snapshots })
   if (losses.pathsLeftOut > 0)
     report.say({ event: 'notice', level: 'warning', message: `${losses.pathsLeftOut} more paths are affected and not named here` })
+  if (unfinished > 0)
+    report.say({
+      event: 'notice',
+      level: 'note',
+      message: `${unfinished === 1 ? '1 snapshot is' : `${unfinished} snapshots are`} unfinished: a collection overtook the run before it was reported good; not damage. 'holdfast forget ID' lets them go`,
+    })
 }
 
 export function lossCounts(losses: SaidLosses): Record<string, number> {

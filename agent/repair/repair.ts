@@ -19,6 +19,7 @@ import { sessionWriter } from '../repository/given-up.ts'
 import { readFooter, viewFromFooters } from '../repository/footer-reader.ts'
 import { encodeIndexFile, INDEX_MAX_BLOBS, type IndexFile, type PackInIndex } from '../repository/index-file.ts'
 import { deletedOnRecord, unopenedRecords } from '../collection/deletion.ts'
+import { isUnfinished, reliedOn } from '../collection/unfinished.ts'
 import { LIMITS, objectName, type ObjectRef, packName, refKey } from '@holdfast/shared/format/layout.ts'
 import type { FooterSegment } from '../repository/pack.ts'
 import { listRefs, mapBounded, type Repository } from '../repository/repository.ts'
@@ -116,7 +117,8 @@ export async function repairRepository(options: RepairOptions): Promise<RepairRe
   const indexFilesWritten = plan.work && !options.dryRun ? await writeIndex(options, plan) : 0
   const collection = await repository.loadCollection(signal)
   const { snapshots, forgotten, refused } = await repository.listSnapshots(signal, collection)
-  const listed = new Set((await listRefs(repository.store, 'snapshots/', signal)).map(refKey))
+  const storedAt = new Map((await listRefs(repository.store, 'snapshots/', signal)).map((ref) => [refKey(ref), ref.info.storedAt]))
+  const listed = new Set(storedAt.keys())
   return {
     notes: [...index.unread, ...plan.notes],
     packs: looks.filter(({ state }) => state !== 'gone').length,
@@ -135,6 +137,8 @@ export async function repairRepository(options: RepairOptions): Promise<RepairRe
       repository,
       snapshots,
       ...(await holdingsOf(options, view, looks)),
+      reliedOn: (snapshot) => reliedOn(collection, snapshot),
+      isUnfinished: (snapshot, lacking) => isUnfinished(collection, snapshot, storedAt.get(refKey(snapshot.structure.ref)) ?? 0, lacking),
       keys: read,
       signal,
       onProgress: (done, total) => options.onProgress?.({ phase: 'snapshots', done, total, bytes: bytesRead }),

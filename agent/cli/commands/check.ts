@@ -63,7 +63,7 @@ async function check(context: Context, flags: CheckFlags): Promise<Outcome> {
           }),
       })
       sayFindings(context, done)
-      sayLosses(context, { ...done, snapshots: done.affected })
+      sayLosses(context, { ...done, snapshots: done.affected }, done.unfinished)
       const { findings: _, affected, paths, pathsLeftOut, usedFooters, opened, snapshots, ...counts } = done
       return {
         result: done.damaged > 0 ? 'damaged' : done.unknown > 0 ? 'incomplete' : 'done',
@@ -117,12 +117,6 @@ function sayFindings({ report }: Context, done: CheckReport): void {
       event: 'notice',
       level: 'note',
       message: `${done.sessionsGone === 1 ? '1 session object is' : `${done.sessionsGone} session objects are`} gone from the store, where packs of theirs are there; nothing is lost by it: what they say stands in the packs too`,
-    })
-  if (done.unfinished > 0)
-    report.say({
-      event: 'notice',
-      level: 'note',
-      message: `${done.unfinished === 1 ? '1 snapshot is' : `${done.unfinished} snapshots are`} unfinished: a collection overtook the run before it was reported good; not damage. 'holdfast forget ID' lets them go`,
     })
   if (done.writtenOff > 0)
     report.say({

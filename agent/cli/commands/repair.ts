@@ -66,7 +66,7 @@ async function repair(context: Context, flags: RepairFlags): Promise<Outcome> {
       })
       sayNotes(context, done)
       const description = await repairDescription(context, repository, holder)
-      sayLosses(context, done.losses)
+      sayLosses(context, done.losses, done.losses.unfinished.length)
       const { notes: _, losses, recordsRefused, snapshotsRefused, snapshotsMissing, ...counts } = done
       const missing = snapshotsMissing.filter(({ error }) => error.code === 'not-found').length
       const isDamaged = losses.lost > 0 || recordsRefused.length + snapshotsRefused.length > 0 || missing > 0 || description === 'damaged'
@@ -79,6 +79,7 @@ async function repair(context: Context, flags: RepairFlags): Promise<Outcome> {
           ...counts,
           lostBlobs: losses.lost,
           unsureBlobs: losses.unsure,
+          unfinished: losses.unfinished.length,
           recordsRefused: recordsRefused.length,
           snapshotsRefused: snapshotsRefused.length,
           snapshotsMissing: missing,

@@ -3,8 +3,9 @@
 import { describe, expect, test } from 'vitest'
 import { packName } from '@holdfast/shared/format/layout.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
-import { checkRepository, type CheckReport } from '../../../agent/check/check.ts'
+import { checkRepository, type CheckOptions, type CheckReport } from '../../../agent/check/check.ts'
 import { agentWriter } from '../../../agent/keys/domain.ts'
+import { repairRepository, type RepairReport } from '../../../agent/repair/repair.ts'
 import { openRepository } from '../../../agent/repository/repository.ts'
 import { encodeRoster } from '../backup/roster-object.ts'
 import { type Engine, fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
@@ -59,9 +60,17 @@ async function collectFor(engine: Engine): Promise<void> {
   await engine.prune()
 }
 
-async function checked(engine: Engine): Promise<CheckReport> {
+async function checked(engine: Engine, more: Partial<CheckOptions> = {}): Promise<CheckReport> {
   const repository = await openRepository({ store: engine.store(), keys: engine.keys.write.structure })
-  return checkRepository({ repository })
+  return checkRepository({ repository, ...more })
+}
+
+async function repaired({ store, keys, random, clock }: Engine): Promise<RepairReport> {
+  const repository = await openRepository({ store: store(), keys: keys.write.structure })
+  const { signal } = new AbortController()
+  return repairRepository({
+    ...{ repository, keys: keys.write, read: keys.read, readData: 'all', dryRun: false, random, now: clock.now(), signal },
+  })
 }
 
 describe('a snapshot that was overtaken before its run could report it good', () => {
@@ -76,6 +85,36 @@ describe('a snapshot that was overtaken before its run could report it good', ()
     }
     expect(collector.bucket.names('snapshots/')).toEqual([])
     expect(await checked(collector)).toMatchObject({ damaged: 0, unknown: 0 })
+  })
+
+  test('is no damage either to a check that opens content, and to a repair', async () => {
+    const { collector } = await overtaken(collectFor, 'root')
+    expect(await checked(collector, { content: true, keys: collector.keys.read })).toMatchObject({ damaged: 0, unknown: 0, unfinished: 1 })
+    expect((await repaired(collector)).losses).toMatchObject({ lost: 0, unsure: 0, snapshots: [], paths: [], unfinished: [{}] })
+    expect(await checked(collector)).toMatchObject({ damaged: 0, unknown: 0, unfinished: 1 })
+  })
+
+  test('adds nothing to what good ones lack, each blob and path of which is counted once', async () => {
+    const { collector } = await overtaken(collectFor, 'root')
+    collector.bucket.trace.length = 0
+    writeFile(collector, '/src/good', fixtureRandom('good').bytes(7000))
+    collector.pass()
+    await collector.backup()
+    // The one that was full first has its chunks.
+    const data = collector.bucket.trace.find(({ operation, name }) => operation === 'put' && name.startsWith('packs/'))
+    for (const name of ['one', 'two']) {
+      writeFile(collector, `/src/${name}`, name)
+      collector.pass()
+      await collector.backup()
+    }
+    expect(await checked(collector)).toMatchObject({ damaged: 0, unfinished: 1 })
+    collector.bucket.tamper(data!.name, () => undefined)
+    const { lostBlobs, affected, paths, unfinished } = await checked(collector, { keys: collector.keys.read })
+    expect(unfinished).toBe(1)
+    const good = affected.map(({ snapshot }) => snapshot.structure.ref.random)
+    expect(affected.map(({ lostNodes }) => lostNodes)).toEqual([0, 0, 0])
+    expect(affected.map(({ lostChunks }) => lostChunks)).toEqual([lostBlobs, lostBlobs, lostBlobs])
+    expect(paths.map(({ path, snapshots }) => [path.toString(), snapshots])).toEqual([['/src/good', good]])
   })
 
   test('stays explained where only others collect, who may not speak of it', async () => {
