@@ -96,7 +96,10 @@ export async function readPack(
   }
   const isWhole = whole.digest().equals(trailer.hash)
   if (!isWhole && bad.size === 0)
-    first = new HoldfastError('damaged', `${what} is damaged, but in none of its segments: nothing is lost by it`)
+    first = new HoldfastError(
+      'damaged',
+      `${what} is damaged, but in none of its segments: nothing is lost by it. No repair mends it: bring it back from a copy, or let it be`,
+    )
   return { opened, bad, damage: first }
 }
 

@@ -11,7 +11,7 @@ export function sayRefused(context: Context, listing: SnapshotListing): void {
     context.report.say({ event: 'problem', path: name, code: error.code, message: error.message })
 }
 
-/** Throws `not-found` where none is meant, `usage` where the prefix is of several, `damaged` where a snapshot that may be the latest does not open. */
+/** Throws `not-found` where none is meant, or one that is forgotten, `usage` where the prefix is of several, `damaged` where a snapshot that may be the latest does not open. */
 export async function chooseSnapshot(context: Context, repository: Repository, text: string): Promise<OpenedSnapshot> {
   const wanted = text.toLowerCase()
   if (wanted !== 'latest' && !/^[0-9a-f]{1,32}$/.test(wanted))
@@ -28,7 +28,13 @@ export async function chooseSnapshot(context: Context, repository: Repository, t
         `which snapshot is the latest cannot be told: ${unopened} of them ${unopened === 1 ? 'does' : 'do'} not open; name one by its id (holdfast snapshots)`,
       )
     const latest = snapshots.at(-1)
-    if (latest === undefined) throw new HoldfastError('not-found', `there is no snapshot at ${repository.store.location} yet`)
+    if (latest === undefined)
+      throw new HoldfastError(
+        'not-found',
+        listing.forgotten.length === 0
+          ? `there is no snapshot at ${repository.store.location} yet`
+          : `no snapshot counts at ${repository.store.location}, as all are forgotten: 'holdfast undelete' lists those that can be taken back`,
+      )
     return latest
   }
   const found = snapshots.filter(({ structure }) => structure.ref.random.startsWith(wanted))
@@ -36,6 +42,14 @@ export async function chooseSnapshot(context: Context, repository: Repository, t
   if (first === undefined) {
     const damaged = listing.refused.find(({ name }) => name.split('-').at(-1)?.startsWith(wanted) === true)
     if (damaged !== undefined) throw damaged.error
+    const forgotten = listing.forgotten.find(({ structure }) => structure.ref.random.startsWith(wanted))
+    if (forgotten !== undefined) {
+      const id = forgotten.structure.ref.random.slice(0, 12)
+      throw new HoldfastError(
+        'not-found',
+        `snapshot ${id} is forgotten: 'holdfast undelete ${id}' makes it count again, where all of it is still there`,
+      )
+    }
     throw new HoldfastError('not-found', `there is no snapshot ${wanted} at ${repository.store.location}; 'holdfast snapshots' lists them`)
   }
   if (found.length > 1)

@@ -97,3 +97,34 @@ it('a key, a session and a snapshot that went bad are told by check, with what t
   expect((await own.json(['check'])).summary).toMatchObject({ exitCode: 0, counts: { damaged: 0, writtenOff: 1 } })
   own.close()
 })
+
+it('a snapshot that is forgotten is not called absent, and one that does not open comes with what to do', async () => {
+  const own = new Workplace()
+  await own.json(['init'])
+  mkdirSync(own.path('source'))
+  const ids: string[] = []
+  for (const content of ['first', 'second']) {
+    writeFileSync(own.path('source', 'file'), content)
+    ids.push((await own.json(['backup', 'source'])).summary.snapshotId as string)
+  }
+  const restored = async (wanted: string): Promise<string> => {
+    const { code, events } = await own.json(['restore', wanted, '--target', own.path('back')])
+    expect(code).toBe(1)
+    return only(events, 'error')[0]!.message
+  }
+  await own.json(['forget', ids[0]!])
+  expect(await restored(ids[0]!)).toContain(`'holdfast undelete ${ids[0]!.slice(0, 12)}'`)
+  await own.json(['forget', ids[1]!, '--allow-empty-series'])
+  expect(await restored('latest')).toMatch(/all are forgotten: 'holdfast undelete'/)
+  await own.json(['undelete', ids[1]!])
+  const name = readdirSync(`${own.repo}/snapshots`).find((object) => object.endsWith(ids[1]!))!
+  chmodSync(`${own.repo}/snapshots/${name}`, 0o600)
+  truncateSync(`${own.repo}/snapshots/${name}`, 100)
+  const { code, events } = await own.json(['repair'])
+  expect(code).toBe(4)
+  const problem = only(events, 'problem').find(({ path }) => path === `snapshots/${name}`)
+  expect(problem!.message).toContain(`holdfast forget --unreadable ${ids[1]!.slice(0, 12)}`)
+  expect((await own.json(['forget', '--unreadable', ids[1]!.slice(0, 12)])).code).toBe(0)
+  expect((await own.json(['check'])).code).toBe(0)
+  own.close()
+})
