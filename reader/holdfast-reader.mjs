@@ -377,14 +377,14 @@ async function main() {
   const [roster] = readAll(`${directory}/rosters`, NAME, readRoster).sort((a, b) => b.number - a.number || b.made - a.made)
   for (const agent of roster?.agents ?? []) agents.set(hex(agent.key), agent)
   const shape = !wanted || wanted === 'latest' ? NAME : new RegExp(`^[0-9a-f]{32}-(?=[0-9a-f]{32}$)${RegExp.escape(wanted)}`)
-  const snapshots = readAll(`${directory}/snapshots`, shape, readSnapshot)
+  const [before, snapshots] = [told.size, readAll(`${directory}/snapshots`, shape, readSnapshot)]
   for (const a of snapshots) a.at = Math.min(...snapshots.filter((b) => b.of === a.of && b.sequence >= a.sequence).map((b) => b.started))
   for (const key of ['id', 'started', 'sequence', 'of', 'at']) snapshots.sort((a, b) => (a[key] < b[key] ? -1 : a[key] > b[key] ? 1 : 0))
-  const forgets = readAll(`${directory}/lists/forgets`, NAME, readForget).flat()
+  const [unsure, forgets] = [told.size > before, readAll(`${directory}/lists/forgets`, NAME, readForget).flat()]
   const isForgotten = (a) => forgets.some((b) => b.ref === a.ref && a.of.startsWith(b.by) && b.at.isDisjointFrom(undone))
   if (wanted) {
-    const found = wanted === 'latest' ? snapshots.filter((one) => !isForgotten(one)).slice(-1) : snapshots
-    must(found.length === 1, `no snapshot, or several: ${show(wanted)}`, told.size > 0 ? 4 : 1)
+    const found = wanted !== 'latest' ? snapshots : unsure ? [] : snapshots.filter((one) => !isForgotten(one)).slice(-1)
+    must(found.length === 1, `${unsure ? 'damage: name one by id, not' : 'no snapshot, or several:'} ${show(wanted)}`, told.size ? 4 : 1)
     readAll(`${directory}/packs`, PACK_NAME, readPack)
     await pipeline(archive(found[0]), process.stdout)
   }

@@ -197,6 +197,16 @@ test('a wrong secret ends with 12, an unknown snapshot with 1, wrong words with 
   expect(await runReaderList('--help', {})).toMatchObject({ code: 0, stdout: expect.stringContaining(usage), stderr: '' })
 })
 
+test('beside a snapshot that does not open no other one passes for the latest; by its id it comes back', async () => {
+  const { directory, recoveryCode } = make()
+  writeFileSync(join(directory, 'snapshots', `${'5'.repeat(32)}-${'6'.repeat(32)}`), 'torn')
+  const run = await runReaderArchive(directory, 'latest', { recoveryCode })
+  expect(run).toMatchObject({ code: 4, stderr: expect.stringContaining('name one by id') })
+  expect(run.archive).toHaveLength(0)
+  expect(await runReader(directory, '1a1a', join(base, 'target'), { recoveryCode })).toMatchObject({ code: 0, stderr: '' })
+  expectEverything(join(base, 'target'))
+})
+
 test('what this machine cannot make is named, all else is restored, and the end is 3', async () => {
   const writer = new TinyWriter()
   const directory = join(base, 'repository')
