@@ -5,7 +5,7 @@ import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { openStateDirectory } from '../backup/state-lock.ts'
 import { posixFileSystem } from '../file-system/posix-file-system.ts'
 import { rootKeys, type RootKeys } from '../keys/domain.ts'
-import { type NamedObject, type UnlockedRoot, unlockRoot } from '../keys/key-object.ts'
+import { keyNameOf, type NamedObject, type UnlockedRoot, unlockRoot } from '../keys/key-object.ts'
 import type { StructureKeys, WriteKeys } from '../keys/keys.ts'
 import { readSecret } from '../keys/secret-source.ts'
 import { directoryObjectCache, type ObjectCache } from '../repository/object-cache.ts'
@@ -87,7 +87,10 @@ export async function findKeyObjects(
       for (const { name } of page) {
         if (!/^keys\/[0-9a-f]{32}$/.test(name)) continue
         try {
-          keys.push({ name: name.slice(5), bytes: await store.get(name, { limitBytes: KEY_BYTES_MAX, signal: context.signal }) })
+          const read = (): Promise<Buffer> => store.get(name, { limitBytes: KEY_BYTES_MAX, signal: context.signal })
+          const first = await read()
+          // One that is not what its name says is read again: a key that came in the place of another would be taken away in its place.
+          keys.push({ name: name.slice(5), bytes: `keys/${keyNameOf(first)}` === name ? first : await read() })
         } catch (error) {
           // Too long, or gone since the listing: it opens nothing, and must not keep another key from opening.
           if (!(error instanceof HoldfastError) || (error.code !== 'too-large' && error.code !== 'not-found')) throw error
