@@ -31,7 +31,7 @@ import { ContentWalk } from './content.ts'
 import { Holdings, knownSegments } from './holdings.ts'
 import { missingSnapshots } from './history.ts'
 import { findLosses, type Losses } from './loss.ts'
-import { examinePack, type Examined } from './examine-pack.ts'
+import { damageWithWhatOpens, examinePack, type Examined, isSeenTo } from './examine-pack.ts'
 import { memoryReadLog, type ReadLog } from './read-log.ts'
 import { segmentOpener } from './read-pack.ts'
 import { dayOf, isDue, shareOf } from './rotation.ts'
@@ -377,8 +377,8 @@ class Check {
       if (trouble?.kind === 'unread') this.#counts.packsOverdue += 1
       else log.note(pack.random, { day: today, read: true, damaged: damage !== undefined })
       if (damage === undefined) this.#good += 1
-      else if (this.#isWrittenOff(pack, trouble)) this.#counts.writtenOff += 1
-      else this.#bad('pack', packName(pack), damage)
+      else if (isSeenTo(trouble, this.#offsetsNamed(pack))) this.#counts.writtenOff += 1
+      else this.#bad('pack', packName(pack), damageWithWhatOpens(damage, trouble, this.#offsetsNamed(pack)))
       if (opened !== undefined) this.#compareClaims(pack, opened, trouble?.kind === 'bad-segments' ? trouble.bad : undefined)
       this.#counts.packsRead += 1
       this.#progress('data', (done += 1), chosen.length)
@@ -387,12 +387,10 @@ class Check {
     })
   }
 
-  /** True where no index file that counts rests on what is damaged in the pack, and one names the pack: a repair has seen to it. */
-  #isWrittenOff(pack: ListedPack, trouble: Examined['trouble']): boolean {
-    if (trouble === undefined || trouble.kind === 'unread' || trouble.kind === 'gone' || !pack.indexed) return false
-    const rests = (offset: number): boolean =>
-      trouble.kind === 'bad-segments' ? trouble.bad.has(offset) : trouble.segments?.has(offset) !== true
-    return this.#claims.every((claims) => claims.segmentsOf(pack.random).every((ordinal) => !rests(claims.file.segment(ordinal).offset)))
+  /** Where the segments are that index files which count name in a pack; undefined where none names the pack. */
+  #offsetsNamed({ random, indexed }: ListedPack): number[] | undefined {
+    if (!indexed) return undefined
+    return this.#claims.flatMap((claims) => claims.segmentsOf(random).map((ordinal) => claims.file.segment(ordinal).offset))
   }
 
   #compareClaims(pack: ListedPack, opened: NonNullable<Examined['opened']>, bad: ReadonlySet<number> | undefined): void {

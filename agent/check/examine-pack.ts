@@ -1,5 +1,5 @@
 // One pack, looked into as far as the keys reach: which of its segments can be relied on. Errors become answers; only `cancelled` is thrown.
-import { type HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
+import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
 import type { ReadKeys, SessionEntry } from '../keys/keys.ts'
 import { blake3Hash } from '../repository/blake3.ts'
@@ -62,6 +62,31 @@ export async function examinePack(
       return { trouble: { kind: 'unread', error: second }, damage: second, opened: undefined }
     }
   }
+}
+
+/**
+ * True where no index file that counts rests on what is damaged in a pack, by the offsets of the segments that they name in it (undefined where none names
+ * the pack): a repair has seen to it. On a footer that does not open all of them rest: nothing else tells of them once index files are lost, and a reader
+ * that goes by footers alone lacks them at once.
+ */
+export function isSeenTo(trouble: Trouble | undefined, named: readonly number[] | undefined): boolean {
+  if (trouble?.kind !== 'bad-segments' && trouble?.kind !== 'footerless') return false
+  return named?.every((offset) => trouble.kind === 'bad-segments' && !trouble.bad.has(offset)) === true
+}
+
+/** The damage of a pack as a person is told of it: where its footer alone went bad, and all that is named in it opens, that nothing is lost yet. */
+export function damageWithWhatOpens(
+  damage: HoldfastError,
+  trouble: Trouble | undefined,
+  named: readonly number[] | undefined,
+): HoldfastError {
+  const opens = trouble?.kind === 'footerless' ? trouble.segments : undefined
+  if (opens === undefined || named?.every((offset) => opens.has(offset)) !== true) return damage
+  return new HoldfastError(
+    'damaged',
+    `${damage.message}, but nothing is lost by it while index files tell what is in it, which opens. No repair mends it: bring it back from a copy, or let it be`,
+    { cause: damage },
+  )
 }
 
 /** Damage is believed when it is there a second time: what flips on the way, or in the memory of this machine, is not in the store. */

@@ -72,6 +72,16 @@ describe('a check', () => {
     expect((await checkRepository({ repository, readData: 'all' })).damaged).toBe(0)
   })
 
+  test('tells of a footer that went bad also where the root opens all that is in the pack: a reader without index files has lost it', async () => {
+    const { store, keys, repository, snapshot, view } = await build()
+    const pack = packName(view.locate(snapshot.structure.root, 'references')[0]!.pack)
+    const object = store.objects.get(pack)!
+    object[object.length - 10]! ^= 4
+    const report = await checkRepository({ repository, readData: 'all', keys: keys.read })
+    expect(report).toMatchObject({ damaged: 1, unknown: 0, writtenOff: 0, lostBlobs: 0, affected: [] })
+    expect(report.findings[0]).toMatchObject({ object: pack, message: expect.stringMatching(/nothing is lost by it while index files/) })
+  })
+
   test('finds cut and swapped packs', async () => {
     const { store, repository, builder } = await build()
     const [first, second] = builder.packs.map(({ ref }) => packName(ref))
