@@ -43,6 +43,8 @@ export type ListWatch = {
   readonly isDue: () => boolean
   /** Looks in between: one listing and what is new in it. What it condemns counts in `isHit` as if it were there still. */
   readonly look: () => Promise<void>
+  /** Whether a look in between showed a list that no tree was held against yet: a snapshot that says it saw that one must not come before `isHit`. */
+  readonly hasNews: () => boolean
   /** Looks at the lists again: true where one that came since the last such look condemns what the tree at `root` relies on, or may have been missed. */
   readonly isHit: (root: string, newPacks: readonly DurablePack[]) => Promise<boolean>
   /** Whether between two looks so much time passed that lists may have been missed. */
@@ -121,8 +123,9 @@ export function createListWatch(given: {
     for (const [random, { list }] of state.condemned) condemned.set(random, list)
   }
 
+  // What only replaced index files tell of is a reader's last resort: a repair found it damaged.
   const sound = (within: View, lacking: ReadonlySet<string>) => (id: string, part: BlobPart) =>
-    within.rows(id, part).some(({ pack }) => !lacking.has(pack.random))
+    within.rows(id, part).some(({ file, pack }) => file < within.files.length && !lacking.has(pack.random))
 
   return {
     absent,
@@ -143,6 +146,7 @@ export function createListWatch(given: {
     },
     isDue: () => passedSince(clock, lastOwnTime) >= LOOK_AGAIN_MS,
     look,
+    hasNews: () => isNews,
     isHit: async (root, newPacks) => {
       await look()
       if (late) return true

@@ -69,8 +69,8 @@ export async function readSource(options: {
   treeHasher: Hasher
   namesHasher: Hasher
   cache: CacheReader | undefined
-  /** Whether chunks that only a list names are as surely there as they were when the cache was made. */
-  listsHold: boolean
+  /** Whether what only a list of chunks or a page of a directory names is as surely there as it was when the cache was made. */
+  treeHolds: boolean
   newCache: CacheWriter | undefined
   store: (node: EncodedNode) => number | undefined
   onFile: (file: TransmittedFile, segments: readonly number[]) => void
@@ -280,8 +280,9 @@ export async function readSource(options: {
       const place = parent === undefined ? cache.root : parent.cached?.child(step.name)
       cached = place === undefined ? undefined : cache.directory(place)
     }
-    // A node that is not there any more is encoded anew from what is known of its entries, each of which is looked up by itself.
-    const isNodeKnown = cached !== undefined && known.lookup(Buffer.from(cached.node, 'hex')) !== UNKNOWN
+    // A node that is not there any more is encoded anew from what is known of its entries, each of which is looked up by itself. So is one that may
+    // stand for pages which are not looked up.
+    const isNodeKnown = options.treeHolds && cached !== undefined && known.lookup(Buffer.from(cached.node, 'hex')) !== UNKNOWN
     const directory: OpenDirectory = {
       path: step.path,
       fd: step.fd,
@@ -309,7 +310,7 @@ export async function readSource(options: {
 
   const allKnown = (content: CachedContent): boolean => {
     // A list stands for chunks that are not looked up one by one.
-    if (content.content.kind === 'list' && !options.listsHold) return false
+    if (content.content.kind === 'list' && !options.treeHolds) return false
     const ids = content.content.kind === 'list' ? [content.content.id] : content.content.kind === 'chunks' ? content.content.ids : []
     return ids.every((id) => known.lookup(Buffer.from(id, 'hex')) !== UNKNOWN)
   }

@@ -299,7 +299,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
     treeHasher: blake3.keyed(keys.structure.treeIdKey),
     namesHasher: namesHasher(keys.structure.recordKey),
     cache,
-    listsHold: cache !== undefined && isStillSaid(view, cache.indexFiles),
+    treeHolds: cache !== undefined && (isStillSaid(view, cache.indexFiles) || (await lists.isWhole(previous!))),
     newCache,
     store: tree.store,
     onFile: transmissions.fileRead,
@@ -329,8 +329,8 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
     return { outcome: read.problems.length > 0 ? 'incomplete' : 'done', snapshot: undefined, summary, problems: read.problems }
   await meanwhile.keepUp()
   const indexFiles = await storeIndexFiles(options, session, newPacks, view)
-  // Safety rests on the look after the snapshot; a run that stored nothing spares itself this one.
-  if (newPacks.length > 0 && (await isOvertaken())) return startOver()
+  // Safety rests on the look after the snapshot; a run that stored nothing and saw nothing new spares itself this one.
+  if ((newPacks.length > 0 || lists.hasNews()) && (await isOvertaken())) return startOver()
   const stored = await storeSnapshot({ read, indexFiles: indexFiles.written, summary })
   const { structure } = stored
   // A list that came while the snapshot went up: the collector may have looked before it was there.

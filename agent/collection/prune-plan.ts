@@ -115,7 +115,7 @@ export function planPrune(
     // What names something goes before what it names.
     deletions: [
       ...snapshots,
-      ...dueIndexFiles(survey),
+      ...dueIndexFiles(survey, lacking),
       ...deletions,
       ...dueRecords(survey, lacking, keys.writer.id.equals(ROOT_WRITER_ID)),
       ...dueSessions(survey, snapshots, deletions),
@@ -161,12 +161,13 @@ function dueSnapshots({ now, state, listed, snapshots, forgotten, givenUp }: Sur
 }
 
 /** Index files that another one has replaced for a day, so that nobody is at work with a listing that lacks the other. Older ones first. */
-function dueIndexFiles({ now, whole, indexFiles, packs }: Survey): DeletableName[] {
+function dueIndexFiles({ now, whole, indexFiles, packs }: Survey, lacking: ReadonlySet<string>): DeletableName[] {
   const info = new Map(indexFiles.map((ref) => [refKey(ref), ref]))
   const due = new Map<string, Listed>()
-  // What a replaced one alone says of a pack that is there stays in reach of readers.
+  // What a replaced one alone says of a pack that is there stays in reach of readers; of one that is lost, so that nothing else is taken for the reason.
   const alone = packsSaidAlone(whole.indexed.lastResort, whole.indexed.files)
-  const saysMore = new Set([...alone].flatMap(([{ ref }, named]) => ([...named].some((random) => packs.has(random)) ? [refKey(ref)] : [])))
+  const isNeeded = (random: string): boolean => packs.has(random) || lacking.has(random)
+  const saysMore = new Set([...alone].flatMap(([{ ref }, named]) => ([...named].some(isNeeded) ? [refKey(ref)] : [])))
   for (const { ref, by } of whole.indexed.replaced) {
     if (saysMore.has(refKey(ref))) continue
     const [old, replacing] = [info.get(refKey(ref)), info.get(refKey(by))]

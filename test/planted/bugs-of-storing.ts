@@ -277,8 +277,8 @@ export const bugsOfStoring: readonly PlantedBug[] = [
     plants: [
       {
         file: RUN,
-        from: '    listsHold: cache !== undefined && isStillSaid(view, cache.indexFiles),\n',
-        to: '    listsHold: cache !== undefined && (isStillSaid(view, cache.indexFiles) || true),\n',
+        from: '    treeHolds: cache !== undefined && (isStillSaid(view, cache.indexFiles) || (await lists.isWhole(previous!))),\n',
+        to: '    treeHolds: cache !== undefined && (isStillSaid(view, cache.indexFiles) || true || (await lists.isWhole(previous!))),\n',
       },
       {
         file: 'agent/backup/read-source.ts',

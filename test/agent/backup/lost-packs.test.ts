@@ -1,5 +1,8 @@
 // What a store loses behind the back of the index: packs that are gone are stored again, packs that no index file names count by their footers.
 import { expect, test } from 'vitest'
+import { checkRepository } from '../../../agent/check/check.ts'
+import { repairRepository } from '../../../agent/repair/repair.ts'
+import { openRepository } from '../../../agent/repository/repository.ts'
 import { fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
 
 async function backedUp() {
@@ -34,6 +37,36 @@ test('a run after which all index files were lost uploads nothing twice and inde
   expect(engine.bucket.names().some((name) => name.startsWith('index/'))).toBe(true)
   expect(engine.newest()).toEqual(engine.source('/src'))
 })
+
+test.each(['damaged', 'lost with its index file'])(
+  'pages of a large directory that were %s are stored again, though the directory is as before',
+  async (how) => {
+    const engine = await makeEngine()
+    // So small that they stand in the pages themselves.
+    for (let i = 0; i < 700; i++) writeFile(engine, `/src/${i}`, fixtureRandom(`small ${i}`).bytes(240))
+    engine.pass()
+    await engine.backup()
+    const [index, pack] = [engine.bucket.names('index/')[0]!, engine.bucket.names('packs/')[0]!]
+    // The directory's own node stands elsewhere then, with the page that changed.
+    writeFile(engine, '/src/7', 'changed')
+    engine.pass()
+    await engine.backup()
+    engine.pass()
+    if (how === 'damaged') {
+      engine.bucket.tamper(pack, (bytes) => bytes?.fill(0, 1000, 100_000))
+      const { keys, random, clock } = engine
+      const repository = await openRepository({ store: engine.store(), keys: keys.write.structure })
+      const { signal } = new AbortController()
+      await repairRepository({ repository, keys: keys.write, readData: 'all', dryRun: false, random, now: clock.now(), signal })
+    } else for (const name of [index, pack]) engine.bucket.tamper(name, () => undefined)
+    await engine.backup()
+    if (how !== 'damaged') expect(engine.newest()).toEqual(engine.source('/src'))
+    const repository = await openRepository({ store: engine.store(), keys: engine.keys.write.structure })
+    const { affected } = await checkRepository({ repository, readData: 'all', keys: engine.keys.read })
+    // The page that has changed since is gone with the first.
+    expect(affected.map(({ snapshot }) => snapshot.structure.sequence)).toEqual([1])
+  },
+)
 
 test('standard input that is suddenly empty makes no snapshot', async () => {
   const engine = await makeEngine()

@@ -149,3 +149,81 @@ test('a good snapshot that lacks a pack which was condemned since is damaged, no
   expect(after.unfinished).toBe(0)
   expect(after.damaged).toBeGreaterThan(0)
 })
+
+test('a good snapshot of which one pack was condemned while it was stored and the other is lost stays damaged, whatever a repair and collections do to index files', async () => {
+  const first = await makeEngine({ seed: 'first' })
+  let meanwhile: () => Promise<unknown> = async () => undefined
+  const second = await makeEngine({
+    seed: 'second',
+    beside: first,
+    seam: (store): Store => ({
+      ...store,
+      put: async (name, ...given) => {
+        if (name.startsWith('packs/') || name.startsWith('snapshots/')) await meanwhile()
+        return store.put(name, ...given)
+      },
+    }),
+  })
+  for (const engine of [first, second]) writeFile(engine, '/src/file', fixtureRandom('twice').bytes(3000))
+  first.pass()
+  // Both store the same at the same time.
+  meanwhile = () => first.backup()
+  await second.backup()
+  meanwhile = async () => undefined
+  // One of the two packs is condemned while a run that stores nothing is at work: what it needs stands in the other, so it is good.
+  second.pass()
+  meanwhile = () => first.prune()
+  const good = (await second.backup()).snapshot!.ref.random
+  meanwhile = async () => undefined
+  first.clock.advance(15 * DAY)
+  expect(await first.prune()).toMatchObject({ deleted: { packs: 1 } })
+  expect(await checked(first)).toMatchObject({ damaged: 0, unfinished: 0 })
+  const [pack] = first.bucket.names('packs/')
+  first.bucket.tamper(pack!, () => undefined)
+  await repaired(first)
+  const isLost = async (): Promise<boolean> =>
+    (await checked(first)).affected.some(({ snapshot }) => snapshot.structure.ref.random === good)
+  expect(await isLost()).toBe(true)
+  for (let months = 0; months < 3; months++) {
+    first.clock.advance(40 * DAY)
+    expect(await first.prune({ acceptDamage: true })).toMatchObject({ givenUp: 0 })
+    expect(await isLost()).toBe(true)
+  }
+})
+
+test('a run that stores nothing and slept for days holds its tree against what it sees condemned then, before its snapshot says that it saw it', async () => {
+  const engine = await makeEngine({ seed: 'awake' })
+  let meanwhile = async (): Promise<void> => undefined
+  let [sleeping, dead] = [false, false]
+  const sleeper = await makeEngine({
+    seed: 'sleeper',
+    beside: engine,
+    seam: (store): Store => ({
+      ...store,
+      async *list(...given) {
+        if (dead) throw new SimulatedCrash('the machine died')
+        yield* store.list(...given)
+      },
+      put: async (name, ...given) => {
+        const put = await store.put(name, ...given)
+        if (name.startsWith('sessions/')) await meanwhile()
+        dead ||= sleeping && name.startsWith('snapshots/')
+        return put
+      },
+    }),
+  })
+  writeFile(sleeper, '/src/file', fixtureRandom('slept over').bytes(3000))
+  sleeper.pass()
+  const first = (await sleeper.backup()).snapshot!.ref.random
+  sleeper.pass()
+  sleeping = true
+  meanwhile = async () => {
+    meanwhile = async () => undefined
+    await engine.forget(first)
+    await engine.prune({ windowMs: DAY })
+    engine.clock.advance(8 * DAY)
+    expect(await engine.prune({ windowMs: DAY })).toMatchObject({ deleted: { packs: 1 } })
+  }
+  await expect(sleeper.backup()).rejects.toThrow(SimulatedCrash)
+  expect(await checked(engine)).toMatchObject({ damaged: 0, unknown: 0, snapshots: 1 })
+})
