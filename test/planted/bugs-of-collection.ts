@@ -111,8 +111,8 @@ export const bugsOfCollection: readonly PlantedBug[] = [
     plants: [
       {
         file: 'agent/repository/repository.ts',
-        from: "        if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key')) throw error\n        refused.push({ name, error })\n",
-        to: '        throw error\n',
+        from: "        if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key')) throw error\n        refused.push({ kind, ref",
+        to: '        if (error !== undefined) throw error\n        refused.push({ kind, ref',
       },
     ],
     caughtBy: 'collecting/poisonObjects',
@@ -139,8 +139,8 @@ export const bugsOfCollection: readonly PlantedBug[] = [
     plants: [
       {
         file: PRUNE_PLAN,
-        from: '      ...snapshots,\n      ...dueIndexFiles(survey),\n      ...deletions,\n',
-        to: '      ...deletions,\n      ...dueIndexFiles(survey),\n      ...snapshots,\n',
+        from: '      ...snapshots,\n      ...dueIndexFiles(survey, lacking),\n      ...deletions,\n',
+        to: '      ...deletions,\n      ...dueIndexFiles(survey, lacking),\n      ...snapshots,\n',
       },
     ],
     caughtBy: 'collecting/deletionInOrder',

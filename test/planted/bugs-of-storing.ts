@@ -138,8 +138,8 @@ export const bugsOfStoring: readonly PlantedBug[] = [
     plants: [
       {
         file: 'agent/check/check.ts',
-        from: '    check.rosters()\n',
-        to: "    for (const ref of await listRefs(repository.store, 'index/', signal)) await repository.store.remove(ref.info.name)\n    check.rosters()\n",
+        from: '    check.openedBefore()\n',
+        to: "    for (const ref of await listRefs(repository.store, 'index/', signal)) await repository.store.remove(ref.info.name)\n    check.openedBefore()\n",
       },
     ],
     caughtBy: 'reading/readersWriteNothing',
@@ -164,7 +164,7 @@ export const bugsOfStoring: readonly PlantedBug[] = [
       {
         file: 'agent/backup/leftovers.ts',
         from: '        const info = await store.head(packName(ref), { signal: options.signal })\n',
-        to: '        const info = (await store.head(packName(ref), { signal: options.signal })) ?? { bytes: 5000 }\n',
+        to: '        const info = (await store.head(packName(ref), { signal: options.signal })) ?? { bytes: packBytes(footer, footerObject.length) }\n',
       },
     ],
     caughtBy: 'storing/cancelled',
