@@ -182,6 +182,8 @@ const forgotten = event('forgotten', {
   since: time,
   why: z.string(),
   goneFrom: time.optional(),
+  /** A prune's list names it for deletion: it is at work, or died over it. */
+  beingDeleted: z.boolean(),
 })
 /** What the store refused to remove. */
 const locked = event('locked', { object: z.string(), bytes: count, until: time.optional() })

@@ -19,7 +19,8 @@ export function collectionText(
   }
   const id = style.stdout.bold(event.id.slice(0, 8))
   if (event.event === 'forgotten') {
-    const gone = event.goneFrom === undefined ? '' : `, may be gone from ${formatTime(parseTime(event.goneFrom))} on`
+    const from = event.goneFrom === undefined ? '' : `, may be gone from ${formatTime(parseTime(event.goneFrom))} on`
+    const gone = event.beingDeleted ? ', is being deleted' : from
     return {
       stdout: `${id}  ${formatTime(parseTime(event.startedAt))}  series ${event.series.slice(0, 8)}  forgotten ${formatTime(parseTime(event.since))} (${event.why})${gone}\n`,
     }
@@ -57,7 +58,14 @@ export const COLLECTION_LINES: Readonly<Record<string, (summary: Summary, counts
   },
   undelete: (summary, counts) => {
     if (summary.details?.['list'] === true)
-      return [`${formatMany(of(counts, 'snapshots'), 'snapshot')} can be taken back: holdfast undelete ID…`]
+      return [
+        `${formatMany(of(counts, 'snapshots') - of(counts, 'beingDeleted'), 'snapshot')} can be taken back: holdfast undelete ID…`,
+        ...(of(counts, 'beingDeleted') === 0
+          ? []
+          : [
+              `${formatMany(of(counts, 'beingDeleted'), 'snapshot is', 'snapshots are')} named for deletion by a prune; where none is at work any more, anywhere, --prune-is-over takes back what is left`,
+            ]),
+      ]
     return [
       `${summary.dryRun ? 'would take back' : 'took back'} ${formatMany(of(counts, 'snapshots'), 'snapshot')}${of(counts, 'packs') === 0 ? '' : ` and ${formatMany(of(counts, 'packs'), 'condemned pack')} (${formatBytes(of(counts, 'bytes'))})`}`,
       ...(of(counts, 'namedForServer') === 0

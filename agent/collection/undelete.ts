@@ -45,6 +45,11 @@ export async function listForgotten(
   return { survey, snapshots: survey.forgotten.filter((snapshot) => isMine(keys, survey, snapshot)) }
 }
 
+/** Which of them (by `refKey`) a deletion list of the root names: its collection is deleting them, or died over it. */
+export function beingDeleted(survey: Survey, snapshots: readonly OpenedSnapshot[]): ReadonlySet<string> {
+  return new Set(namedBy(survey, snapshots, [], isRoots).map(({ structure }) => refKey(structure.ref)))
+}
+
 /** Only the root undoes what the root has forgotten. */
 function isMine({ writer }: WriteKeys, { state }: Survey, { structure }: OpenedSnapshot): boolean {
   const entries = forgottenEntries(state, structure.ref, structure.writerId)

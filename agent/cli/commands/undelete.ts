@@ -4,7 +4,7 @@ import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { refKey } from '@holdfast/shared/format/layout.ts'
 import type { Command } from 'commander'
 import { UNDELETE_WINDOW_MS } from '../../collection/prune.ts'
-import { listForgotten, undelete } from '../../collection/undelete.ts'
+import { beingDeleted, listForgotten, undelete } from '../../collection/undelete.ts'
 import { forgottenEntry } from '../../repository/collection-state.ts'
 import type { OpenedSnapshot } from '../../repository/snapshot.ts'
 import { shownText } from '../byte-text.ts'
@@ -51,6 +51,7 @@ async function takeBack(context: Context, ids: readonly string[], flags: Undelet
       details: { list: isList },
     })
     if (isList) {
+      const named = beingDeleted(survey, snapshots)
       for (const { structure } of snapshots) {
         const entry = forgottenEntry(survey.state, structure.ref, structure.writerId)
         if (entry === undefined) continue
@@ -63,9 +64,10 @@ async function takeBack(context: Context, ids: readonly string[], flags: Undelet
           since: isoTime(entry.since),
           why: entry.why,
           goneFrom: isoTime(entry.since + UNDELETE_WINDOW_MS),
+          beingDeleted: named.has(refKey(structure.ref)),
         })
       }
-      return outcome({ snapshots: snapshots.length })
+      return outcome({ snapshots: snapshots.length, beingDeleted: named.size })
     }
     const chosen = flags.all === true ? snapshots : ids.map((id) => chooseOne(snapshots, id))
     const unique = new Map(chosen.map((snapshot) => [refKey(snapshot.structure.ref), snapshot]))

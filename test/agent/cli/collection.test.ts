@@ -1,6 +1,6 @@
 // Forget, prune and undelete through the real launcher, on a directory whose files are made older where days would have to pass.
 import { randomBytes } from 'node:crypto'
-import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { only, Workplace } from './_support/cli.ts'
@@ -111,6 +111,7 @@ test('what rules do not keep is shown, forgotten, taken back, forgotten again, a
   expect(Date.parse(String(waits.summary.details!['nextDeletionAt']))).toBeGreaterThan(Date.now() + 13 * DAY)
 
   age(15)
+  cpSync(place.repo, place.path('before'), { recursive: true, preserveTimestamps: true })
   const gone = await place.run(['prune'])
   expect(gone.stderr).toMatch(/2 packs and .* of it, deleted/)
   expect(packs()).toBe(before - 2)
@@ -118,6 +119,20 @@ test('what rules do not keep is shown, forgotten, taken back, forgotten again, a
   expect(check.summary).toMatchObject({ result: 'done', counts: { snapshots: 1, damaged: 0 } })
   expect((await place.json(['restore', 'latest', '--target', place.path('back')])).code).toBe(0)
   expect((await place.json(['undelete', '--all'])).summary.counts).toMatchObject({ snapshots: 0 })
+
+  // As if that collection had died once its list stood: what it names is not called to be had back, and is had back by the word that it is over.
+  for (const part of ['packs', 'snapshots'])
+    cpSync(join(place.path('before'), part), join(place.repo, part), { recursive: true, preserveTimestamps: true, force: false })
+  const left = await place.json(['undelete'])
+  expect(only(left.events, 'forgotten').map(({ id, beingDeleted }) => [id, beingDeleted])).toEqual(ids.slice(0, 2).map((id) => [id, true]))
+  expect(left.summary.counts).toMatchObject({ snapshots: 2, beingDeleted: 2 })
+  expect((await place.run(['undelete'])).stderr).toMatch(
+    /^0 snapshots can be taken back.*\n2 snapshots are named for deletion by a prune; .*--prune-is-over/m,
+  )
+  expect((await place.json(['undelete', '--all'])).summary).toMatchObject({ exitCode: 1, code: 'conflict' })
+  expect((await place.json(['undelete', ids[0]!, '--prune-is-over', '-n'])).summary.counts).toMatchObject({ snapshots: 1 })
+  await place.json(['prune'])
+  expect(packs()).toBe(before - 2)
 })
 
 test('a list that does not open ends a collection with the code that a check ends with, though what can be done is done', async () => {
