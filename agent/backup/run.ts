@@ -1,6 +1,6 @@
 // One backup run, in the order of design sections 5 and 7: register the session, take over what an interrupted run left, read the source, packs, index
 // files, snapshot; each durable before the next is begun. Nothing here opens what another run sealed.
-import { HoldfastError, isHoldfastError, printable } from '@holdfast/shared/errors.ts'
+import { counted, HoldfastError, isHoldfastError, printable } from '@holdfast/shared/errors.ts'
 import { type Descriptor, FileError } from '../file-system/file-system.ts'
 import { blake3, blake3Hash } from '../repository/blake3.ts'
 import { decodeFooter, type PackFooter } from '../repository/pack.ts'
@@ -136,7 +136,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   const lacksNothing = lists.lost === 0 || (previous !== undefined && (await lists.isWhole(previous)))
   if (lists.lost > 0)
     options.onNotice?.(
-      `${lists.lost} packs are gone from the store, cut or spoilt: ${lacksNothing ? "the last snapshot needs none of them; 'holdfast check' tells what does" : 'what was in them is stored again where the source still has it'}`,
+      `${counted(lists.lost, 'pack is', 'packs are')} gone from the store, cut or spoilt: ${lacksNothing ? "the last snapshot needs none of them; 'holdfast check' tells what does" : 'what was in them is stored again where the source still has it'}`,
     )
   const known = createKnownIds(view.files.reduce((sum, file) => sum + file.blobCount, 0) + 100_000)
   fillKnownIds(known, view, keys.writer.publicKey, lists.absent, await lists.tainted(previous))

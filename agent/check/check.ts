@@ -378,7 +378,9 @@ class Check {
       else log.note(pack.random, { day: today, read: true, damaged: damage !== undefined })
       if (damage === undefined) this.#good += 1
       else if (isSeenTo(trouble, this.#offsetsNamed(pack))) this.#counts.writtenOff += 1
-      else this.#bad('pack', packName(pack), damageWithWhatOpens(damage, trouble, this.#offsetsNamed(pack)))
+      // One of another size was told of when its index file was opened.
+      else if (!this.#findings.some(({ verdict, object }) => verdict === 'damaged' && object === packName(pack)))
+        this.#bad('pack', packName(pack), damageWithWhatOpens(damage, trouble, this.#offsetsNamed(pack)))
       if (opened !== undefined) this.#compareClaims(pack, opened, trouble?.kind === 'bad-segments' ? trouble.bad : undefined)
       this.#counts.packsRead += 1
       this.#progress('data', (done += 1), chosen.length)
