@@ -157,7 +157,7 @@ export type UnlockedRoot = UnwrappedRoot & { readonly keyName: string }
 
 /**
  * The root from whichever of the key objects the secret opens; the cheapest is tried first. Throws `wrong-passphrase` where none opens,
- * `not-found` where there is none, `damaged` or `newer-format` where all are.
+ * `not-found` where there is none, `damaged` or `newer-format` where all are, `damaged` too where all that it could open have changed since they were stored.
  * @param domainId where known: objects of another domain are passed over like damaged ones, so that a swapped key cannot lead elsewhere.
  */
 export async function unlockRoot(keyObjects: readonly NamedObject[], secret: Secret, domainId?: Buffer): Promise<UnlockedRoot> {
@@ -183,7 +183,21 @@ export async function unlockRoot(keyObjects: readonly NamedObject[], secret: Sec
   }
   const failed = refusals.find(({ error }) => error.code === 'failed')
   if (failed !== undefined) throw failed.error
-  throw nothingOpened(secret, candidates.length, refusals)
+  const changed = keyObjects.filter(({ name, bytes }) => KEY_NAME.test(name) && keyNameOf(bytes) !== name).map(({ name }) => name)
+  if (changed.length > 0 && candidates.every(({ name }) => changed.includes(name)))
+    throw allChanged(secret, changed, changed.length < keyObjects.length)
+  throw nothingOpened(secret, candidates.length, refusals, changed)
+}
+
+/** A name that tells of the bytes; a key file of a person's own may have any other. */
+const KEY_NAME = /^[0-9a-f]{32}$/
+
+function allChanged(secret: Secret, changed: readonly string[], isOtherLeft: boolean): HoldfastError {
+  const [subject, other] = 'passphrase' in secret ? ['passphrase', 'recovery code'] : ['recovery code', 'passphrase']
+  return new HoldfastError(
+    'damaged',
+    `Every key here that the ${subject} could open is damaged, so whether it is right cannot be told: ${namesOf(changed)} ${changed.length === 1 ? 'is' : 'are'} not what was stored. Restore ${changed.length === 1 ? 'it' : 'one'} from a copy${isOtherLeft ? `, or try the ${other}` : ''}.`,
+  )
 }
 
 type Refusal = { readonly name: string; readonly error: HoldfastError }
@@ -212,26 +226,27 @@ function worstOf(refusals: readonly Refusal[], count: number): HoldfastError {
   if (newer !== undefined) return newer.error
   return new HoldfastError(
     'damaged',
-    `None of the ${count} key objects here can be read (${namesOf(refusals)}). Restore one from a copy.`,
+    `None of the ${count} key objects here can be read (${namesOf(refusals.map(({ name }) => name))}). Restore one from a copy.`,
     {
       cause: refusals[0]?.error,
     },
   )
 }
 
-function nothingOpened(secret: Secret, tried: number, refusals: readonly Refusal[]): HoldfastError {
+function nothingOpened(secret: Secret, tried: number, refusals: readonly Refusal[], changed: readonly string[]): HoldfastError {
   const subject = 'passphrase' in secret ? 'passphrase' : 'recovery code'
-  const damage = refusals.length === 0 ? '' : ` ${refusals.length} more could not be read (${namesOf(refusals)}).`
+  const damage = refusals.length === 0 ? '' : ` ${refusals.length} more could not be read (${namesOf(refusals.map(({ name }) => name))}).`
   const message =
     tried === 0
       ? `No key here opens with a ${subject}.`
       : `Wrong ${subject}: it ${tried === 1 ? 'does not open the one key here that takes one' : `opens none of the ${tried} keys here that take one`}.`
-  return new HoldfastError('wrong-passphrase', message + damage, { fields: { tried, unreadable: refusals.length } })
+  const rot =
+    changed.length === 0 ? '' : ` Not what was stored, so that no secret may open it: ${namesOf(changed)}; restore it from a copy.`
+  return new HoldfastError('wrong-passphrase', message + damage + rot, { fields: { tried, unreadable: refusals.length } })
 }
 
-function namesOf(refusals: readonly Refusal[]): string {
-  const names = refusals.slice(0, 4).map(({ name }) => printable(name))
-  return names.join(', ') + (refusals.length > 4 ? ', …' : '')
+function namesOf(names: readonly string[]): string {
+  return names.slice(0, 4).map(printable).join(', ') + (names.length > 4 ? ', …' : '')
 }
 
 function kindOf(secret: Secret): KeyObjectInfo['kind'] {

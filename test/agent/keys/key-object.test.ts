@@ -3,7 +3,7 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { systemRandom } from '@holdfast/shared/random.ts'
 import { newDomainRoot } from '../../../agent/keys/domain.ts'
-import { readKeyObject, unlockRoot, unwrapRoot, wrapRoot } from '../../../agent/keys/key-object.ts'
+import { keyNameOf, readKeyObject, unlockRoot, unwrapRoot, wrapRoot } from '../../../agent/keys/key-object.ts'
 import type { Secret } from '../../../agent/keys/key-object.ts'
 import { makeRecoveryCode, printRecoveryCode } from '../../../agent/keys/recovery-code.ts'
 
@@ -54,6 +54,19 @@ describe('a key object', () => {
         expect.objectContaining({ code: expect.stringMatching(/^(damaged|wrong-passphrase|newer-format)$/) }),
       )
     }
+  })
+
+  it('that is not what its name says is called damaged, where the secret opens no other: nobody can tell then whether the secret is right', async () => {
+    const [bytes, other] = [await wrap(passphrase), await wrap({ passphrase: 'another horse' })]
+    const gone = { name: keyNameOf(bytes), bytes: Buffer.from(bytes) }
+    gone.bytes[gone.bytes.length - 1]! ^= 1
+    const sound = { name: keyNameOf(other), bytes: other }
+    const damaged = { code: 'damaged', message: expect.stringMatching(new RegExp(`${gone.name} is not what was stored`)) }
+    await expect(unlockRoot([gone], passphrase)).rejects.toThrow(expect.objectContaining(damaged))
+    const wrong = { code: 'wrong-passphrase', message: expect.stringContaining(gone.name) }
+    await expect(unlockRoot([gone, sound], passphrase)).rejects.toThrow(expect.objectContaining(wrong))
+    expect(await unlockRoot([gone, sound], { passphrase: 'another horse' })).toMatchObject({ keyName: sound.name })
+    await expect(unlockRoot([sound], passphrase)).rejects.toThrow(code('wrong-passphrase'))
   })
 
   it('cut short or made longer anywhere is refused without any other error', async () => {
