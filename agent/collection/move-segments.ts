@@ -39,6 +39,8 @@ export type MoveOptions = {
   readonly bytesMax: number
   /** How large the packs become. */
   readonly packBytes: number
+  /** Leaves what is not moved of a damaged pack where it is, instead of stopping there. */
+  readonly acceptDamage?: boolean
   readonly clock: Clock
   readonly random: Random
   readonly signal?: AbortSignal | undefined
@@ -98,7 +100,7 @@ export async function moveSegments(options: MoveOptions): Promise<MovedSegments>
       if (!blake3Hash(sealed).equals(segment.sealedHash))
         throw new HoldfastError(
           'damaged',
-          `pack ${pack.random} is damaged: a segment is not what was stored; run 'holdfast check --read-data'`,
+          `pack ${pack.random} is damaged: a segment is not what was stored; run 'holdfast check --read-data'. --accept-damage leaves it where it is`,
         )
       if (open.bytes > 0 && open.bytes + sealed.length > options.packBytes) await close()
       const entry = footer.sessions[segment.session]
@@ -117,7 +119,7 @@ export async function moveSegments(options: MoveOptions): Promise<MovedSegments>
       await moveFrom(pack)
     } catch (error) {
       // Another collection has deleted it since it was looked at: nothing that counts needs it.
-      if (!isHoldfastError(error, 'not-found')) throw error
+      if (!isHoldfastError(error, 'not-found') && !(options.acceptDamage === true && isHoldfastError(error, 'damaged'))) throw error
     }
   }
   await close()

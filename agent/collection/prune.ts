@@ -172,6 +172,7 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
       packs: seen.plan.sparse.flatMap(({ pack }) => listedOf(seen.survey, pack)),
       bytesMax: options.moveBytesMax ?? MOVE_BYTES_MAX,
       packBytes: options.packBytes ?? PACK_BYTES,
+      acceptDamage,
       clock,
       random: options.random,
       signal,

@@ -6,13 +6,14 @@ import type { DeletableName } from '@holdfast/shared/format/collection-list.ts'
 import { packName } from '@holdfast/shared/format/layout.ts'
 import { createMark, type Mark } from '../../../agent/collection/mark.ts'
 import { type ListedPack, moveSegments, type MoveOptions } from '../../../agent/collection/move-segments.ts'
+import { CWD } from '../../../agent/file-system/file-system.ts'
 import { agentWriter } from '../../../agent/keys/domain.ts'
 import { readFooter } from '../../../agent/repository/footer-reader.ts'
 import type { PackRow } from '../../../agent/repository/index-file.ts'
 import { openRepository, type Repository } from '../../../agent/repository/repository.ts'
 import type { View } from '../../../agent/repository/view.ts'
 import { loadWholeView } from '../../../agent/repository/whole-view.ts'
-import { type Engine, fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
+import { change, type Engine, fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
 
 const DAY = 86_400_000
 const GONE = Buffer.alloc(32, 9)
@@ -20,9 +21,12 @@ const GONE = Buffer.alloc(32, 9)
 type Made = { engine: Engine; repository: Repository; view: View; ids: string[] }
 
 /** Snapshots of a source of which each changes the files that `changed` names. */
-async function made(options: { files: number; changed: readonly (readonly number[])[]; packBytes?: number }): Promise<Made> {
+async function made(options: { files: number; changed: readonly (readonly number[])[]; packBytes?: number; owners?: boolean }): Promise<Made> {
   const engine = await makeEngine({ limits: { packBytes: options.packBytes ?? 200_000 } })
   for (let i = 0; i < options.files; i++) writeFile(engine, `/src/${i}`, fixtureRandom(`file ${i}`).bytes(4000))
+  // Owners share no segment.
+  if (options.owners === true)
+    for (let i = 0; i < options.files; i++) change(engine, (fs) => fs.setOwner(CWD, Buffer.from(`/src/${i}`), i, i))
   engine.pass()
   const ids = [(await engine.backup()).snapshot!.ref.random]
   for (const [round, files] of options.changed.entries()) {
@@ -159,14 +163,37 @@ describe('moving segments', () => {
         (error: unknown) => (isHoldfastError(error) ? `${error.code}: ${error.message}` : String(error)),
       )
     expect(await outcome()).toBe(
-      `damaged: pack ${packs[0]!.random} is damaged: a segment is not what was stored; run 'holdfast check --read-data'`,
+      `damaged: pack ${packs[0]!.random} is damaged: a segment is not what was stored; run 'holdfast check --read-data'. --accept-damage leaves it where it is`,
     )
+    expect((await move(given, { mark, acceptDamage: true })).moved.segments).toBe(all - footer.segments.length)
     engine.setStoreFaults((call) => (call.operation === 'getRange' ? [{ kind: 'fail', when: 'before', code: 'store-unreachable' }] : []))
     expect(await outcome()).toMatch(/^store-unreachable/)
   })
 })
 
 describe('a collection', () => {
+  test('goes on where a pack that it would empty is damaged for good, once it is told to accept that', async () => {
+    const given = await made({ files: 6, changed: [[0, 1, 2, 3]], owners: true })
+    const { engine, repository, view, ids } = given
+    await engine.forget(ids[0]!)
+    for (const pack of view.packs()) {
+      const { footer } = await readFooter(repository, pack, pack.bytes)
+      for (const { offset } of footer.segments)
+        engine.bucket.tamper(packName(pack), (bytes) => {
+          bytes[offset + 20]! ^= 1
+          return bytes
+        })
+      break
+    }
+    await expect(engine.prune()).rejects.toMatchObject({ code: 'damaged', message: expect.stringContaining('--accept-damage') })
+    const { condemned, moved } = await engine.prune({ acceptDamage: true })
+    expect(condemned.forReuse).toBeGreaterThan(0)
+    expect(moved.segments).toBe(0)
+    // What is needed of it stays, however long that takes.
+    engine.clock.advance(60 * DAY)
+    expect((await engine.prune({ acceptDamage: true })).deleted.packs).toBe(0)
+  })
+
   test('tells before it does anything exactly what it would do, and afterwards what it did', async () => {
     const given = await made({ files: 6, changed: [[0, 1], [2]], packBytes: 6000 })
     const { engine, ids } = given
