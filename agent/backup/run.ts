@@ -201,7 +201,9 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
     takeOver(known, footer, isWhole, (segment) => segments[segment]! + FIRST_SEGMENT)
     for (const segment of segments) durableSegments.add(segment)
     transmissions.packDurable({ segments })
-    newPacks.push({ ref: footer.ref, bytes, blobs: countBlobs(footer), chunks: 0, footerObject })
+    const pack = { ref: footer.ref, bytes, blobs: countBlobs(footer), chunks: 0, footerObject }
+    newPacks.push(pack)
+    meanwhile.relyOn(pack, false)
   }
   for (const pack of leftovers.durable) {
     // Under numbers too, though durable: the run that made it may have ended before it told of a file in it, so this one tells (again, never nobody).

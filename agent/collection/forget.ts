@@ -15,21 +15,26 @@ import { sessionWriter } from '../repository/given-up.ts'
 import { listRefs, type Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import { historyGaps } from './history-gaps.ts'
+import { mayBeUnfinished } from './unfinished.ts'
 
 const NO_BYTES = Buffer.alloc(32)
 
-/** One series as the rules see it; `at` is when the store received a snapshot. */
+/** `at` is when the store received it. One of which it is `doubtful` whether its run ever reported it good takes nobody's place. */
+export type DatedSnapshot = OpenedSnapshot & { readonly at: number; readonly doubtful?: boolean }
+
+/** One series as the rules see it. */
 export type SeriesSnapshots = {
   readonly series: Buffer
   readonly writerId: Buffer
-  readonly snapshots: readonly (OpenedSnapshot & { readonly at: number })[]
+  readonly snapshots: readonly DatedSnapshot[]
 }
 
 /** The snapshots that count, by series, with the times at which the store received them. */
 export async function listSeries(repository: Repository, signal?: AbortSignal): Promise<SeriesSnapshots[]> {
-  const { snapshots } = await repository.listSnapshots(signal)
+  const state = await repository.loadCollection(signal)
+  const { snapshots } = await repository.listSnapshots(signal, state)
   const storedAt = new Map((await listRefs(repository.store, 'snapshots/', signal)).map((ref) => [refKey(ref), ref.info.storedAt]))
-  const series = new Map<string, { series: Buffer; writerId: Buffer; snapshots: (OpenedSnapshot & { at: number })[] }>()
+  const series = new Map<string, { series: Buffer; writerId: Buffer; snapshots: DatedSnapshot[] }>()
   for (const snapshot of snapshots) {
     const { structure } = snapshot
     // One that the listing of a moment later lacks cannot be dated, and is not touched.
@@ -38,7 +43,7 @@ export async function listSeries(repository: Repository, signal?: AbortSignal): 
     const name = `${structure.series.toString('hex')} ${structure.writerId.toString('hex')}`
     const known = series.get(name) ?? { series: structure.series, writerId: structure.writerId, snapshots: [] }
     series.set(name, known)
-    known.snapshots.push({ ...snapshot, at })
+    known.snapshots.push({ ...snapshot, at, doubtful: mayBeUnfinished(state, snapshot, at) })
   }
   return [...series.values()]
 }
@@ -50,7 +55,7 @@ export type RuleChoice = {
   readonly forgotten: readonly OpenedSnapshot[]
 }
 
-/** What rules keep of each series, and what they forget. `keepTags` are tokens of tags whose snapshots always stay. Pure. */
+/** What rules keep of each series, and what they forget. Doubtful ones stay and stand for no other. `keepTags` are tokens of tags whose snapshots always stay. Pure. */
 export function chooseByRules(
   all: readonly SeriesSnapshots[],
   rules: RetentionRules,
@@ -60,11 +65,14 @@ export function chooseByRules(
   return all.map((series) => {
     const isTagged = ({ structure }: OpenedSnapshot): boolean => structure.tags.some((tag) => keepTags.some((wanted) => wanted.equals(tag)))
     const { kept } = selectKept(
-      series.snapshots.map(({ structure, at }) => ({ id: structure.ref.random, at, claimedAt: structure.endedAt })),
+      series.snapshots
+        .filter(({ doubtful }) => doubtful !== true)
+        .map(({ structure, at }) => ({ id: structure.ref.random, at, claimedAt: structure.endedAt })),
       rules,
       now,
     )
     const reasons = new Map(kept)
+    for (const { structure, doubtful } of series.snapshots) if (doubtful === true) reasons.set(structure.ref.random, ['doubtful'])
     for (const snapshot of series.snapshots.filter(isTagged)) {
       const id = snapshot.structure.ref.random
       reasons.set(id, [...(reasons.get(id) ?? []), 'tag'])

@@ -21,11 +21,8 @@ export function reliedOn(state: CollectionState, { structure }: OpenedSnapshot):
   }
 }
 
-/**
- * Whether what `packs` (random parts of names, those relied on) held and the snapshot lacks was condemned by lists that it had not seen, all of it. `storedAt` is when the
- * store received the snapshot.
- */
-export function isUnfinished(state: CollectionState, { structure }: OpenedSnapshot, storedAt: number, packs: Iterable<string>): boolean {
+/** Packs that lists condemned which the snapshot had not seen and which the store had before it, and that are not taken back. `storedAt` is when the store received the snapshot. */
+function condemnedUnseen(state: CollectionState, { structure }: OpenedSnapshot, storedAt: number): ReadonlySet<string> {
   const seen = new Set(structure.lists.map(refKey))
   const isRevived = revivedBy(state.revivedLists)
   const unseen = new Set<string>()
@@ -34,6 +31,17 @@ export function isUnfinished(state: CollectionState, { structure }: OpenedSnapsh
   for (const { list, storedAt: condemnedAt } of state.condemnedLists)
     if (!seen.has(refKey(list.ref)) && condemnedAt <= storedAt && !isLater(list))
       for (const { random } of list.packs) if (!isRevived(list.ref, random)) unseen.add(random)
+  return unseen
+}
+
+/** Whether what `packs` (random parts of names, those relied on) held and the snapshot lacks was condemned by lists that it had not seen, all of it. */
+export function isUnfinished(state: CollectionState, snapshot: OpenedSnapshot, storedAt: number, packs: Iterable<string>): boolean {
+  const unseen = condemnedUnseen(state, snapshot, storedAt)
   const lacking = [...packs]
   return lacking.length > 0 && lacking.every((random) => unseen.has(random))
+}
+
+/** Whether a snapshot might turn out to be unfinished, as far as lists tell without a look at what it needs. Rare: a list came between the last look of its run and it. */
+export function mayBeUnfinished(state: CollectionState, snapshot: OpenedSnapshot, storedAt: number): boolean {
+  return condemnedUnseen(state, snapshot, storedAt).size > 0
 }

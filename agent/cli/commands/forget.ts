@@ -72,7 +72,8 @@ Examples:
   $ holdfast prune
 
 Rules work on each series by itself, in UTC, by the time at which the store received a snapshot. They never forget the newest of a series, and
-none whose own time is two days off the store's. An enrolled agent forgets its own snapshots only. A dry run writes nothing: in a directory it goes
+none whose own time is two days off the store's, or that a collection may have overtaken before it was reported good
+(doubtful: it stands for no other). An enrolled agent forgets its own snapshots only. A dry run writes nothing: in a directory it goes
 by the clock of this machine, as that of the file system can only be learnt by writing.
 --unreadable takes the id that 'holdfast check' names. Of a forget record that is written off, what it forgot counts again, and what it took back does
 not: look at 'holdfast undelete' before the next prune.`,

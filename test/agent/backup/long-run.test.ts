@@ -5,6 +5,7 @@ import type { FileSystem } from '../../../agent/file-system/file-system.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 import { type Engine, fixtureRandom, makeEngine, type Run, writeFile } from '../../_support/engine-fixture.ts'
 import { type SimulatedClock, simulatedClock } from '../../_support/simulated-clock.ts'
+import { noFaults } from '../../_support/simulated-store.ts'
 import { restoresTo } from '../../sim/invariants.ts'
 
 const DAY = 86_400_000
@@ -78,7 +79,7 @@ describe('a first upload beside a collection every day', () => {
   )
 
   /** A few packs at first, then weeks of reading what adds none; `onDirectory` comes with each directory. */
-  async function reading(sleepDays: number) {
+  async function reading(sleepDays: number, isSecond = false) {
     let awake = true
     const given = await beside(async (call, name, { prune }) => {
       // After it woke, the machine comes first.
@@ -89,6 +90,14 @@ describe('a first upload beside a collection every day', () => {
     const { engine, clock } = given
     for (let i = 0; i < 6; i++) writeFile(engine, `/src/0/${i}`, fixtureRandom(`first ${i}`).bytes(6000))
     for (let i = 0; i < DIRECTORIES; i++) writeFile(engine, `/src/d${String(i).padStart(3, '0')}/file`, `small ${i}`)
+    if (isSecond) {
+      engine.setStoreFaults(({ operation, name }) =>
+        operation === 'put' && name.startsWith('index/') ? [{ kind: 'fail', when: 'before', code: 'store-unreachable' }] : [],
+      )
+      await expect(engine.backup()).rejects.toMatchObject({ code: 'store-unreachable' })
+      engine.setStoreFaults(noFaults)
+      clock.advance(5 * DAY)
+    }
     let left = sleepDays
     const fileSystem = new Proxy<FileSystem>(engine.fs, {
       get: (target, property: keyof FileSystem) => {
@@ -105,13 +114,19 @@ describe('a first upload beside a collection every day', () => {
         return open
       },
     })
-    return { given, run: await engine.backup({ fileSystem }) }
+    return { given, run: await engine.backup({ fileSystem, state: isSecond ? '/another' : '/state' }) }
   }
 
   test('that reads for weeks without storing a pack keeps what it uploaded', async () => {
     const { given, run } = await reading(0)
     expect(run).toMatchObject({ outcome: 'done', notices: [] })
     await isGood(given, run, 'a run that read for weeks')
+  })
+
+  test('that finds what an earlier run uploaded, whose state is lost, keeps that however long it reads', async () => {
+    const { given, run } = await reading(0, true)
+    expect(run).toMatchObject({ outcome: 'done', notices: [] })
+    await isGood(given, run, 'a run that found packs in no index file')
   })
 
   test('that slept too long before its snapshot is heard of again before it reads anything', async () => {

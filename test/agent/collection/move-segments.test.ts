@@ -21,7 +21,12 @@ const GONE = Buffer.alloc(32, 9)
 type Made = { engine: Engine; repository: Repository; view: View; ids: string[] }
 
 /** Snapshots of a source of which each changes the files that `changed` names. */
-async function made(options: { files: number; changed: readonly (readonly number[])[]; packBytes?: number; owners?: boolean }): Promise<Made> {
+async function made(options: {
+  files: number
+  changed: readonly (readonly number[])[]
+  packBytes?: number
+  owners?: boolean
+}): Promise<Made> {
   const engine = await makeEngine({ limits: { packBytes: options.packBytes ?? 200_000 } })
   for (let i = 0; i < options.files; i++) writeFile(engine, `/src/${i}`, fixtureRandom(`file ${i}`).bytes(4000))
   // Owners share no segment.

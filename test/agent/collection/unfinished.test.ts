@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { packName } from '@holdfast/shared/format/layout.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 import { checkRepository, type CheckOptions, type CheckReport } from '../../../agent/check/check.ts'
+import { chooseByRules, listSeries } from '../../../agent/collection/forget.ts'
 import { agentWriter } from '../../../agent/keys/domain.ts'
 import { repairRepository, type RepairReport } from '../../../agent/repair/repair.ts'
 import { openRepository } from '../../../agent/repository/repository.ts'
@@ -15,13 +16,14 @@ const DAY = 86_400_000
 const LIMITS = { packBytes: 6000, uploadsAtOnce: 2 }
 
 /** A machine whose run sleeps before it stores its snapshot, while `others` goes on, and dies right after. */
-async function overtaken(others: (engine: Engine) => Promise<void>, writers: 'root' | 'agents') {
+async function overtaken(others: (engine: Engine) => Promise<void>, writers: 'root' | 'agents', isFirst = true) {
   const [mine, theirs] = [1, 2].map((n) => agentWriter(fixtureRandom(`writer ${n}`).bytes(32), Buffer.alloc(16, n)))
   const writing = (writer: typeof mine) =>
     writers === 'root' ? {} : { writeKeys: (keys: Engine['keys']) => ({ ...keys.write, writer: writer! }) }
   const collector = await makeEngine({ seed: 'collector', limits: LIMITS, ...writing(theirs) })
   await collector.bucket.store().put(...encodeRoster(collector.keys, [mine!, theirs!], collector.clock.now()))
   let dead = false
+  let isDue = isFirst
   const sleeper = await makeEngine({
     seed: 'sleeper',
     limits: LIMITS,
@@ -38,13 +40,19 @@ async function overtaken(others: (engine: Engine) => Promise<void>, writers: 'ro
         yield* store.list(...given)
       },
       put: async (name, ...given) => {
-        if (name.startsWith('snapshots/')) await others(collector)
+        if (isDue && name.startsWith('snapshots/')) await others(collector)
         const put = await store.put(name, ...given)
-        if (name.startsWith('snapshots/')) dead = true
+        if (isDue && name.startsWith('snapshots/')) dead = true
         return put
       },
     }),
   })
+  if (!isDue) {
+    writeFile(sleeper, '/src/before', fixtureRandom('before').bytes(3000))
+    sleeper.pass()
+    await sleeper.backup()
+  }
+  isDue = true
   for (let i = 0; i < 4; i++) writeFile(sleeper, `/src/${i}`, fixtureRandom(`slept over ${i}`).bytes(3000))
   sleeper.pass()
   await expect(sleeper.backup()).rejects.toThrow(SimulatedCrash)
@@ -92,6 +100,15 @@ describe('a snapshot that was overtaken before its run could report it good', ()
     expect(await checked(collector, { content: true, keys: collector.keys.read })).toMatchObject({ damaged: 0, unknown: 0, unfinished: 1 })
     expect((await repaired(collector)).losses).toMatchObject({ lost: 0, unsure: 0, snapshots: [], paths: [], unfinished: [{}] })
     expect(await checked(collector)).toMatchObject({ damaged: 0, unknown: 0, unfinished: 1 })
+  })
+
+  test('takes the place of no good one where rules choose what stays', async () => {
+    const { collector } = await overtaken(collectFor, 'root', false)
+    expect(await checked(collector)).toMatchObject({ damaged: 0, unfinished: 1, snapshots: 2 })
+    const repository = await openRepository({ store: collector.store(), keys: collector.keys.write.structure })
+    const [choice] = chooseByRules(await listSeries(repository), { last: 1 }, collector.clock.now())
+    expect(choice!.forgotten).toEqual([])
+    expect([...choice!.kept.values()]).toEqual([['newest', 'last'], ['doubtful']])
   })
 
   test('adds nothing to what good ones lack, each blob and path of which is counted once', async () => {
