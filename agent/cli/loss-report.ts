@@ -32,6 +32,23 @@ export function sayLosses({ report }: Context, losses: SaidLosses, unfinished: n
     })
 }
 
+/**
+ * Data without a snapshot is no damage that can be proved, as a first backup that was interrupted leaves the same; but nobody may take it for all being
+ * well. `stored`: packs or bytes of them.
+ */
+export function sayNoSnapshot(
+  { report }: Context,
+  { snapshots, forgotten, stored }: Record<'snapshots' | 'forgotten' | 'stored', number>,
+): void {
+  if (snapshots + forgotten > 0 || stored === 0) return
+  report.say({
+    event: 'notice',
+    level: 'warning',
+    message:
+      'data is there, and no snapshot: no backup was finished yet, all were forgotten and are deleted, or the store has lost them or does not show them. Where there should be some, bring them back from a copy before the next prune: it lets go what no snapshot needs',
+  })
+}
+
 export function lossCounts(losses: SaidLosses): Record<string, number> {
   return {
     snapshotsAffected: losses.snapshots.length,

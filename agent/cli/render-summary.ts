@@ -74,6 +74,7 @@ function wholeLine(counts: Counts): string {
   if (isLost) return what.join(', ')
   if (of(counts, 'unsureBlobs') + of(counts, 'snapshotsUntold') > 0)
     return [...what, 'whether every snapshot can be restored whole could not be told'].join('; ')
+  if (of(counts, 'snapshots') === 0) return ['no snapshot counts here', ...what].join(', ')
   return what.length === 0 ? 'every snapshot can be restored whole' : `${what.join(', ')}; every other one can be restored whole`
 }
 

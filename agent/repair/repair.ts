@@ -47,6 +47,8 @@ export type RepairReport = {
   /** What only another writer or the root can put right. */
   readonly leftToOthers: number
   readonly snapshots: number
+  /** Snapshots that no longer count and are still there. */
+  readonly forgotten: number
   /** Collection lists and forget records that do not open. */
   readonly recordsRefused: readonly RefusedObject[]
   /** Snapshot objects that do not open. */
@@ -130,6 +132,7 @@ export async function repairRepository(options: RepairOptions): Promise<RepairRe
     unread: index.unread.length + looks.filter(({ state }) => state === 'unread').length,
     leftToOthers: plan.leftToOthers,
     snapshots: snapshots.length + refused.length,
+    forgotten: forgotten.length,
     recordsRefused: unopenedRecords(collection),
     snapshotsRefused: refused,
     snapshotsMissing: await missingSnapshots(repository, { state: collection, present: [...snapshots, ...forgotten], listed }, signal),

@@ -6,7 +6,7 @@ import type { Command } from 'commander'
 import { checkRepository, type CheckReport, type Finding, type ObjectKind, type ReadData } from '../../check/check.ts'
 import { shownText } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
-import { lossCounts, sayLosses } from '../loss-report.ts'
+import { lossCounts, sayLosses, sayNoSnapshot } from '../loss-report.ts'
 import { withRepository } from '../open.ts'
 import { withReadLog } from '../read-log-place.ts'
 import { howToGoOn } from '../unopened.ts'
@@ -64,6 +64,7 @@ async function check(context: Context, flags: CheckFlags): Promise<Outcome> {
       })
       sayFindings(context, done)
       sayLosses(context, { ...done, snapshots: done.affected }, done.unfinished)
+      sayNoSnapshot(context, { ...done, stored: done.packs })
       const { findings: _, affected, paths, pathsLeftOut, usedFooters, opened, snapshots, ...counts } = done
       return {
         result: done.damaged > 0 ? 'damaged' : done.unknown > 0 ? 'incomplete' : 'done',

@@ -5,6 +5,7 @@ import { prune, type PruneReport } from '../../collection/prune.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { parseSize, parseWhole } from '../format.ts'
 import { withRepository } from '../open.ts'
+import { sayNoSnapshot } from '../loss-report.ts'
 import { sayUnopened } from '../unopened.ts'
 
 type PruneFlags = {
@@ -82,6 +83,7 @@ async function runPrune(context: Context, flags: PruneFlags): Promise<Outcome> {
       })
     for (const { name, bytes, until } of done.deleted.locked)
       report.say({ event: 'locked', object: name, bytes, ...(until === undefined ? {} : { until: isoTime(until) }) })
+    sayNoSnapshot(context, { ...done, stored: done.storedBytes })
     return {
       result: done.spoilt.length + done.unreadable.length > 0 ? 'damaged' : done.deleted.locked.length > 0 ? 'incomplete' : 'done',
       repository: repository.store.location,

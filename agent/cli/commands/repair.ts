@@ -13,7 +13,7 @@ import {
 } from '../../repository/repository.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { formatBytes } from '../format.ts'
-import { lossCounts, sayLosses } from '../loss-report.ts'
+import { lossCounts, sayLosses, sayNoSnapshot } from '../loss-report.ts'
 import { type Holder, withRepository } from '../open.ts'
 import { withReadLog } from '../read-log-place.ts'
 import { howToGoOn, sayUnopened } from '../unopened.ts'
@@ -67,6 +67,7 @@ async function repair(context: Context, flags: RepairFlags): Promise<Outcome> {
       sayNotes(context, done)
       const description = await repairDescription(context, repository, holder)
       sayLosses(context, done.losses, done.losses.unfinished.length)
+      sayNoSnapshot(context, { ...done, stored: done.packs })
       const { notes: _, losses, recordsRefused, snapshotsRefused, snapshotsMissing, ...counts } = done
       const missing = snapshotsMissing.filter(({ error }) => error.code === 'not-found').length
       const isDamaged = losses.lost > 0 || recordsRefused.length + snapshotsRefused.length > 0 || missing > 0 || description === 'damaged'

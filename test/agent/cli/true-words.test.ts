@@ -1,5 +1,5 @@
 // What a person is told of a first backup, and of a directory that is no place for a repository, is so.
-import { chmodSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
 import { afterAll, beforeAll, expect, it } from 'vitest'
@@ -126,5 +126,23 @@ it('a snapshot that is forgotten is not called absent, and one that does not ope
   expect(problem!.message).toContain(`holdfast forget --unreadable ${ids[1]!.slice(0, 12)}`)
   expect((await own.json(['forget', '--unreadable', ids[1]!.slice(0, 12)])).code).toBe(0)
   expect((await own.json(['check'])).code).toBe(0)
+  own.close()
+})
+
+it('data without any snapshot is not called whole: check, repair and prune say that they may be lost', async () => {
+  const own = new Workplace()
+  await own.json(['init'])
+  mkdirSync(own.path('source'))
+  writeFileSync(own.path('source', 'file'), 'x')
+  await own.json(['backup', 'source'])
+  const warned = async (command: string): Promise<boolean> =>
+    only((await own.json([command, ...(command === 'prune' ? ['-n'] : [])])).events, 'notice').some(({ message }) =>
+      message.includes('no snapshot: no backup was finished yet'),
+    )
+  expect(await Promise.all(['check', 'repair', 'prune'].map(warned))).toEqual([false, false, false])
+  rmSync(`${own.repo}/snapshots`, { recursive: true })
+  expect(await Promise.all(['check', 'repair', 'prune'].map(warned))).toEqual([true, true, true])
+  const { stderr } = await own.run(['repair'])
+  expect(stderr).not.toContain('every snapshot can be restored whole')
   own.close()
 })
