@@ -101,13 +101,13 @@ class Check {
     packsRead: 0,
     bytesRead: 0,
     packsOverdue: 0,
-    unindexedPacks: 0,
     writtenOff: 0,
     forgotten: 0,
     condemnedPacks: 0,
     deletedPacks: 0,
   }
   #usedFooters = false
+  readonly #unindexed = new Set<string>()
   /** When the store received each snapshot, by `refKey`. */
   readonly #storedAt = new Map<string, number>()
   #deleted: ReadonlySet<string> = new Set()
@@ -128,6 +128,8 @@ class Check {
       unknown: this.#unknown + unsure,
       findings: this.#findings,
       ...this.#counts,
+      // What is told as damaged is not told as left by an interrupted run besides.
+      unindexedPacks: this.#unindexed.difference(new Set(this.#findings.map(({ object }) => object))).size,
       nodes,
       references,
       unfinished: unfinished.length,
@@ -254,7 +256,7 @@ class Check {
     if (this.#options.readData !== undefined || this.#readLog.damaged().length > 0)
       this.#claims.push(...view.files.map((file) => new IndexClaims(file)))
     await this.#indexedPacks(view, packs)
-    this.#counts.unindexedPacks = [...packs.values()].filter((pack) => !pack.indexed).length
+    for (const pack of packs.values()) if (!pack.indexed) this.#unindexed.add(packName(pack))
   }
 
   async #indexedPacks(view: View, packs: Packs): Promise<void> {

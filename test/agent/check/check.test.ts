@@ -82,6 +82,20 @@ describe('a check', () => {
     expect(report.findings[0]).toMatchObject({ object: pack, message: expect.stringMatching(/nothing is lost by it while index files/) })
   })
 
+  test('says of a pack that no index file names that a run left it, but not where it is damaged', async () => {
+    const { store, repository, view, snapshot } = await build()
+    for (const name of store.objects.keys()) if (name.startsWith('index/')) store.objects.delete(name)
+    const { unindexedPacks, packs } = await checkRepository({ repository })
+    expect(unindexedPacks).toBe(packs)
+    const pack = packName(view.locate(snapshot.structure.root, 'references')[0]!.pack)
+    const object = store.objects.get(pack)!
+    object[object.length - 10]! ^= 4
+    for (const readData of [undefined, 'all'] as const) {
+      const report = await checkRepository({ repository, readData })
+      expect([report.findings.map(({ object: name }) => name), report.unindexedPacks]).toEqual([[pack], packs - 1])
+    }
+  })
+
   test('finds cut and swapped packs', async () => {
     const { store, repository, builder } = await build()
     const [first, second] = builder.packs.map(({ ref }) => packName(ref))
