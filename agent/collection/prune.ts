@@ -60,7 +60,7 @@ export type PruneOptions = {
   readonly mayName?: ((names: readonly DeletableName[]) => Promise<readonly DeletableName[]>) | undefined
   /** Says what would be done and stores and removes nothing. */
   readonly dryRun: boolean
-  /** Collects although blobs that snapshots need are missing. */
+  /** Collects although blobs that snapshots need are missing, or cannot be moved because their pack is damaged. */
   readonly acceptDamage?: boolean
   /**
    * Whoever holds an appliance's keys can forget that appliance's snapshots. Where this is absent, one who may speak for all (the root) keeps what only

@@ -23,7 +23,7 @@ export function define(command: Command, start: Start): void {
     )
     .option('--window <days>', 'how long what is forgotten can be taken back (default 14, at least 1)')
     .option('--max-move <size>', 'at most so much is moved out of packs that are mostly dead in one run (default 1G)')
-    .option('--accept-damage', 'collect although blobs that snapshots need are missing; what can be reached is kept')
+    .option('--accept-damage', 'collect although blobs that snapshots need are missing or damaged; what can be reached is kept')
     .option(
       '--accept-agent-forgets',
       'with the root: let go, too, what appliances have forgotten by themselves, by a policy or because somebody has their keys',
