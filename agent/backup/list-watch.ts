@@ -6,7 +6,7 @@ import type { Random } from '@holdfast/shared/random.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 import { unsoundNodes } from '../collection/reference-walk.ts'
 import type { WriteKeys } from '../keys/keys.ts'
-import { type CollectionState, revivedBy } from '../repository/collection-state.ts'
+import { type CollectionState, requireKnownFormat, revivedBy } from '../repository/collection-state.ts'
 import { indexFromFooters } from '../repository/footer-reader.ts'
 import { encodeForgetRecord, encodeSessionEnd } from '../repository/forget-record.ts'
 import { decodeFooter } from '../repository/pack.ts'
@@ -82,6 +82,7 @@ export async function lookAtLists({
   let storeTime: ListLook['storeTime']
   const onTime = (at: number): void => void (storeTime = { from: storeTime?.from ?? at, to: at })
   const collection = await repository.loadCollection(signal, dryRun ? undefined : onTime)
+  requireKnownFormat(collection)
   return { collection, storeTime, ownTime: began }
 }
 

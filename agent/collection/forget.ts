@@ -9,7 +9,7 @@ import { type RetentionRules, selectKept } from '@holdfast/shared/retention.ts'
 import { ROOT_WRITER_ID } from '../keys/domain.ts'
 import type { WriteKeys } from '../keys/keys.ts'
 import { blake3Hash } from '../repository/blake3.ts'
-import type { RefusedObject } from '../repository/collection-state.ts'
+import { type RefusedObject, requireKnownFormat } from '../repository/collection-state.ts'
 import { encodeForgetRecord, ENTRIES_MAX, type ForgottenSnapshot, type ForgottenWhy } from '../repository/forget-record.ts'
 import { sessionWriter } from '../repository/given-up.ts'
 import { listRefs, type Repository } from '../repository/repository.ts'
@@ -32,6 +32,7 @@ export type SeriesSnapshots = {
 /** The snapshots that count, by series, with the times at which the store received them. */
 export async function listSeries(repository: Repository, signal?: AbortSignal): Promise<SeriesSnapshots[]> {
   const state = await repository.loadCollection(signal)
+  requireKnownFormat(state)
   const { snapshots } = await repository.listSnapshots(signal, state)
   const storedAt = new Map((await listRefs(repository.store, 'snapshots/', signal)).map((ref) => [refKey(ref), ref.info.storedAt]))
   const series = new Map<string, { series: Buffer; writerId: Buffer; snapshots: DatedSnapshot[] }>()
@@ -186,6 +187,7 @@ export async function writeOff(options: ForgetOptions, refused: UnopenedObject):
 export async function forgetMissing(options: ForgetOptions, dryRun: boolean): Promise<number> {
   const { repository, signal } = options
   const state = await repository.loadCollection(signal)
+  requireKnownFormat(state)
   const { snapshots, forgotten, refused, givenUp } = await repository.listSnapshots(signal, state)
   const opened = [...snapshots, ...forgotten]
   const listed = new Set((await listRefs(repository.store, 'snapshots/', signal)).map(refKey))

@@ -5,7 +5,13 @@ import { counted, HoldfastError, isHoldfastError } from '@holdfast/shared/errors
 import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
 import { ROOT_WRITER_ID } from '../keys/domain.ts'
-import { type CollectionState, type Forgotten, forgottenEntries, hasNewRecords } from '../repository/collection-state.ts'
+import {
+  type CollectionState,
+  type Forgotten,
+  forgottenEntries,
+  hasNewRecords,
+  requireKnownFormat,
+} from '../repository/collection-state.ts'
 import { listRefs, type Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import { loadWholeView, type WholeView } from '../repository/whole-view.ts'
@@ -62,6 +68,7 @@ export async function surveyRepository(
   // A survey that sleeps in between would otherwise take what another collection deleted meanwhile for a gap in history.
   const early = await listRefs(store, 'snapshots/', signal)
   const state = await repository.loadCollection(signal)
+  requireKnownFormat(state)
   const listed = new Map([...early, ...(await listRefs(store, 'snapshots/', signal))].map((ref): [string, Listed] => [refKey(ref), ref]))
   const whole = await loadWholeView(repository, signal)
   const packs = new Map((await listRefs(store, 'packs/', signal)).map((ref): [string, Listed] => [ref.random, ref]))
@@ -193,6 +200,7 @@ function emptyMark(repository: Repository, { whole, state, packs }: Survey, spoi
 /** True where other snapshots count now, or others took packs back, than when the survey was made; `collector` is who asks. */
 export async function hasChanged(repository: Repository, survey: Survey, collector: string, signal?: AbortSignal): Promise<boolean> {
   const state = await repository.loadCollection(signal)
+  requireKnownFormat(state)
   const refs = await listRefs(repository.store, 'snapshots/', signal)
   // Entry by entry: what another writer says of a snapshot hides no undelete.
   const entriesOf = ({ forgotten }: CollectionState): string[] =>

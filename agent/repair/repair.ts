@@ -14,7 +14,7 @@ import { Holdings, knownSegments } from '../check/holdings.ts'
 import { type MissingSnapshot, missingSnapshots } from '../check/history.ts'
 import { findLosses, type Losses } from '../check/loss.ts'
 import type { ReadKeys, WriteKeys } from '../keys/keys.ts'
-import type { RefusedObject } from '../repository/collection-state.ts'
+import { type RefusedObject, requireKnownFormat } from '../repository/collection-state.ts'
 import { sessionWriter } from '../repository/given-up.ts'
 import { readFooter, viewFromFooters } from '../repository/footer-reader.ts'
 import { encodeIndexFile, INDEX_MAX_BLOBS, type IndexFile, type PackInIndex } from '../repository/index-file.ts'
@@ -93,7 +93,9 @@ const NO_HASH = Buffer.alloc(32)
  */
 export async function repairRepository(options: RepairOptions): Promise<RepairReport> {
   const { repository, signal, keys, read } = options
-  requireRosters(repository)
+  const before = await repository.loadCollection(signal)
+  requireRosters(repository, before)
+  requireKnownFormat(before)
   const index = await openIndex(options)
   let bytesRead = 0
   const view = createView(index.files)

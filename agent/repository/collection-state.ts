@@ -2,7 +2,7 @@
 // repository.ts loads the objects.
 import type { CollectionList, CondemnedWhy } from '@holdfast/shared/format/collection-list.ts'
 import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
-import type { HoldfastError } from '@holdfast/shared/errors.ts'
+import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { ROOT_WRITER_ID } from '../keys/domain.ts'
 import type { ForgetRecord, ForgottenSnapshot } from './forget-record.ts'
 
@@ -161,6 +161,20 @@ export function standingDeletionLists({ deletionLists, revivedLists }: Collectio
   const all = revivedLists.map(({ list }) => list)
   const [byAny, byRoot] = [back(all), back(all.filter(isRoots))]
   return deletionLists.filter(({ list }) => !(isRoots(list) ? byRoot : byAny).has(refKey(list.ref)))
+}
+
+/**
+ * For whoever writes: throws `newer-format` where a list or record is of a later format. What it condemns or takes back nobody knows who reads this one. A
+ * reader goes on without it, or whoever may put an object could keep everybody from restoring.
+ */
+export function requireKnownFormat({ refused }: Pick<CollectionState, 'refused'>): void {
+  const newer = refused.find(({ error }) => error.code === 'newer-format')
+  if (newer === undefined) return
+  throw new HoldfastError(
+    'newer-format',
+    `${newer.error.message}. Nothing was changed, and restores go on. Where no newer version was ever at work here, it is damage: 'holdfast forget --unreadable ${newer.ref.random.slice(0, 12)}' (with the root) lets the repository go on without it`,
+    { cause: newer.error },
+  )
 }
 
 /** Whether lists or records have come since: what was looked at before them may have been deleted or forgotten meanwhile. */

@@ -281,7 +281,7 @@ export async function openRepository(options: {
           lists.push(await loadTwice(name, ref.info, LIMITS.listBytes, open, signal))
         }
       } catch (error) {
-        if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key')) throw error
+        if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key', 'newer-format')) throw error
         refused.push({ kind, ref: { session: ref.session, random: ref.random }, name, error, isForeign })
       }
     })

@@ -111,7 +111,7 @@ export const bugsOfCollection: readonly PlantedBug[] = [
     plants: [
       {
         file: 'agent/repository/repository.ts',
-        from: "        if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key')) throw error\n        refused.push({ kind, ref",
+        from: "        if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key', 'newer-format')) throw error\n        refused.push({ kind, ref",
         to: '        if (error !== undefined) throw error\n        refused.push({ kind, ref',
       },
     ],

@@ -186,3 +186,24 @@ test('a record of a writer who does not count holds nothing back', async () => {
   }
   expect(isThere(engine, first)).toBe(false)
 })
+
+test('a list or record of a later format stops whoever writes and nobody who reads, until the root writes it off', async () => {
+  for (const prefix of ['lists/', FORGETS_PREFIX]) {
+    const { engine, first } = await world()
+    const before = new Set(names(engine))
+    await engine.forget(first)
+    await engine.prune()
+    const name = names(engine).find((one) => !before.has(one) && one.startsWith(FORGETS_PREFIX) === (prefix === FORGETS_PREFIX))!
+    engine.bucket.tamper(name, (bytes) => (bytes.writeUInt8(2, 8), bytes))
+    const told = { object: name, kind: 'list', verdict: 'unknown', code: 'newer-format' }
+    expect((await check(engine)).findings).toMatchObject([told])
+    const { snapshots, forgotten } = await (await repositoryOf(engine)).listSnapshots()
+    expect([...snapshots, ...forgotten]).toHaveLength(2)
+    for (const writes of [() => engine.backup(), () => engine.prune(), () => engine.undelete(first)])
+      expect([prefix, await codeOf(writes())]).toEqual([prefix, 'newer-format'])
+    await writeOffAll(engine)
+    for (const writes of [() => engine.backup(), () => engine.prune()])
+      expect([prefix, await codeOf(writes())]).toEqual([prefix, 'no error'])
+    expect(await check(engine)).toMatchObject({ damaged: 0, unknown: 0, writtenOff: 1 })
+  }
+})
