@@ -18,6 +18,7 @@ import {
   refKey,
   sessionName,
 } from '@holdfast/shared/format/layout.ts'
+import { readObject } from '../repository/read-object.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
 import { listRefs, lostError, mapBounded, REPOSITORY_OBJECT, type Repository } from '../repository/repository.ts'
 import { decodeSnapshot, inOrder, type OpenedSnapshot } from '../repository/snapshot.ts'
@@ -306,7 +307,7 @@ class Check {
     const { signal } = this.#options
     const all = await listRefs(store, 'snapshots/', signal)
     const open = async (ref: ListedRef): Promise<OpenedSnapshot> => {
-      const object = await store.get(objectName('snapshot', ref), { limitBytes: LIMITS.snapshotBytes, signal })
+      const object = await readObject(store, objectName('snapshot', ref), LIMITS.snapshotBytes, signal)
       const snapshot = decodeSnapshot(object, ref, keys)
       requireWriter(snapshot.writerKey, ref.info.name, ref.info.storedAt, snapshot.structure.writerId)
       this.#storedAt.set(refKey(ref), ref.info.storedAt)

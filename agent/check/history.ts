@@ -4,6 +4,7 @@ import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { LIMITS, objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
 import { type HistoryGap, historyGaps } from '../collection/history-gaps.ts'
 import type { CollectionState } from '../repository/collection-state.ts'
+import { readObject } from '../repository/read-object.ts'
 import { listRefs, mapBounded, type Repository, type SnapshotListing } from '../repository/repository.ts'
 import { decodeSnapshot, type OpenedSnapshot } from '../repository/snapshot.ts'
 
@@ -50,7 +51,7 @@ export async function missingSnapshots(repository: Repository, seen: SeenHistory
 }
 
 async function openByName({ store, keys }: Repository, ref: ObjectRef, signal?: AbortSignal): Promise<OpenedSnapshot> {
-  return decodeSnapshot(await store.get(objectName('snapshot', ref), { limitBytes: LIMITS.snapshotBytes, signal }), ref, keys)
+  return decodeSnapshot(await readObject(store, objectName('snapshot', ref), LIMITS.snapshotBytes, signal), ref, keys)
 }
 
 /** `areClosed`: some snapshots are there and do not open, so that their hashes are not known. */

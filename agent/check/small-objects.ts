@@ -8,6 +8,7 @@ import { decodeSessionEntry } from '../keys/domain.ts'
 import { keyNameOf, readKeyObject } from '../keys/key-object.ts'
 import type { CollectionState } from '../repository/collection-state.ts'
 import { SESSION_ENTRY_BYTES } from '../repository/pack.ts'
+import { readObject } from '../repository/read-object.ts'
 import { mapBounded, type Repository } from '../repository/repository.ts'
 import { openBox } from '../repository/structure-box.ts'
 
@@ -29,7 +30,7 @@ export async function openSession(
   { name, storedAt }: ObjectInfo,
   signal?: AbortSignal,
 ): Promise<void> {
-  const object = await store.get(name, { limitBytes: LIMITS.objectBytes, signal })
+  const object = await readObject(store, name, LIMITS.objectBytes, signal)
   const { body, writerKey } = openBox({ type: 'session', keys, object, what: name })
   const reader = new ByteReader(body, name)
   const entry = decodeSessionEntry(reader.raw(SESSION_ENTRY_BYTES))
@@ -61,7 +62,7 @@ export async function lookAtKeys(
   for await (const page of store.list('keys/', { signal })) for (const { name } of page) if (KEY_NAME.test(name)) names.push(name)
   await mapBounded(names, AT_ONCE, async (name) => {
     try {
-      const bytes = await store.get(name, { limitBytes: LIMITS.objectBytes, signal })
+      const bytes = await readObject(store, name, LIMITS.objectBytes, signal)
       const { domainId } = readKeyObject(bytes, name)
       if (!domainId.equals(description.domainId)) throw new HoldfastError('damaged', `${name} is a key of another domain`)
       if (`keys/${keyNameOf(bytes)}` !== name) throw new HoldfastError('damaged', `${name} is damaged: it is not what was stored`)

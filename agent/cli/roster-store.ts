@@ -9,6 +9,7 @@ import { writerIdOf } from '../keys/bundle.ts'
 import type { RootKeys } from '../keys/domain.ts'
 import { type Roster, rosterBody, type RosterEntry, rosterWriter } from '../keys/roster.ts'
 import { LIMITS, objectName } from '@holdfast/shared/format/layout.ts'
+import { readObject } from '../repository/read-object.ts'
 import { listRefs, type Repository } from '../repository/repository.ts'
 import { sealBox } from '../repository/structure-box.ts'
 import { shownText } from './byte-text.ts'
@@ -56,13 +57,13 @@ export async function latestRosterObject(
 ): Promise<{ number: number; object: Buffer } | undefined> {
   let latest: { number: number; object: Buffer } | undefined
   for (const ref of await listRefs(repository.store, 'rosters/', signal)) {
-    const object = await repository.store.get(objectName('roster', ref), { limitBytes: LIMITS.objectBytes, signal })
     try {
+      const object = await readObject(repository.store, objectName('roster', ref), LIMITS.objectBytes, signal)
       const { number } = openRoster(object, repository.keys)
       if (latest === undefined || number > latest.number) latest = { number, object }
     } catch (error) {
       // A forged or damaged one is nobody's roster; the ones that open count.
-      if (!isHoldfastError(error, 'damaged', 'wrong-key')) throw error
+      if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key', 'newer-format')) throw error
     }
   }
   return latest

@@ -8,6 +8,7 @@ import { decodeSessionEntry, ROOT_WRITER_ID } from '../keys/domain.ts'
 import type { StructureKeys } from '../keys/keys.ts'
 import { type CollectionState, type Forgotten, maySpeakOf } from './collection-state.ts'
 import { SESSION_ENTRY_BYTES } from './pack.ts'
+import { readObject } from './read-object.ts'
 import { openBox } from './structure-box.ts'
 
 type Opener = {
@@ -29,7 +30,7 @@ export async function sessionWriter(
   try {
     const info = await store.head(name, { signal })
     if (info === undefined) return undefined
-    const object = await store.get(name, { limitBytes: LIMITS.objectBytes, signal })
+    const object = await readObject(store, name, LIMITS.objectBytes, signal)
     const { body, writerKey } = openBox({ type: 'session', keys, object, what: name })
     const reader = new ByteReader(body, name)
     const entry = decodeSessionEntry(reader.raw(SESSION_ENTRY_BYTES))

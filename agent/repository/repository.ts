@@ -29,6 +29,7 @@ import {
   type LoadedList,
   type RefusedObject,
 } from './collection-state.ts'
+import { readObject } from './read-object.ts'
 import { decodeForgetRecord } from './forget-record.ts'
 import { entriesOfUnopened } from './given-up.ts'
 import { findLost, type LostDescription } from './lost-description.ts'
@@ -237,7 +238,7 @@ export async function openRepository(options: {
         if (!isHoldfastError(error, 'damaged', 'newer-format')) throw error
       }
     }
-    const object = await store.get(name, { limitBytes, signal })
+    const object = await readObject(store, name, limitBytes, signal)
     const opened = open(object)
     cache?.put(name, object)
     return opened
@@ -381,11 +382,11 @@ async function loadRosters(
   for (const ref of await listRefs(store, 'rosters/', signal)) {
     const what = `roster ${ref.random}`
     try {
-      const object = await store.get(objectName('roster', ref), { limitBytes: LIMITS.objectBytes, signal })
+      const object = await readObject(store, objectName('roster', ref), LIMITS.objectBytes, signal)
       rosters.push(parseRosterBody(openBox({ type: 'roster', keys, object, what }), keys, what))
     } catch (error) {
-      // A forged or damaged roster names nobody; the ones that open count. Writers it would have named are refused by name later.
-      if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key')) throw error
+      // A roster that is forged, damaged or of a later format names nobody; the ones that open count. Writers it would have named are refused by name later.
+      if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key', 'newer-format')) throw error
       refused.push({ name: ref.info.name, error })
     }
   }
