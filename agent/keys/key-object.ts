@@ -234,12 +234,12 @@ function worstOf(refusals: readonly Refusal[], count: number): HoldfastError {
 }
 
 function nothingOpened(secret: Secret, tried: number, refusals: readonly Refusal[], changed: readonly string[]): HoldfastError {
-  const subject = 'passphrase' in secret ? 'passphrase' : 'recovery code'
+  const [subject, other] = 'passphrase' in secret ? ['passphrase', 'recovery code'] : ['recovery code', 'passphrase']
   const damage = refusals.length === 0 ? '' : ` ${refusals.length} more could not be read (${namesOf(refusals.map(({ name }) => name))}).`
   const message =
     tried === 0
-      ? `No key here opens with a ${subject}.`
-      : `Wrong ${subject}: it ${tried === 1 ? 'does not open the one key here that takes one' : `opens none of the ${tried} keys here that take one`}.`
+      ? `No key here opens with a ${subject}: give the ${other}.`
+      : `Wrong ${subject}: it ${tried === 1 ? 'does not open the one key here that takes one' : `opens none of the ${tried} keys here that take one`}. Check how it is written, or give the ${other} instead.`
   const rot =
     changed.length === 0 ? '' : ` Not what was stored, so that no secret may open it: ${namesOf(changed)}; restore it from a copy.`
   return new HoldfastError('wrong-passphrase', message + damage + rot, { fields: { tried, unreadable: refusals.length } })

@@ -100,7 +100,9 @@ describe('what is not understood', () => {
 
 describe('what is not there or does not fit', () => {
   it('is a wrong passphrase or recovery code: 12', async () => {
-    await refuses(['snapshots'], 12, 'wrong-passphrase', /Wrong passphrase/, { HOLDFAST_PASSWORD: 'wrong' })
+    await refuses(['snapshots'], 12, 'wrong-passphrase', /Wrong passphrase: .* or give the recovery code instead/, {
+      HOLDFAST_PASSWORD: 'wrong',
+    })
     const typo = { HOLDFAST_PASSWORD: undefined, HOLDFAST_RECOVERY_CODE: '0000-0000-0000-0000-0000-0000-0000-0000-0001' }
     await refuses(['snapshots'], 12, 'wrong-passphrase', /recovery code was not typed as it was printed/, typo)
   })

@@ -163,7 +163,7 @@ describe('opening the root from what a store holds', () => {
   it('says what is missing: no object, none of this kind, a mistyped code, a newer format', async () => {
     const object = { name: 'keys/1', bytes: await wrap(passphrase) }
     await expect(unlockRoot([], passphrase)).rejects.toThrow(code('not-found'))
-    await expect(unlockRoot([object], recoveryCode)).rejects.toThrow(/No key here opens with a recovery code/)
+    await expect(unlockRoot([object], recoveryCode)).rejects.toThrow(/No key here opens with a recovery code: give the passphrase/)
     await expect(unlockRoot([object], { recoveryCode: 'abc' })).rejects.toThrow(/3 characters instead of 36/)
     const newer = Buffer.from(object.bytes)
     newer[8] = 2
