@@ -82,10 +82,13 @@ export function chooseByRules(
   })
 }
 
-/** Throws `usage` where these are all that a series has, unless `allowEmpty`; a series is never emptied by mistake. */
+/** Throws `usage` where these are all that a series surely has, unless `allowEmpty`; a series is never emptied by mistake. */
 export function requireSomethingLeft(all: readonly SeriesSnapshots[], chosen: readonly OpenedSnapshot[], allowEmpty: boolean): void {
   const ids = new Set(chosen.map(({ structure }) => refKey(structure.ref)))
-  const emptied = all.filter(({ snapshots }) => snapshots.every(({ structure }) => ids.has(refKey(structure.ref))))
+  const emptied = all.filter(({ snapshots }) => {
+    const sure = snapshots.filter(({ doubtful }) => doubtful !== true)
+    return (sure.length > 0 ? sure : snapshots).every(({ structure }) => ids.has(refKey(structure.ref)))
+  })
   if (emptied.length > 0 && !allowEmpty)
     throw new HoldfastError(
       'usage',

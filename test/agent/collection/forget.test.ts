@@ -90,6 +90,17 @@ describe('rules', () => {
     expect(ask(b.snapshots, true)).not.toThrow()
     expect(ask(b.snapshots)).toThrow(expect.objectContaining({ code: 'usage' }))
   })
+
+  test('do not take one that may be unfinished for what is left of a series', () => {
+    const [one] = [series(1, [2, 1, 0])]
+    const [first, second, newest] = one!.snapshots.map((snapshot, i) => ({ ...snapshot, doubtful: i !== 0 }))
+    const ask = (left: SeriesSnapshots['snapshots'], chosen: SeriesSnapshots['snapshots']) => () =>
+      requireSomethingLeft([{ ...one!, snapshots: left }], chosen, false)
+    expect(ask([first!, second!, newest!], [first!])).toThrow(/every snapshot of a series/)
+    expect(ask([first!, second!, newest!], [second!, newest!])).not.toThrow()
+    expect(ask([second!, newest!], [second!])).not.toThrow()
+    expect(ask([second!, newest!], [second!, newest!])).toThrow(/every snapshot of a series/)
+  })
 })
 
 async function threeSnapshots(): Promise<{ engine: Engine; ids: string[] }> {
