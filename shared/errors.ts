@@ -22,6 +22,7 @@ const CODES = {
   'store-unreachable': { exit: 14, status: 503, retryable: true },
   'store-refused': { exit: 14, status: 502, retryable: false },
   'store-full': { exit: 14, status: 507, retryable: false },
+  unread: { exit: 14, status: 502, retryable: true },
   'store-unsuitable': { exit: 15, status: 422, retryable: false },
   'server-unreachable': { exit: 14, status: 503, retryable: true },
   'server-untrusted': { exit: 15, status: 502, retryable: false },

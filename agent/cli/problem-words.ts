@@ -12,6 +12,7 @@ const WORDS: Readonly<Record<string, string>> = {
   ESTALE: 'was lost by the network file system',
   ETIMEDOUT: 'did not answer in time',
   damaged: 'is damaged in the repository and was not restored',
+  unread: 'could not be read from the store and was not restored',
   refused: 'could not be written here',
   differs: 'was kept: its content is right, its metadata is not',
   'in-the-way': 'was not restored, nor anything below it: something that is no directory is there, and was kept',

@@ -5,7 +5,7 @@ import { runBackup } from '../backup/run.ts'
 import { compareRestored } from '../drill/comparison.ts'
 import { isDamage, problemsOf, verdictOf } from '../drill/drill.ts'
 import { contentBytes } from '../restore/decide.ts'
-import { restoreSnapshot, type RestoredEntry } from '../restore/restore.ts'
+import { requireAllRead, restoreSnapshot, type RestoredEntry } from '../restore/restore.ts'
 import { runCollection } from './collection-task.ts'
 import { storeOpener, type Engines, type RestoreOutcome, type RestoreWork } from './parts.ts'
 import type { FileAct } from './recorder.ts'
@@ -26,6 +26,7 @@ async function restoreWith({ onFiles, onProgress, compare, ...work }: RestoreWor
       onProgress: ({ files, bytes, totalFiles = files, totalBytes = bytes }) =>
         onProgress({ done: { files, bytes }, total: { files: Math.max(files, totalFiles), bytes: Math.max(bytes, totalBytes) } }),
     })
+    requireAllRead(report)
     const { files, bytes, kept, failed, problemCount } = report
     const counts = { files, bytes, kept, failed }
     if (!compare) return { outcome: problemCount > 0 ? 'incomplete' : 'done', ...counts }

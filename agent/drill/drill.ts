@@ -9,7 +9,7 @@ import type { Repository } from '../repository/repository.ts'
 import { createTokens, type OpenedSnapshot } from '../repository/snapshot.ts'
 import type { View } from '../repository/view.ts'
 import type { RestoredEntry, RestoreReport } from '../restore/report.ts'
-import { restoreSnapshot } from '../restore/restore.ts'
+import { requireAllRead, restoreSnapshot } from '../restore/restore.ts'
 import type { Selection } from '../restore/selection.ts'
 import { compareRestored, type Comparison, type Difference } from './comparison.ts'
 import { chooseSample, RING, type Sample, type SampleLimits } from './sample.ts'
@@ -105,6 +105,7 @@ export async function drillSnapshot(options: DrillOptions, plan: DrillPlan): Pro
       onEntry: options.onEntry,
       onProgress: ({ files, bytes }) => onProgress?.({ phase: 'restoring', files, bytes }),
     })
+    requireAllRead(restored)
     onProgress?.({ phase: 'comparing', files: restored.files, bytes: restored.bytes })
     const compared = await compareRestored({ repository, view, keys, snapshot, target, selection, fs, signal })
     const problems = unique([...problemsOf(restored, compared.differences), ...passedOver(sample)])

@@ -86,7 +86,7 @@ const segmentName = (place: BlobLocation): string => `${place.pack.random}/${pla
  * Holds at most about 16 MiB.
  */
 export function createPackReader(options: {
-  store: Store
+  store: Pick<Store, 'getRange'>
   structure: StructureKeys
   view: View
   keys?: ReadKeys | undefined
@@ -140,8 +140,8 @@ export function createPackReader(options: {
         const { at } = places[member]!
         const segment = segments[member]!
         if (Buffer.isBuffer(bytes)) results[at] = ownCopy(bytes, segment.offset - read.offset, segment.sealedBytes)
-        // A pack that was cut short still has what stands before the cut: ask for the segment itself before it is called damaged.
-        else if (bytes.code === 'damaged')
+        // A pack that was cut short still has what stands before the cut, and a bad sector spoils what stands on it: ask for the segment itself.
+        else if (bytes.code === 'damaged' || bytes.code === 'unread')
           results[at] = await rangeOf(store, pack, { offset: segment.offset, length: segment.sealedBytes }, signal)
         else results[at] = bytes
       }
@@ -200,7 +200,11 @@ export function createPackReader(options: {
     errors: readonly HoldfastError[],
     signal?: AbortSignal,
   ): Promise<BlobLocation[]> => {
-    if (options.footers === undefined || errors.some((error) => !isVerdict(error) || error.code === 'grant-required')) return []
+    if (
+      options.footers === undefined ||
+      errors.some((error) => error.code === 'grant-required' || (error.code !== 'unread' && !isVerdict(error)))
+    )
+      return []
     truth ??= options.footers(signal)
     return (await truth).locate(id, part)
   }
@@ -267,7 +271,7 @@ function ownCopy(bytes: Buffer, from: number, length: number): Buffer {
 
 /** A ranged read whose failure is a value; only `cancelled` and what is no error of the family are thrown. */
 async function rangeOf(
-  store: Store,
+  store: Pick<Store, 'getRange'>,
   pack: PackRow,
   range: { offset: number; length: number },
   signal?: AbortSignal,

@@ -14,7 +14,7 @@ import { flagsDiffer, isFatal, isProtected, metadataDiffers, type MetadataProble
 import { type Leader, LinkGroups } from './link-groups.ts'
 import type { Interruption } from './mark.ts'
 import { namesInUse } from './own-names.ts'
-import type { ReportBuilder } from './report.ts'
+import { lostCode, type ReportBuilder } from './report.ts'
 import { closedUnless, TargetDirectory, TargetTree } from './target-tree.ts'
 import { Tasks } from './tasks.ts'
 import { entryPath, type WalkDirectory, type WalkStep } from './tree-reader.ts'
@@ -128,7 +128,7 @@ export class Applier {
         return
       }
       case 'failed':
-        this.#report.problem(walk.path, 'damaged', step.error.message)
+        this.#report.problem(walk.path, lostCode(step.error), step.error.message)
         return
       case 'leave': {
         const directory = this.#targets.get(walk)!
@@ -432,7 +432,7 @@ export class Applier {
     if (error instanceof FileError) {
       if (isFatal(error)) throw localDisk(path, error)
       this.#report.problem(path, 'refused', error.errno)
-    } else if (isHoldfastError(error, 'damaged', 'not-found')) this.#report.problem(path, 'damaged', error.message)
+    } else if (isHoldfastError(error, 'damaged', 'not-found', 'unread')) this.#report.problem(path, lostCode(error), error.message)
     else throw error
   }
 }

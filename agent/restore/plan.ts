@@ -1,12 +1,13 @@
 // What a restore would do, without doing it: how many entries and bytes, out of which packs, what stands in the way, whether there is room.
 // Gathering (walk and stat) and deciding (decide.ts) are apart; contents are not compared, so a file of the same size and time counts as kept.
+import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { CWD, type Descriptor, FileError, type FileStat, type FileSystem } from '../file-system/file-system.ts'
 import { posixFileSystem } from '../file-system/posix-file-system.ts'
-import { footersOf } from '../repository/footer-reader.ts'
-import { isVerdict, createPackReader, type PackReader } from '../repository/pack-reader.ts'
+import { createPackReader, isVerdict, type PackReader } from '../repository/pack-reader.ts'
 import type { Entry } from '../repository/tree.ts'
 import { contentBytes, decide, decideCompared, isKnownOther, type Overwrite } from './decide.ts'
-import type { RestoreProblem } from './report.ts'
+import { readPast } from './read-past.ts'
+import { lostCode, type RestoreProblem } from './report.ts'
 import type { RestoreOptions } from './restore.ts'
 import { createSelector } from './selection.ts'
 import { entryPath, readChunkIds, walkTree, type WalkDirectory } from './tree-reader.ts'
@@ -55,7 +56,7 @@ export async function planRestore(
 ): Promise<RestorePlan> {
   const { repository, view, keys, snapshot, signal, overwrite = 'beside', fs = posixFileSystem } = options
   const selector = createSelector(options.selection ?? { kind: 'whole' }, repository.keys.recordKey)
-  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys, footers: footersOf(repository) })
+  const reader = createPackReader({ ...readPast(repository), structure: repository.keys, view, keys })
   const existing = new ExistingTree(fs, options.target)
   const totals = { files: 0, directories: 0, bytes: 0, kept: 0, keptOther: 0, beside: 0, replaced: 0, failed: 0 }
   const conflicts: { path: Buffer; action: 'beside' | 'replace' }[] = []
@@ -72,7 +73,7 @@ export async function planRestore(
       signal,
     })) {
       const { directory } = step
-      if (step.step === 'failed') problems.push({ path: directory.path, code: 'damaged', errno: step.error.message })
+      if (step.step === 'failed') problems.push({ path: directory.path, code: lostCode(step.error), errno: step.error.message })
       else if (step.step === 'leave') {
         existing.leave()
         if (directory === blocked) blocked = undefined
@@ -104,8 +105,8 @@ export async function planRestore(
           try {
             await sources.add(entry, signal)
           } catch (error) {
-            if (!isVerdict(error)) throw error
-            problems.push({ path: entryPath(directory, entry.name), code: 'damaged', errno: error.message })
+            if (!isVerdict(error) && !isHoldfastError(error, 'unread')) throw error
+            problems.push({ path: entryPath(directory, entry.name), code: lostCode(error), errno: error.message })
           }
         }
     }

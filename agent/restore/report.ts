@@ -1,14 +1,23 @@
 // What a restore did, as it is told to people, records and exit codes. Exit 0 means that every selected entry is there byte by byte and with
 // all of its metadata; everything else is named here (reference bug B31).
+import type { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { Entry } from '../repository/tree.ts'
 import { contentBytes } from './decide.ts'
 import type { MetadataProblem } from './metadata.ts'
 
 /**
- * damaged: not readable from any copy · refused: the file system did not allow it · differs: kept with the right content but other metadata ·
+ * damaged: not readable from any copy · unread: the store holds it and does not give it · refused: the file system did not allow it · differs: kept with the right content but other metadata ·
  * in-the-way: something that is no directory is kept where one was, and nothing below is restored · link: restored as a file of its own · not-in-snapshot: selected, but not there · owner, attribute, mode, times, flags: could not be set.
  */
-export type RestoreProblemCode = 'damaged' | 'refused' | 'differs' | 'in-the-way' | 'link' | 'not-in-snapshot' | MetadataProblem['code']
+export type RestoreProblemCode =
+  | 'damaged'
+  | 'unread'
+  | 'refused'
+  | 'differs'
+  | 'in-the-way'
+  | 'link'
+  | 'not-in-snapshot'
+  | MetadataProblem['code']
 export type RestoreProblem = {
   /** As it was when it was backed up; a token where a token was selected. */
   readonly path: Buffer
@@ -34,9 +43,12 @@ export type RestoreReport = {
   readonly besideNames: readonly { readonly path: Buffer; readonly name: Buffer | undefined }[]
   /** Entries that are not there now; each is in `problems`, or below a directory that is. */
   readonly failed: number
-  /** The first 10,000. */
+  /** The first 10,000 of each kind: what was lost, what else could not be restored, what could not be set as it was. None hides one of another kind. */
   readonly problems: readonly RestoreProblem[]
   readonly problemCount: number
+  /** Of those, named or not. */
+  readonly damaged: number
+  readonly unread: number
 }
 
 export type RestoreProgress = {
@@ -50,11 +62,19 @@ export type RestoreProgress = {
 /** One entry that is no directory, when its fate is decided: for recovery records. */
 export type RestoredEntry = { readonly path: Buffer; readonly entry: Entry; readonly outcome: 'written' | 'beside' | 'kept' | 'failed' }
 
+/** Of each kind. */
 const PROBLEMS_HELD = 10_000
+const LOST: ReadonlySet<RestoreProblemCode> = new Set(['damaged', 'unread'])
+const OF_METADATA: ReadonlySet<RestoreProblemCode> = new Set<MetadataProblem['code']>(['owner', 'attribute', 'mode', 'times', 'flags'])
+
+/** What an error that says that content is not to be had makes of an entry. */
+export function lostCode(error: HoldfastError): 'damaged' | 'unread' {
+  return error.code === 'unread' ? 'unread' : 'damaged'
+}
 export const BESIDE_HELD = 1_000
 
 export class ReportBuilder {
-  readonly #problems: RestoreProblem[] = []
+  readonly #problems = { lost: new Array<RestoreProblem>(), entries: new Array<RestoreProblem>(), metadata: new Array<RestoreProblem>() }
   readonly #onEntry: ((entry: RestoredEntry) => void) | undefined
   readonly #onProgress: ((progress: RestoreProgress) => void) | undefined
   readonly #totals: { files: number | undefined; bytes: number | undefined }
@@ -68,6 +88,8 @@ export class ReportBuilder {
   readonly #besideNames: { path: Buffer; name: Buffer }[] = []
   #failed = 0
   #problemCount = 0
+  #damaged = 0
+  #unread = 0
 
   constructor(options: {
     onEntry?: ((entry: RestoredEntry) => void) | undefined
@@ -113,11 +135,18 @@ export class ReportBuilder {
 
   problem(path: Buffer, code: RestoreProblemCode, errno?: string): void {
     this.#problemCount += 1
-    if (this.#problems.length < PROBLEMS_HELD) this.#problems.push({ path, code, ...(errno === undefined ? {} : { errno }) })
+    if (code === 'damaged') this.#damaged += 1
+    if (code === 'unread') this.#unread += 1
+    const held = this.#problems[LOST.has(code) ? 'lost' : OF_METADATA.has(code) ? 'metadata' : 'entries']
+    if (held.length < PROBLEMS_HELD) held.push({ path, code, ...(errno === undefined ? {} : { errno }) })
   }
 
   metadata(path: Buffer, problems: readonly MetadataProblem[]): void {
     for (const { code, errno } of problems) this.problem(path, code, errno)
+  }
+
+  get unread(): number {
+    return this.#unread
   }
 
   progress(): void {
@@ -140,8 +169,10 @@ export class ReportBuilder {
       beside: this.#beside,
       besideNames: this.#besideNames,
       failed: this.#failed,
-      problems: this.#problems,
+      problems: [...this.#problems.lost, ...this.#problems.entries, ...this.#problems.metadata],
       problemCount: this.#problemCount,
+      damaged: this.#damaged,
+      unread: this.#unread,
     }
   }
 }

@@ -1,12 +1,12 @@
 // Restores a snapshot, or a part of it, into a directory. Promises: nothing is written outside the target, whatever the repository or
 // somebody else in the target says; a name in the target stands for something complete; the same restore twice gives the same tree, also
-// when the first was interrupted; what could not be restored is named. Errors of the store abort; damage of single files does not.
+// when the first was interrupted; what could not be restored is named. Errors of the store abort; damage of single files does not, and an object that
+// the store does not give while it answers otherwise is no reason to leave the rest: `requireAllRead` tells of it at the end.
 // Durable at the end: one syncfs of the target's file system instead of an fsync per file, which costs a journal commit each.
 import { HoldfastError, printable } from '@holdfast/shared/errors.ts'
 import { CWD, type Descriptor, FileError, type FileSystem } from '../file-system/file-system.ts'
 import { posixFileSystem } from '../file-system/posix-file-system.ts'
 import type { ReadKeys } from '../keys/keys.ts'
-import { footersOf } from '../repository/footer-reader.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
@@ -17,6 +17,7 @@ import { createExecutor } from './executor.ts'
 import { beginMark } from './mark.ts'
 import { addFlags, flagsFor } from './metadata.ts'
 import { planRestore, type RestorePlan } from './plan.ts'
+import { readPast } from './read-past.ts'
 import { ReportBuilder, type RestoredEntry, type RestoreProgress, type RestoreReport } from './report.ts'
 import { createSelector, type Selection } from './selection.ts'
 import { walkTree } from './tree-reader.ts'
@@ -58,7 +59,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
   const selection = options.selection ?? { kind: 'whole' }
   const { structure } = snapshot
   const selector = createSelector(selection, repository.keys.recordKey)
-  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys, footers: footersOf(repository) })
+  const reader = createPackReader({ ...readPast(repository), structure: repository.keys, view, keys })
   const whole = selection.kind === 'whole'
   const report = new ReportBuilder({
     onEntry: options.onEntry,
@@ -99,7 +100,8 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
     await applier.run(walkTree({ reader, root: structure.root, bounds: structure, choose: selector.choose, signal }))
     for (const path of selector.unmatched()) report.problem(path, 'not-in-snapshot')
     if (options.durable !== false) fs.syncFileSystem(base)
-    interruption.end()
+    // What could not be read is asked for again by the next one.
+    if (report.unread === 0) interruption.end()
     if (rootEntry !== undefined && overwrite !== 'never') {
       fs.setTimes(base, HERE, rootEntry.mtimeNs)
       const { open, protecting } = flagsFor(rootEntry)
@@ -173,5 +175,18 @@ function reportOf(plan: RestorePlan): RestoreReport {
     failed: plan.failed,
     problems: plan.problems,
     problemCount: plan.problems.length,
+    damaged: plan.problems.filter(({ code }) => code === 'damaged').length,
+    unread: plan.problems.filter(({ code }) => code === 'unread').length,
   }
+}
+
+/** Throws `unread` where a restore had to leave out what the store holds and does not give: it has restored all else. */
+export function requireAllRead({ unread, problems }: RestoreReport, dryRun = false): void {
+  if (unread === 0) return
+  const first = problems.find(({ code }) => code === 'unread')?.errno ?? ''
+  throw new HoldfastError(
+    'unread',
+    `${unread === 1 ? '1 path' : `${unread} paths`} ${dryRun ? 'cannot be' : 'could not be'} restored: the store holds what is needed and does not give it (first: ${first}). ${dryRun ? 'All else can be' : 'All else is restored; run the same restore again, it goes on with what is missing'}`,
+    { fields: { unread } },
+  )
 }

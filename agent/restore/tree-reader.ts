@@ -84,7 +84,7 @@ export async function* readDirectory(reader: PackReader, id: string, signal?: Ab
     try {
       node = await reader.readNode(next.id, signal)
     } catch (error) {
-      if (!isHoldfastError(error, 'damaged', 'not-found') || levels.length === 1) throw error
+      if (!isHoldfastError(error, 'damaged', 'not-found', 'unread') || levels.length === 1) throw error
       missing ??= error
       last = next.firstName
       continue
@@ -158,7 +158,7 @@ async function* noPages(): AsyncGenerator<readonly Entry[]> {}
 type Frame = { readonly directory: WalkDirectory; readonly pages: AsyncGenerator<readonly Entry[]>; page: readonly Entry[]; at: number }
 
 /**
- * Walks what `choose` takes below the root node `root`, depth first, names in byte order. Damage is yielded; what the store says is thrown.
+ * Walks what `choose` takes below the root node `root`, depth first, names in byte order. Damage and what is `unread` are yielded; what the store says is thrown.
  * Without the key of a directory: thrown (`grant-required`) where it is selected or leads there; where it would only have been searched it is passed over.
  */
 export async function* walkTree(options: {
@@ -211,7 +211,7 @@ export async function* walkTree(options: {
           continue
         }
       } catch (error) {
-        if (!isVerdict(error)) throw error
+        if (!isVerdict(error) && !isHoldfastError(error, 'unread')) throw error
         if (!isHoldfastError(error, 'grant-required')) yield { step: 'failed', directory, error }
         else if (directory.selected || directory.leads) throw error
       }

@@ -145,6 +145,7 @@ export function codeWords(code: string | null): string {
     'store-unreachable': 'the store did not answer; check network and endpoint',
     'store-refused': 'the store refused; check credentials and bucket policy',
     'store-full': 'the store is full; add room',
+    unread: 'the store holds an object and does not give it; all else was restored: check the store and ask for the restore again',
     'journal-full': 'the journal of records is full because this server did not take them; check the queues',
     damaged: 'damage was found; run holdfast check on the appliance',
     'lease-lost': 'the agent stopped answering in the middle, several times',

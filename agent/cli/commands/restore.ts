@@ -1,7 +1,7 @@
 // `holdfast restore SNAPSHOT --target DIR`: the whole snapshot, or the paths that are named, into a directory that it cannot leave.
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { type Command, Option } from 'commander'
-import { type Overwrite, type RestoreReport, restoreSnapshot } from '../../restore/restore.ts'
+import { type Overwrite, requireAllRead, type RestoreReport, restoreSnapshot } from '../../restore/restore.ts'
 import { bytesOfText, pathFields, shownBytes } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { formatMany, parseWhole } from '../format.ts'
@@ -42,7 +42,8 @@ Examples:
   $ holdfast restore latest --target /mnt/new --dry-run
 
 The same restore twice gives the same tree, and one that was interrupted goes on. What could not be restored as it was
-is named and makes the exit code 3; damage makes it 4.`,
+is named and makes the exit code 3; damage makes it 4. What the store holds and does not give, as a bad disk does, makes
+it 14: all else is restored, and the same restore again goes on with what is missing.`,
     )
     .action((snapshot: string, flags: RestoreFlags) => start('restore', (context) => restore(context, snapshot, flags)))
 }
@@ -88,11 +89,18 @@ async function restore(context: Context, name: string, flags: RestoreFlags): Pro
         code,
         message: `${problemWords(code)}${errno === undefined ? '' : ` (${errno})`}`,
       })
-    const isDamaged = done.problems.some(({ code }) => code === 'damaged')
+    const untold = done.problemCount - done.problems.length
+    if (untold > 0)
+      report.say({
+        event: 'notice',
+        level: 'warning',
+        message: `${formatMany(untold, 'more problem is', 'more problems are')} not named here`,
+      })
     sayBeside(context, done)
+    requireAllRead(done, dryRun)
     const { files, directories, bytes, kept, keptOther, beside, failed, problemCount } = done
     return {
-      result: isDamaged ? 'damaged' : problemCount > 0 ? 'incomplete' : 'done',
+      result: done.damaged > 0 ? 'damaged' : problemCount > 0 ? 'incomplete' : 'done',
       repository: repository.store.location,
       snapshotId: snapshot.structure.ref.random,
       target: pathFields(target),

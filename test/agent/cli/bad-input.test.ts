@@ -1,6 +1,17 @@
 // What bad input gets: one clear line, the right code, nothing lost, nothing half-written; and with --json one summary last in every case.
 import { randomBytes } from 'node:crypto'
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { freePorts } from '../../_support/ports.ts'
@@ -235,6 +246,33 @@ describe('damage', () => {
     writeFileSync(pack, before)
   })
 
+  it('is not what a pack has that the store holds and does not give: all else is restored, it ends with 14, and the next restore goes on', async () => {
+    const pictures = place.path('pictures')
+    const known = new Set(packs(place.repo))
+    mkdirSync(pictures)
+    writeFileSync(join(pictures, 'first'), randomBytes(400_000))
+    await place.json(['backup', 'pictures'])
+    const [pack] = packs(place.repo).filter((name) => !known.has(name))
+    writeFileSync(join(pictures, 'second'), randomBytes(400_000))
+    const { snapshotId: both } = (await place.json(['backup', 'pictures'])).summary
+    const before = readFileSync(pack!)
+    rmSync(pack!)
+    mkdirSync(pack!)
+    const target = place.path('patient')
+    const stopped = await place.json(['restore', both!, '--target', target])
+    expect(stopped.summary).toMatchObject({ result: 'failed', exitCode: 14, code: 'unread' })
+    expect(only(stopped.events, 'problem')).toMatchObject([{ path: join(pictures, 'first'), code: 'unread' }])
+    expect(only(stopped.events, 'error')[0]!.message).toMatch(
+      /1 path could not be restored.*All else is restored; run the same restore again/,
+    )
+    expect(readFileSync(join(target, pictures, 'second'))).toEqual(readFileSync(join(pictures, 'second')))
+    rmdirSync(pack!)
+    writeFileSync(pack!, before)
+    const done = await place.json(['restore', both!, '--target', target])
+    expect(done.summary).toMatchObject({ result: 'done', exitCode: 0, counts: { files: 1, kept: 1, beside: 0 } })
+    expect(readFileSync(join(target, pictures, 'first'))).toEqual(readFileSync(join(pictures, 'first')))
+  })
+
   it('of a snapshot leaves open which is the latest, and every other can still be named', async () => {
     const damagedId = (await place.json(['backup', 'source', '--force'])).summary.snapshotId!
     const names = readdirSync(join(place.repo, 'snapshots'), { recursive: true, encoding: 'utf8' })
@@ -311,8 +349,11 @@ function replace(path: string, bytes: Buffer): void {
   renameSync(`${path}.new`, path)
 }
 
+function packs(repo: string): string[] {
+  const files = readdirSync(join(repo, 'packs'), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
+  return files.map((entry) => join(entry.parentPath, entry.name))
+}
+
 function largestPack(repo: string): string {
-  const packs = readdirSync(join(repo, 'packs'), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
-  const paths = packs.map((entry) => join(entry.parentPath, entry.name))
-  return paths.sort((a, b) => statSync(b).size - statSync(a).size)[0]!
+  return packs(repo).sort((a, b) => statSync(b).size - statSync(a).size)[0]!
 }

@@ -135,7 +135,7 @@ describe('a hostile repository', () => {
     const built = await buildRepository({ store, tree: directory({ a: file(content), b: file('b') }), packBytes: 1 })
     let ranges = 0
     const { HoldfastError } = await import('@holdfast/shared/errors.ts')
-    store.fault = (call) => (call === 'range' && (ranges += 1) > 2 ? new HoldfastError('store-unreachable', 'gone') : undefined)
+    store.fault = (call) => ((ranges += call === 'range' ? 1 : 0) > 2 ? new HoldfastError('store-unreachable', 'gone') : undefined)
     await expect(restoreSnapshot(optionsFor(built, target))).rejects.toMatchObject({ code: 'store-unreachable' })
     store.fault = undefined
     expect(await restoreSnapshot(optionsFor(built, target))).toMatchObject({ problems: [], beside: 0 })

@@ -1,0 +1,138 @@
+// A restore and what the store holds and does not give: the bad sector of a disk, a bucket's object in a class that has to be thawed. Nobody could look,
+// so it is not damage, and it keeps nothing else from its owner.
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { packName } from '@holdfast/shared/format/layout.ts'
+import type { Store } from '@holdfast/shared/store/store.ts'
+import { afterAll, beforeEach, describe, expect, test } from 'vitest'
+import { listEntries } from '../../../agent/restore/list.ts'
+import { ReportBuilder } from '../../../agent/restore/report.ts'
+import { requireAllRead, restoreSnapshot } from '../../../agent/restore/restore.ts'
+import { memoryStore } from '../../_support/memory-store.ts'
+import { type BuiltRepository, buildRepository, directory, file } from '../../_support/repository-fixture.ts'
+import { folders, namesIn, optionsFor } from '../../_support/restore-fixture.ts'
+import { seededRandom } from '../../_support/seeded-random.ts'
+
+const work = folders()
+afterAll(() => work.removeAll())
+let target: string
+beforeEach(() => {
+  target = work.make()
+})
+
+const large = seededRandom('large').bytes(6 << 20)
+
+/** Every segment is a pack of its own, so that one of them can be the one that is not given. */
+const build = (): Promise<BuiltRepository> =>
+  buildRepository({
+    store: memoryStore(),
+    segmentBytes: 1,
+    packBytes: 1,
+    tree: directory({
+      a: file('a'.repeat(3000)),
+      b: file('b'.repeat(3000)),
+      inner: directory({ c: file('c'.repeat(3000)) }),
+      large: file(large, { chunkBytes: 700_001 }),
+    }),
+  })
+
+type Refusal = { readonly packs: ReadonlySet<string>; times: number; readonly away?: boolean }
+
+/** The repository on a store that gives certain packs only after so many refusals, or is away with the first. */
+function refusing(built: BuiltRepository, refusal: Refusal): BuiltRepository {
+  const { store } = built.repository
+  const fail = (): never => {
+    refusal.times -= 1
+    throw new HoldfastError('store-unreachable', 'read failed (EIO); check the disk or share and try again')
+  }
+  const failing: Store = {
+    ...store,
+    location: store.location,
+    getRange: (name, range, options) =>
+      [...refusal.packs].some((random) => name.endsWith(random)) && refusal.times > 0 ? fail() : store.getRange(name, range, options),
+    head: (name, options) => (refusal.away === true && refusal.times < 9 ? fail() : store.head(name, options)),
+  }
+  return { ...built, repository: { ...built.repository, store: failing } }
+}
+
+async function packsOf(built: BuiltRepository, path: string): Promise<Set<string>> {
+  const { repository, view, snapshot, keys } = built
+  for await (const { path: at, entry } of listEntries({ repository, view, snapshot, keys: keys.read })) {
+    if (at.toString() !== path) continue
+    const places =
+      entry.kind === 'directory'
+        ? view.locate(entry.node!, 'private')
+        : entry.content?.kind === 'chunks'
+          ? entry.content.ids.flatMap((id) => view.locate(id, 'chunk'))
+          : []
+    const names = new Set(places.map(({ pack }) => packName(pack).split('/').at(-1)!))
+    expect(names.size).toBeGreaterThan(0)
+    return names
+  }
+  throw new Error(`there is no ${path}`)
+}
+
+describe('what the store holds and does not give', () => {
+  test('of a file keeps back that file alone, which is named as unread and not as damaged, and comes with the next restore', async () => {
+    const built = await build()
+    const bad = refusing(built, { packs: await packsOf(built, '/b'), times: Infinity })
+    const report = await restoreSnapshot(optionsFor(bad, target))
+    expect(report).toMatchObject({ files: 3, failed: 1, unread: 1, damaged: 0, problems: [{ path: Buffer.from('/b'), code: 'unread' }] })
+    expect(namesIn(target).filter((name) => !name.startsWith('.holdfast'))).toEqual(['a', 'inner/', 'inner/c', 'large'])
+    expect(() => requireAllRead(report)).toThrow(
+      expect.objectContaining({
+        code: 'unread',
+        exitCode: 14,
+        retryable: true,
+        message: expect.stringMatching(/1 path could not be restored.*EIO.*run the same restore again/),
+      }),
+    )
+    const again = await restoreSnapshot(optionsFor(built, target))
+    expect(again).toMatchObject({ files: 1, kept: 3, problemCount: 0, beside: 0 })
+    expect(() => requireAllRead(again)).not.toThrow()
+    expect(readFileSync(join(target, 'b'), 'utf8')).toBe('b'.repeat(3000))
+    expect(namesIn(target)).toEqual(['a', 'b', 'inner/', 'inner/c', 'large'])
+  })
+
+  test('of a large file leaves nothing half of it', async () => {
+    const built = await build()
+    const [, second] = await packsOf(built, '/large')
+    const report = await restoreSnapshot(optionsFor(refusing(built, { packs: new Set([second!]), times: Infinity }), target))
+    expect(report).toMatchObject({ files: 3, failed: 1, unread: 1, problems: [{ path: Buffer.from('/large'), code: 'unread' }] })
+    expect(namesIn(target)).not.toContain('large')
+  })
+
+  test('of a directory keeps back what is in that directory', async () => {
+    const built = await build()
+    const bad = refusing(built, { packs: await packsOf(built, '/inner'), times: Infinity })
+    for (const dryRun of [true, false])
+      expect(await restoreSnapshot(optionsFor(bad, target, { dryRun }))).toMatchObject({
+        files: 3,
+        unread: 1,
+        damaged: 0,
+        problems: [{ path: Buffer.from('/inner'), code: 'unread' }],
+      })
+  })
+
+  test('only once is asked for again and noticed by nobody', async () => {
+    const built = await build()
+    const bad = refusing(built, { packs: await packsOf(built, '/b'), times: 1 })
+    expect(await restoreSnapshot(optionsFor(bad, target))).toMatchObject({ files: 4, problemCount: 0, unread: 0 })
+  })
+
+  test('as it is away altogether ends the restore', async () => {
+    const built = await build()
+    const bad = refusing(built, { packs: await packsOf(built, '/b'), times: 9, away: true })
+    await expect(restoreSnapshot(optionsFor(bad, target))).rejects.toMatchObject({ code: 'store-unreachable' })
+  })
+})
+
+test('what could not be set as it was hides no damage, however much of it there is', () => {
+  const report = new ReportBuilder({ totals: { files: undefined, bytes: undefined } })
+  for (let i = 0; i < 10_001; i++) for (const code of ['owner', 'refused'] as const) report.problem(Buffer.from(`/${i}`), code, 'EPERM')
+  report.problem(Buffer.from('/lost'), 'damaged')
+  const { problems, problemCount, damaged } = report.finish()
+  expect([problems.length, problemCount, damaged]).toEqual([20_001, 20_003, 1])
+  expect(problems[0]).toMatchObject({ path: Buffer.from('/lost'), code: 'damaged' })
+})
