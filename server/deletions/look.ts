@@ -50,14 +50,14 @@ export async function lookForDeletions(deps: DeletionDeps, storeId: string): Pro
     await noteNew(deps, row, store, agents)
     const open = await records.openDeletions({ storeId })
     if (open.length === 0) return { ...nothing, againMs: deps.config.deletionsEveryMs }
-    const setAside = await refusedNames(deps, row)
     let { held, done, removed } = nothing
     let againMs = deps.config.deletionsEveryMs
     for (const deletion of open) {
       // Read anew for each: the one before may have taken a while.
       const signers = await agentsOf(deps, row.controllerId)
-      const read = await readLists(store, signers, (name) => setAside.has(name))
-      const end = await examine(deps, row, store, deletion, { ...read, signers })
+      const read = await readLists(store, signers)
+      const unreadable = await inTheWay(deps, row, read.unreadable)
+      const end = await examine(deps, row, store, deletion, { ...read, unreadable, signers })
       held += end.row.state === 'held' ? 1 : 0
       done += end.row.state === 'done' ? 1 : 0
       removed += end.removed
@@ -142,16 +142,24 @@ function countsOf(names: readonly DeletableName[]): DeletionRow['counts'] {
   return { snapshots: snapshots!, packs: packs!, others: names.length - snapshots! - packs! }
 }
 
-/** Unreadable lists that a person has set aside. */
-async function refusedNames({ records }: DeletionDeps, { id }: StoreRow): Promise<ReadonlySet<string>> {
-  const names = new Set<string>()
-  let after: number | undefined
-  do {
-    const page = await records.list({ table: 'deletions', where: { storeId: id, state: 'refused', code: 'unreadable' }, limit: 500, after })
-    for (const { session, random } of page.items) names.add(objectName('list', { session, random }))
-    after = page.next ?? undefined
-  } while (after !== undefined)
-  return names
+/**
+ * Which lists that cannot be read stand in the way of others: not those that a person refused, nor a deletion that was carried out and went bad since,
+ * which took nothing back. Each of the rest has an open row from the next look on, so that a person may refuse it, also where it could be read before.
+ */
+async function inTheWay({ records, clock }: DeletionDeps, { id: storeId }: StoreRow, unreadable: readonly string[]): Promise<string[]> {
+  const left: string[] = []
+  for (const name of unreadable) {
+    const ref = parseObjectName(name)
+    const row = ref && (await records.find({ table: 'deletions', where: { storeId, ...ref } }))
+    if (row?.state === 'done' || (row?.state === 'refused' && row.decidedBy !== 'system')) continue
+    left.push(name)
+    if (row === undefined) otherLists.get(records)?.delete(`${storeId} ${name}`)
+    else if (row.state === 'refused') {
+      const patch = { state: 'waiting', code: null, decidedBy: null, endedAt: null, updatedAt: clock.now() } as const
+      await records.moveDeletion({ id: row.id, from: ['refused'], patch }, undefined)
+    }
+  }
+  return left
 }
 
 type Examined = { readonly row: DeletionRow; readonly removed: number; readonly againMs?: number }

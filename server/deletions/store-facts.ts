@@ -63,20 +63,15 @@ export type ReadLists = {
   readonly names: ReadonlySet<string>
 }
 
-/** All lists that are there. Those in `setAside` cannot be read and no longer stand in the way: a person said so. */
-export async function readLists(
-  store: Store,
-  agents: readonly AgentRow[],
-  setAside: (name: string) => boolean,
-  signal?: AbortSignal,
-): Promise<ReadLists> {
+/** All lists that are there, and the names of those that cannot be read. */
+export async function readLists(store: Store, agents: readonly AgentRow[], signal?: AbortSignal): Promise<ReadLists> {
   const lists = new Map<string, ReadList>()
   const unreadable: string[] = []
   const infos = await listNames(store, signal)
   for (const info of infos) {
     const read = await readList(store, info, agents, signal)
     if (read !== undefined) lists.set(refKey(read.list.ref), read)
-    else if (!setAside(info.name)) unreadable.push(info.name)
+    else unreadable.push(info.name)
   }
   return { lists, unreadable, names: new Set(infos.map(({ name }) => name)) }
 }
