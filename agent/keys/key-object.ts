@@ -20,8 +20,6 @@ const CLEAR_BYTES = HEADER_BYTES + 1 + 12 + 16 + 12
 /** Root, time, the length of an empty label, and the tag. */
 const SEALED_BYTES_MIN = 32 + 8 + 1 + 16
 const KEY_OBJECT_BYTES_MAX = CLEAR_BYTES + SEALED_BYTES_MIN + LABEL_BYTES_MAX
-/** A hostile store could list endless key objects, each worth seconds of Argon2id; the cheapest are tried first, and no more than this. */
-const ATTEMPTS_MAX = 64
 
 /** Cost of Argon2id (RFC 9106). */
 export type PassphraseCost = { readonly memoryKiB: number; readonly passes: number; readonly lanes: number }
@@ -156,7 +154,8 @@ export type NamedObject = { readonly name: string; readonly bytes: Buffer }
 export type UnlockedRoot = UnwrappedRoot & { readonly keyName: string }
 
 /**
- * The root from whichever of the key objects the secret opens; the cheapest is tried first. Throws `wrong-passphrase` where none opens,
+ * The root from whichever of the key objects the secret opens; the cheapest is tried first, so that nobody waits for dear ones that a stranger stored,
+ * and every one, so that no number of them keeps a person's own from being tried. Throws `wrong-passphrase` where none opens,
  * `not-found` where there is none, `damaged` or `newer-format` where all are, `damaged` too where all that it could open have changed since they were stored.
  * @param domainId where known: objects of another domain are passed over like damaged ones, so that a swapped key cannot lead elsewhere.
  */
@@ -170,7 +169,7 @@ export async function unlockRoot(keyObjects: readonly NamedObject[], secret: Sec
   requireSecret(secret)
   const { usable, refusals } = sortOut(keyObjects, domainId)
   if (usable.length === 0) throw worstOf(refusals, keyObjects.length)
-  const candidates = usable.filter(({ parsed }) => parsed.kind === kindOf(secret)).slice(0, ATTEMPTS_MAX)
+  const candidates = usable.filter(({ parsed }) => parsed.kind === kindOf(secret))
   for (const { name, parsed } of candidates) {
     try {
       const opened = await unwrapParsed(parsed, secret, name)

@@ -154,6 +154,25 @@ describe('opening the root from what a store holds', () => {
     expect((await unlockRoot(objects, passphrase)).keyName).toBe('keys/1')
   })
 
+  it('finds the object that the secret opens beside any number of cheap ones that open with nothing', async () => {
+    const mine = [
+      { name: 'keys/1', bytes: await wrap(passphrase, 'mine', { ...cheap, passes: 2 }) },
+      { name: 'keys/f', bytes: await wrap(recoveryCode) },
+    ]
+    for (const secret of [passphrase, recoveryCode]) {
+      const bytes = await wrap(secret)
+      const junk = Array.from({ length: 100 }, (_, i) => {
+        const one = Buffer.from(bytes)
+        one.writeUInt8(one.readUInt8(one.length - 1) ^ 1, one.length - 1)
+        return { name: `keys/0${i}`, bytes: one }
+      })
+      expect(await unlockRoot([...junk, ...mine], secret)).toMatchObject({
+        root: domain.root,
+        keyName: secret === passphrase ? 'keys/1' : 'keys/f',
+      })
+    }
+  })
+
   it('refuses an object of another domain where the domain is known', async () => {
     const objects = [{ name: 'keys/1', bytes: await wrap(recoveryCode) }]
     expect((await unlockRoot(objects, recoveryCode, domain.domainId)).root).toEqual(domain.root)
