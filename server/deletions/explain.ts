@@ -177,12 +177,13 @@ function explainForgotten(
   for (const { random: id } of names) {
     const object = store.snapshots.get(id)
     if (object === undefined) continue
+    const counted = Math.max(-1, ...condemning.flatMap(({ storedAt, kept }) => (kept.has(id) ? [storedAt] : [])))
     const told = books.forgotten.get(`${owner.get(id) ?? ''} ${id}`)
     if (told !== undefined) {
-      wait(told.since, id, undeleteMs, now)
+      // This server's clock may have stood in the past when it was told: what a later list still counts is not forgotten before that.
+      wait(Math.max(told.since, counted - SLACK_MS), id, undeleteMs, now)
       continue
     }
-    const counted = Math.max(-1, ...condemning.flatMap(({ storedAt, kept }) => (kept.has(id) ? [storedAt] : [])))
     const since = Math.min(
       ...condemning.flatMap(({ storedAt, kept }) => (storedAt >= object.storedAt && storedAt > counted && !kept.has(id) ? [storedAt] : [])),
     )

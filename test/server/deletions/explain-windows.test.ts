@@ -132,6 +132,15 @@ describe('the undelete window of a snapshot', () => {
     expect(explain(forgotten(old(), NOW - 3 * DAY))).toMatchObject({ kind: 'waiting', until: NOW + 11 * DAY })
   })
 
+  it('begins after the newest list that counts it: the clock of the server may have stood in the past when it was told', () => {
+    const told = forgotten(old(), NOW - 400 * DAY)
+    expect(explain(told).kind).toBe('explained')
+    expect(explain(lists(told, { at: NOW - 4 * DAY, keeps: true }))).toMatchObject({
+      kind: 'waiting',
+      until: NOW + 10 * DAY - 2 * 3_600_000,
+    })
+  })
+
   it('counts from the first list that left it out, where no agent told of it', () => {
     expect(explain(forgotten(old(), undefined)).kind).toBe('explained')
     const later = lists(forgotten(built({ ...sound, goingPacks: [], condemnedAt: NOW - 40 * DAY }), undefined), {
