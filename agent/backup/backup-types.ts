@@ -113,6 +113,8 @@ export type BackupSummary = {
 export type BackupResult = {
   /** `incomplete`: the snapshot is there but some files are not in it or changed while they were read (exit 3). */
   readonly outcome: 'done' | 'incomplete'
+  /** Whether there is a last snapshot of the series, and it has as many files and bytes: else files came or went, however few were read. */
+  readonly hasFilesOfLast: boolean
   /** Undefined on a dry run. */
   readonly snapshot: SnapshotStructure | undefined
   readonly summary: BackupSummary

@@ -327,8 +327,9 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
   const readBack = back
 
   const summary = summarise()
-  if (options.dryRun)
-    return { outcome: read.problems.length > 0 ? 'incomplete' : 'done', snapshot: undefined, summary, problems: read.problems }
+  const outcome = read.problems.length > 0 ? 'incomplete' : 'done'
+  const hasFilesOfLast = previous?.structure.files === summary.files && previous.structure.bytes === summary.bytes
+  if (options.dryRun) return { outcome, hasFilesOfLast, snapshot: undefined, summary, problems: read.problems }
   await meanwhile.keepUp()
   const indexFiles = await storeIndexFiles(options, session, newPacks, view)
   // Safety rests on the look after the snapshot; a run that stored nothing and saw nothing new spares itself this one.
@@ -350,7 +351,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
       ])
       fileSystem.rename(state, newCacheName, state, cacheName, false)
     })
-  return { outcome: read.problems.length > 0 ? 'incomplete' : 'done', snapshot: structure, summary, problems: read.problems }
+  return { outcome, hasFilesOfLast, snapshot: structure, summary, problems: read.problems }
 
   function summarise(): BackupSummary {
     const { counts } = read

@@ -36,6 +36,10 @@ const ANSWERS = new Set(['init', 'enroll', 'status', 'domain fingerprint', 'requ
 const of = (counts: Counts, name: string): number => counts[name] ?? 0
 const short = (id: string | undefined): string => (id ?? '').slice(0, 8)
 
+/** After a loss: what may come back with a backup, and the way out for what does not, as a snapshot that lacks something is told of as long as it counts. */
+const AFTER_LOSS =
+  'holdfast backup stores again what the source still has; a snapshot that lacks something even then is told of until holdfast forget ID lets it go'
+
 /** What was found, and what to do next: a repair where objects are damaged, a backup where one has seen to them. */
 function damageLine(counts: Counts): string {
   const lost = of(counts, 'lostBlobs')
@@ -51,7 +55,7 @@ function damageLine(counts: Counts): string {
     forRepair > 0
       ? 'holdfast repair -n says what can be put right'
       : lost > 0
-        ? 'holdfast backup stores again what the source still has'
+        ? AFTER_LOSS
         : objects > 0
           ? 'each message above says what to do'
           : 'bring the store back to what it was, or holdfast forget --missing where they are known to be lost'
@@ -66,9 +70,7 @@ function wholeLine(counts: Counts): string {
     ...(refused === 0 ? [] : [formatMany(refused, 'snapshot does not open', 'snapshots do not open')]),
     ...(missing === 0 ? [] : [`history lacks ${formatMany(missing, 'snapshot')}`]),
     ...(isLost
-      ? [
-          `${formatMany(affected, 'snapshot is', 'snapshots are')} not whole; the rest of them can be restored. Next: holdfast backup stores again what the source still has`,
-        ]
+      ? [`${formatMany(affected, 'snapshot is', 'snapshots are')} not whole; the rest of them can be restored. Next: ${AFTER_LOSS}`]
       : []),
   ]
   if (isLost) return what.join(', ')
@@ -119,7 +121,7 @@ const LINES: Readonly<Record<string, (summary: Summary, counts: Counts) => strin
       `processed ${formatMany(of(counts, 'files'), 'file')}, ${formatBytes(of(counts, 'bytes'))} in ${formatDuration(of(counts, 'durationMs'))}${rate}`,
       summary.dryRun
         ? 'dry run: nothing was stored'
-        : `snapshot ${short(summary.snapshotId)} saved${summary.result === 'unchanged' ? '; nothing has changed since the last one' : ''}${summary.result === 'incomplete' ? `, but ${formatMany(of(counts, 'problems'), 'file is', 'files are')} not in it as they should be` : ''}`,
+        : `snapshot ${short(summary.snapshotId)} saved${summary.result === 'unchanged' ? '; no file has changed since the last one' : ''}${summary.result === 'incomplete' ? `, but ${formatMany(of(counts, 'problems'), 'file is', 'files are')} not in it as they should be` : ''}`,
     ]
   },
   restore: (summary, counts) => {

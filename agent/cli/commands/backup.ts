@@ -114,7 +114,7 @@ async function backup(context: Context, names: readonly string[], flags: BackupF
         holder.kind === 'agent' && !dryRun ? await runJournalled(context, holder.agent, options, series) : await runBackup(options)
       for (const { path, code } of result.problems) report.say({ event: 'problem', ...pathFields(path), code, message: problemWords(code) })
       const { summary, snapshot } = result
-      const isUnchanged = summary.filesNew === 0 && summary.filesChanged === 0 && summary.bytesNew === 0
+      const isUnchanged = result.hasFilesOfLast && summary.filesNew === 0 && summary.filesChanged === 0 && summary.bytesNew === 0
       return {
         result: result.outcome === 'incomplete' ? 'incomplete' : isUnchanged ? 'unchanged' : 'done',
         repository: repository.store.location,

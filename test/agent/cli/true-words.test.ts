@@ -2,7 +2,7 @@
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
 import { seededRandom } from '../../_support/seeded-random.ts'
 import { only, Workplace } from './_support/cli.ts'
 
@@ -36,6 +36,34 @@ it('a first backup calls no hole known, and a second one only what it read', asy
     /^Added to the repository: 0 B of chunks \(.* stored\)(?:, 100 % of the 64\.00 KiB read was known)?$/,
   )
   expect(await said(['backup', '--force', 'sparse'])).toContain('100 % of the 64.00 KiB read was known')
+})
+
+it('a backup says that no file has changed only where there is a last snapshot with just these files', async () => {
+  mkdirSync(place.path('inbox'))
+  expect((await place.json(['backup', 'inbox'])).summary.result).toBe('done')
+  for (const name of ['one', 'two']) writeFileSync(place.path('inbox', name), name)
+  await place.json(['backup', 'inbox'])
+  rmSync(place.path('inbox', 'two'))
+  expect(await said(['backup', 'inbox'])).not.toContain('has changed since the last one')
+})
+
+it('a snapshot that no backup makes whole again is told with the way out, and that way ends it', async () => {
+  const own = new Workplace()
+  onTestFinished(() => own.close())
+  await own.json(['init'])
+  mkdirSync(own.path('source'))
+  writeFileSync(own.path('source', 'file'), seededRandom('what was').bytes(200_000))
+  const first = (await own.json(['backup', 'source'])).summary.snapshotId!
+  rmSync(`${own.repo}/packs`, { recursive: true })
+  mkdirSync(`${own.repo}/packs`)
+  writeFileSync(own.path('source', 'file'), seededRandom('what is').bytes(200_000))
+  const repaired = await own.run(['repair'])
+  await own.json(['backup', 'source'])
+  const checked = await own.run(['check'])
+  for (const { stderr } of [repaired, checked]) expect(stderr).toContain('until holdfast forget ID lets it go')
+  expect(checked.code).toBe(4)
+  expect((await own.json(['forget', first])).code).toBe(0)
+  expect((await own.json(['check'])).code).toBe(0)
 })
 
 it('a socket that is left out is named', async () => {

@@ -57,6 +57,7 @@ const snapshot = {
 
 const result: BackupResult = {
   outcome: 'done',
+  hasFilesOfLast: false,
   problems: [],
   summary: {
     ...{
