@@ -10,6 +10,9 @@ import type { ReadLog } from './read-log.ts'
  */
 export type ReadData = { readonly share: { readonly n: number; readonly t: number } } | { readonly days: number } | 'all'
 
+/** What the message of damage ends with that a repair leaves as it is, and by which nothing is lost. */
+export const NO_REPAIR_MENDS = 'No repair mends it: bring it back from a copy, or let it be'
+
 export type ObjectKind = 'repository' | 'key' | 'session' | 'list' | 'roster' | 'index' | 'pack' | 'snapshot' | 'tree'
 export type Finding = {
   readonly kind: ObjectKind

@@ -1,4 +1,5 @@
 // One pack, looked into as far as the keys reach: which of its segments can be relied on. Errors become answers; only `cancelled` is thrown.
+import { NO_REPAIR_MENDS } from './check-types.ts'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
 import type { ReadKeys, SessionEntry } from '../keys/keys.ts'
@@ -84,7 +85,7 @@ export function damageWithWhatOpens(
   if (opens === undefined || named?.every((offset) => opens.has(offset)) !== true) return damage
   return new HoldfastError(
     'damaged',
-    `${damage.message}, but nothing is lost by it while index files tell what is in it, which opens. No repair mends it: bring it back from a copy, or let it be`,
+    `${damage.message}, but nothing is lost by it while index files tell what is in it, which opens. ${NO_REPAIR_MENDS}`,
     { cause: damage },
   )
 }

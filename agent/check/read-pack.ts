@@ -1,6 +1,7 @@
 // Reads one pack and says which of its bytes are those that were stored. Without any content key: the hash over everything before the trailer, and
 // the hash of every sealed segment. With the keys to read also whether every segment opens to the blobs that its footer names. The pack is read once,
 // a few megabytes at a time.
+import { NO_REPAIR_MENDS } from './check-types.ts'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { ReadKeys, SessionEntry } from '../keys/keys.ts'
 import { blake3 } from '../repository/blake3.ts'
@@ -96,10 +97,7 @@ export async function readPack(
   }
   const isWhole = whole.digest().equals(trailer.hash)
   if (!isWhole && bad.size === 0)
-    first = new HoldfastError(
-      'damaged',
-      `${what} is damaged, but in none of its segments: nothing is lost by it. No repair mends it: bring it back from a copy, or let it be`,
-    )
+    first = new HoldfastError('damaged', `${what} is damaged, but in none of its segments: nothing is lost by it. ${NO_REPAIR_MENDS}`)
   return { opened, bad, damage: first }
 }
 

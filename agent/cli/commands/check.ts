@@ -4,6 +4,7 @@ import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { parseObjectName, parseSessionName } from '@holdfast/shared/format/layout.ts'
 import type { Command } from 'commander'
 import { checkRepository, type CheckReport, type Finding, type ObjectKind, type ReadData } from '../../check/check.ts'
+import { NO_REPAIR_MENDS } from '../../check/check-types.ts'
 import { shownText } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { lossCounts, sayLosses, sayNoSnapshot } from '../loss-report.ts'
@@ -75,7 +76,8 @@ async function check(context: Context, flags: CheckFlags): Promise<Outcome> {
           snapshots,
           ...lossCounts({ snapshots: affected, paths, pathsLeftOut }),
           problems: done.damaged + done.unknown,
-          damagedBesideRepair: done.findings.filter(isBesideRepair).length,
+          damagedBesideRepair: done.findings.filter((finding) => isBesideRepair(finding) || finding.message.endsWith(NO_REPAIR_MENDS))
+            .length,
         },
         details: { usedFooters, opened },
       }

@@ -66,6 +66,26 @@ it('a snapshot that no backup makes whole again is told with the way out, and th
   expect((await own.json(['check'])).code).toBe(0)
 })
 
+it('a check does not send to a repair that leaves the pack as it is', async () => {
+  const own = new Workplace()
+  onTestFinished(() => own.close())
+  await own.json(['init'])
+  mkdirSync(own.path('source'))
+  writeFileSync(own.path('source', 'file'), seededRandom('cut').bytes(200_000))
+  await own.json(['backup', 'source'])
+  const pack = readdirSync(`${own.repo}/packs`, { recursive: true, encoding: 'utf8' }).find((name) => name.includes('-'))!
+  const bytes = readFileSync(`${own.repo}/packs/${pack}`)
+  bytes[bytes.length - 40]! ^= 1
+  chmodSync(`${own.repo}/packs/${pack}`, 0o600)
+  writeFileSync(`${own.repo}/packs/${pack}`, bytes)
+  await own.run(['check', '--content'])
+  await own.run(['repair'])
+  const { code, stderr } = await own.run(['check', '--content'])
+  expect(code).toBe(4)
+  expect(stderr).toContain('No repair mends it')
+  expect(stderr).toContain('Next: each message above says what to do')
+})
+
 it('a socket that is left out is named', async () => {
   mkdirSync(place.path('run'))
   writeFileSync(place.path('run', 'file'), 'x')
