@@ -99,8 +99,12 @@ export class Applier {
     } while (this.#deferred.length > 0 || !this.#files.empty)
     const top = this.#top
     if (top === undefined) return
-    if (!this.#late.empty && this.#options.durable) this.#fs.syncFileSystem(this.#tree.descriptor(top))
-    this.#late.set((path, problems) => this.#report.metadata(path, problems))
+    const tell = (path: Buffer, problems: readonly MetadataProblem[]): void => this.#report.metadata(path, problems)
+    if (this.#report.unread > 0) this.#late.leave(tell)
+    else {
+      if (!this.#late.empty && this.#options.durable) this.#fs.syncFileSystem(this.#tree.descriptor(top))
+      this.#late.set(tell)
+    }
     this.#tree.release(top)
   }
 
@@ -317,8 +321,8 @@ export class Applier {
     const at = this.#tree.descriptor(directory)
     const differs = overwrite !== 'never' && metadataDiffers(this.#fs, at, name, entry)
     if (differs || (overwrite !== 'never' && flagsDiffer(this.#fs, at, name, entry))) {
-      // Flags are what a restore sets last: one that was interrupted left them to this one.
-      const ours = interruption.interrupted && (entry.link !== undefined || this.#fs.stat(at, name).links === 1)
+      // Flags are what a restore sets last: one that was interrupted, or could not read everything, left them to this one.
+      const ours = interruption.goesOn && (entry.link !== undefined || this.#fs.stat(at, name).links === 1)
       if (overwrite === 'changed' || (!differs && ours)) {
         const problems = differs ? this.#setKept(at, name, entry) : []
         this.#report.metadata(path, [...problems, ...this.#late.give(directory, name, path, entry)])

@@ -56,6 +56,11 @@ export class LateFlags {
       )
   }
 
+  /** Leaves to the next restore what was put off: it has names to give that such a flag forbids. */
+  leave(onProblems: (path: Buffer, problems: readonly MetadataProblem[]) => void): void {
+    for (const { path } of this.#late.splice(0)) onProblems(path, [{ code: 'flags', errno: 'EAGAIN' }])
+  }
+
   #setOn(at: Descriptor, name: Buffer, flags: number, identity: { inode: bigint; deviceId: bigint }): MetadataProblem[] {
     if (name.length === 0) return addFlags(this.#fs, at, flags)
     const fd = this.#fs.open(at, name, 'read')

@@ -1,6 +1,6 @@
 // The mark of a running restore in its target: a file that is there while the restore runs. One that is found at the start says that an
-// earlier try was interrupted; it also names the directories which only lead somewhere and which that try made, because such a directory is
-// otherwise left as it is and would keep the mode it was made with.
+// earlier try was interrupted, or that it ended without what the store did not give; it also names the directories which only lead somewhere
+// and which that try made, because such a directory is otherwise left as it is and would keep the mode it was made with.
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { type Descriptor, FileError, type FileSystem } from '../file-system/file-system.ts'
 import { markName } from './decide.ts'
@@ -8,13 +8,21 @@ import { markName } from './decide.ts'
 /** A snapshot of ten thousand sources has about this much. */
 const LIMIT_BYTES = 16 * 2 ** 20
 
+/** Lines that name no directory. The last of these two says how things stand; none is as AGAIN. */
+const WHOLE = 'whole\n'
+const AGAIN = 'again\n'
+
 export type Interruption = {
-  /** An earlier restore of the same snapshot into this target did not end. */
+  /** An earlier restore of the same snapshot into this target left something to this one. */
+  readonly goesOn: boolean
+  /** It did not even come to its end: what it wrote may lack its data. */
   readonly interrupted: boolean
   /** That restore made this directory. */
   readonly made: (path: Buffer) => boolean
   /** Notes that this restore is about to make it. */
   readonly note: (path: Buffer) => void
+  /** Leaves the mark to the next one: not everything is there, but what is has all its data, durably, so that nothing needs to be replaced for it. */
+  readonly leave: () => void
   /** Takes the mark away: everything is there. */
   readonly end: () => void
 }
@@ -33,12 +41,15 @@ export function beginMark(fs: FileSystem, target: Descriptor, snapshotId: string
       fs.close(fd)
     }
   }
-  append('')
+  const isWhole = earlier?.endsWith(WHOLE) === true
+  append(isWhole ? AGAIN : '')
   fs.sync(target)
   return {
-    interrupted: earlier !== undefined,
+    goesOn: earlier !== undefined,
+    interrupted: earlier !== undefined && !isWhole,
     made: (path) => made.has(path.toString('hex')),
     note: (path) => append(`${path.toString('hex')}\n`),
+    leave: () => append(WHOLE),
     end: () => fs.remove(target, name, 'file'),
   }
 }

@@ -101,11 +101,13 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
     for (const path of selector.unmatched()) report.problem(path, 'not-in-snapshot')
     if (options.durable !== false) fs.syncFileSystem(base)
     // What could not be read is asked for again by the next one.
-    if (report.unread === 0) interruption.end()
+    const isAllRead = report.unread === 0
+    if (isAllRead) interruption.end()
+    else if (options.durable !== false) interruption.leave()
     if (rootEntry !== undefined && overwrite !== 'never') {
       fs.setTimes(base, HERE, rootEntry.mtimeNs)
       const { open, protecting } = flagsFor(rootEntry)
-      report.metadata(Buffer.from('/'), addFlags(fs, base, open | protecting))
+      report.metadata(Buffer.from('/'), addFlags(fs, base, isAllRead ? open | protecting : open))
     }
     // The end itself too: after a crash a restore that was told as complete has no mark of one that was interrupted.
     if (options.durable !== false) fs.sync(base)

@@ -1,10 +1,13 @@
 // Inode flags come back last: a file that may not be changed any more is first given all its names and put safely on the disk. Needs root.
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
+import { HoldfastError } from '@holdfast/shared/errors.ts'
+import type { Store } from '@holdfast/shared/store/store.ts'
 import { afterAll, beforeEach, expect, test } from 'vitest'
 import { readAttributesWithin } from '../../../agent/backup/entry-attributes.ts'
 import { CWD, FileError, type FileSystem, INODE_FLAGS } from '../../../agent/file-system/file-system.ts'
 import { posixFileSystem } from '../../../agent/file-system/posix-file-system.ts'
+import { blake3 } from '../../../agent/repository/blake3.ts'
 import { flagsAttribute, flagsOf } from '../../../agent/repository/inode-flags.ts'
 import { restoreSnapshot } from '../../../agent/restore/restore.ts'
 import { memoryStore } from '../../_support/memory-store.ts'
@@ -88,6 +91,33 @@ test.skipIf(!asRoot)('a restore that ended before the flags were set leaves them
     expect(found()).toEqual({ ...ALL, closed: '', 'closed/one': '', log: 'd', 'open/two': '' })
     expect(await restoreSnapshot(optionsFor(built, target))).toMatchObject({ problems: [] })
     expect(found()).toEqual(ALL)
+  }),
+)
+
+test.skipIf(!asRoot)('a restore that could not read all of an immutable directory leaves room in it for the next one, which ends it', () =>
+  inTarget(async () => {
+    const built = await buildRepository({
+      store: memoryStore(),
+      segmentBytes: 1,
+      packBytes: 1,
+      tree: directory({
+        data: directory({
+          closed: directory({ one: file('1'.repeat(3000), withFlags(immutable)), two: file('2'.repeat(3000)) }, withFlags(immutable)),
+        }),
+      }),
+    })
+    const { store } = built.repository
+    const chunk = blake3.keyed(built.repository.keys.idKey).hex(Buffer.from('2'.repeat(3000)))
+    const packs = built.view.locate(chunk, 'chunk').map(({ pack }) => pack.random)
+    const getRange: Store['getRange'] = (name, range, options) =>
+      packs.some((random) => name.endsWith(random))
+        ? Promise.reject(new HoldfastError('store-refused', 'not given'))
+        : store.getRange(name, range, options)
+    const repository = { ...built.repository, store: { ...store, location: store.location, getRange } }
+    const first = await restoreSnapshot(optionsFor({ ...built, repository }, target))
+    expect(first).toMatchObject({ files: 1, unread: 1, problems: [{ code: 'unread' }, { code: 'flags' }, { code: 'flags' }] })
+    expect(await restoreSnapshot(optionsFor(built, target))).toMatchObject({ files: 1, kept: 1, problems: [] })
+    expect([flagsAt('closed'), flagsAt('closed', 'one'), flagsAt('closed', 'two')]).toEqual(['i', 'i', ''])
   }),
 )
 

@@ -1,11 +1,13 @@
 // A restore and what the store holds and does not give: the bad sector of a disk, a bucket's object in a class that has to be thawed. Nobody could look,
 // so it is not damage, and it keeps nothing else from its owner.
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { packName } from '@holdfast/shared/format/layout.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
+import { CWD } from '../../../agent/file-system/file-system.ts'
+import { posixFileSystem } from '../../../agent/file-system/posix-file-system.ts'
 import { listEntries } from '../../../agent/restore/list.ts'
 import { ReportBuilder } from '../../../agent/restore/report.ts'
 import { requireAllRead, restoreSnapshot } from '../../../agent/restore/restore.ts'
@@ -93,6 +95,18 @@ describe('what the store holds and does not give', () => {
     expect(() => requireAllRead(again)).not.toThrow()
     expect(readFileSync(join(target, 'b'), 'utf8')).toBe('b'.repeat(3000))
     expect(namesIn(target)).toEqual(['a', 'b', 'inner/', 'inner/c', 'large'])
+  })
+
+  test("makes nobody's file that stood in the target before a half-written one, which the next restore would replace", async () => {
+    const built = await build()
+    const bad = refusing(built, { packs: await packsOf(built, '/b'), times: Infinity })
+    await restoreSnapshot(optionsFor(built, target, { selection: { kind: 'paths', paths: [Buffer.from('/a')] } }))
+    const { mtimeNs } = posixFileSystem.stat(CWD, Buffer.from(join(target, 'a')))
+    writeFileSync(join(target, 'a'), 'z'.repeat(3000))
+    posixFileSystem.setTimes(CWD, Buffer.from(join(target, 'a')), mtimeNs)
+    for (const from of [bad, bad, built]) await restoreSnapshot(optionsFor(from, target, { durable: true }))
+    expect(readFileSync(join(target, 'a'), 'utf8')).toBe('z'.repeat(3000))
+    expect(namesIn(target).filter((name) => name.startsWith('.holdfast'))).toEqual([])
   })
 
   test('of a large file leaves nothing half of it', async () => {
