@@ -22,7 +22,7 @@ import { NO_TOTALS, requireInstruction, storePlace, type FileAct, type Recorder,
 import type { RestoreCommandBody } from './restore-requests.ts'
 import { restoreRoutes } from './routes.ts'
 import type { ServerClient } from './server-client.ts'
-import { loadWholeView } from '../repository/whole-view.ts'
+import { wholeViewPast } from '../restore/read-past.ts'
 
 const PROGRESS_MS = 1000
 const GRANT_TIMEOUT_MS = 10 * 60_000
@@ -186,7 +186,7 @@ async function recover(
     from: storePlace(parts.policies, body.storeId, home),
     to: home,
   }
-  const { view } = await loadWholeView(repository, lease.signal)
+  const { view } = await wholeViewPast(repository, lease.signal)
   lease.signal.throwIfAborted()
   const begun = beginAct(parts, act)
   const tally = tallyFiles()

@@ -1,12 +1,15 @@
 // Packs' footers, which are the truth about what a pack holds: read one, or make a view of all of them where index files are missing.
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
-import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
+import type { ObjectInfo, Store } from '@holdfast/shared/store/store.ts'
 import { INDEX_BLOB_BYTES, type IndexedSegment, type IndexFile, type PackInIndex } from './index-file.ts'
 import { HEADER_BYTES, LIMITS, type ObjectRef, packName } from '@holdfast/shared/format/layout.ts'
 import { decodeFooter, decodeTrailer, type PackFooter, type PackTrailer, TRAILER_BYTES } from './pack.ts'
-import { BLOCK_BYTES } from './pack-reader.ts'
+import { BLOCK_BYTES, type ByFooters } from './pack-reader.ts'
 import { listRefs, mapBounded, type Repository } from './repository.ts'
 import { createView, type View } from './view.ts'
+
+/** A repository, as far as footers are read of it. */
+export type FooterSource = Pick<Repository, 'keys' | 'requireWriter'> & { readonly store: Pick<Store, 'list' | 'getRange'> }
 
 export type OpenedFooter = {
   readonly footer: PackFooter
@@ -21,7 +24,7 @@ export type OpenedFooter = {
  * Most footers come with the one read of the last block.
  */
 export async function readFooter(
-  repository: Repository,
+  repository: FooterSource,
   ref: ObjectRef & { readonly info?: ObjectInfo },
   bytes: number,
   signal?: AbortSignal,
@@ -95,9 +98,9 @@ export type Footers = {
   readonly refused: readonly RefusedObject[]
 }
 
-/** The footers of listed packs. Throws what the store says; a footer that does not open hides no other. */
+/** The footers of listed packs. Throws what the store says; a footer that does not open, or is `unread`, hides no other. */
 export async function readFooters(
-  repository: Repository,
+  repository: FooterSource,
   refs: readonly (ObjectRef & { readonly info: ObjectInfo })[],
   signal?: AbortSignal,
 ): Promise<Footers> {
@@ -106,7 +109,7 @@ export async function readFooters(
     try {
       return await readFooter(repository, ref, ref.info.bytes, signal)
     } catch (error) {
-      if (!isHoldfastError(error, 'damaged', 'not-found', 'wrong-key', 'newer-format')) throw error
+      if (!isHoldfastError(error, 'damaged', 'not-found', 'unread', 'wrong-key', 'newer-format')) throw error
       refused.push({ name: ref.info.name, error })
       return undefined
     }
@@ -126,13 +129,16 @@ export function indexFilesFromFooters(footers: readonly PackInIndex[], first = 0
 }
 
 /** What a pack reader asks where index files lead nowhere. */
-export function footersOf(repository: Repository): (signal?: AbortSignal) => Promise<View> {
-  return async (signal) => (await viewFromFooters(repository, signal)).view
+export function footersOf(repository: FooterSource): (signal?: AbortSignal) => Promise<ByFooters> {
+  return async (signal) => {
+    const { view, refused } = await viewFromFooters(repository, signal)
+    return { view, unread: refused.find(({ error }) => error.code === 'unread')?.error }
+  }
 }
 
 /** A view made of the footers of all listed packs. A pack whose footer does not open is in `refused` and the view lacks what it holds. */
 export async function viewFromFooters(
-  repository: Repository,
+  repository: FooterSource,
   signal?: AbortSignal,
 ): Promise<{ view: View; refused: readonly RefusedObject[] }> {
   const refs = await listRefs(repository.store, 'packs/', signal)

@@ -24,6 +24,9 @@ const READS_IN_FLIGHT = 2
 const WINDOW_CACHE_BYTES = 8 * 2 ** 20
 const SEGMENT_CACHE_BYTES = 8 * 2 ** 20
 
+/** Where blobs stand by the footers of all packs; `unread` where one was not given, so that what is not found may yet be there. */
+export type ByFooters = { readonly view: View; readonly unread: HoldfastError | undefined }
+
 export type PackReader = {
   /** All places of a blob, as the view has them. */
   readonly locate: (id: string, part: BlobPart) => BlobLocation[]
@@ -91,7 +94,7 @@ export function createPackReader(options: {
   view: View
   keys?: ReadKeys | undefined
   /** Where blobs stand by the footers of all packs: asked for once, when the view leads to no copy of a blob. Index files can be lost, and can lie. */
-  footers?: ((signal?: AbortSignal) => Promise<View>) | undefined
+  footers?: ((signal?: AbortSignal) => Promise<ByFooters>) | undefined
   cacheBytes?: number
 }): PackReader {
   const { store, structure, view, keys } = options
@@ -192,21 +195,18 @@ export function createPackReader(options: {
     return work
   }
 
-  let truth: Promise<View> | undefined
-  /** Places by footers, where every place that the view has was looked at and none is the blob. A missing key is no such thing. */
-  const placesByFooters = async (
-    id: string,
-    part: BlobPart,
-    errors: readonly HoldfastError[],
-    signal?: AbortSignal,
-  ): Promise<BlobLocation[]> => {
+  let truth: Promise<ByFooters> | undefined
+  /** Places by footers, where every place that the view has was looked at and none is the blob. A missing key is no such thing. Adds to `errors` what was not given. */
+  const placesByFooters = async (id: string, part: BlobPart, errors: HoldfastError[], signal?: AbortSignal): Promise<BlobLocation[]> => {
     if (
       options.footers === undefined ||
       errors.some((error) => error.code === 'grant-required' || (error.code !== 'unread' && !isVerdict(error)))
     )
       return []
     truth ??= options.footers(signal)
-    return (await truth).locate(id, part)
+    const { view: byFooters, unread } = await truth
+    if (unread !== undefined) errors.push(unread)
+    return byFooters.locate(id, part)
   }
 
   /** The first copy that `check` accepts; `check` throws `damaged` for one that is not what the id says. */

@@ -172,7 +172,7 @@ export type Repository = {
 
 /** All objects under a prefix whose names this product made. */
 export async function listRefs(
-  store: Store,
+  store: Pick<Store, 'list'>,
   prefix: string,
   signal?: AbortSignal,
   onTime?: (storeMs: number) => void,

@@ -1,6 +1,6 @@
 // The view held against what the store has: packs that an index file names but that are gone or cut are told apart, and packs that no index file
 // names are read by their footers, which are the truth (design section 3, point 7). One listing of packs; footers only where an index lacks them.
-import { indexFilesFromFooters, type OpenedFooter, readFooters, type RefusedObject } from './footer-reader.ts'
+import { type FooterSource, indexFilesFromFooters, type OpenedFooter, readFooters, type RefusedObject } from './footer-reader.ts'
 import { listRefs, type Repository } from './repository.ts'
 import { createView, type View } from './view.ts'
 
@@ -16,7 +16,8 @@ export type WholeView = {
   readonly unindexed: readonly OpenedFooter[]
 }
 
-export async function loadWholeView(repository: Repository, signal?: AbortSignal): Promise<WholeView> {
+/** Throws what the store says; a pack that is `unread` is in `refused` instead, as one whose footer does not open. */
+export async function loadWholeView(repository: FooterSource & Pick<Repository, 'loadView'>, signal?: AbortSignal): Promise<WholeView> {
   const { view, refused } = await repository.loadView(signal)
   const listed = await listRefs(repository.store, 'packs/', signal)
   const bytesOf = new Map(listed.map((ref) => [ref.random, ref.info.bytes]))

@@ -208,8 +208,8 @@ export const bugsOfStoring: readonly PlantedBug[] = [
       },
       {
         file: 'agent/repository/footer-reader.ts',
-        from: '  return async (signal) => (await viewFromFooters(repository, signal)).view\n',
-        to: '  return async (signal) => (await repository.loadView(signal)).view\n',
+        from: '    const { view, refused } = await viewFromFooters(repository, signal)\n',
+        to: '    const { view, refused } = { view: createView([]), refused: [] as RefusedObject[] }\n',
       },
     ],
     caughtBy: 'storing/indexVanishes',

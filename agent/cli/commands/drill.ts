@@ -11,7 +11,7 @@ import { posixFileSystem } from '../../file-system/posix-file-system.ts'
 import type { RootKeys } from '../../keys/domain.ts'
 import { createTokens, type OpenedSnapshot } from '../../repository/snapshot.ts'
 import type { Repository } from '../../repository/repository.ts'
-import { loadWholeView } from '../../repository/whole-view.ts'
+import { wholeViewPast } from '../../restore/read-past.ts'
 import { bytesOfText, pathFields } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { aboutPlan, type DrillDone, type DrillWork, planOf, sayPlanned } from '../drill-plan.ts'
@@ -85,7 +85,7 @@ async function drill(context: Context, name: string | undefined, flags: DrillFla
   return withRepository(context, { need: 'read', lost: 'notice' }, async ({ repository, holder }) => {
     const keys = rootOf(holder)
     const { snapshots, unopened } = await choose(context, repository, keys, name, flags, terms)
-    const { view, refused } = await loadWholeView(repository, context.signal)
+    const { view, refused } = await wholeViewPast(repository, context.signal)
     for (const { error } of refused) context.report.say({ event: 'notice', level: 'warning', message: error.message })
     const work: DrillWork = { context, repository, view, keys, limits, snapshots }
     return withDrillState(context, repository, async (state) => {

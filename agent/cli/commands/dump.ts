@@ -9,7 +9,7 @@ import { type Recovery, withRecovery } from '../local-recovery.ts'
 import { rootOf, withRepository } from '../open.ts'
 import { absolutePath } from '../paths.ts'
 import { chooseSnapshot } from '../snapshot-choice.ts'
-import { loadWholeView } from '../../repository/whole-view.ts'
+import { wholeViewPast } from '../../restore/read-past.ts'
 
 type DumpFlags = { readonly output?: string }
 
@@ -38,7 +38,7 @@ async function dump(context: Context, name: string, text: string, flags: DumpFla
   return withRepository(context, { need: 'read', lost: 'notice' }, async ({ repository, holder }) => {
     const keys = rootOf(holder).read
     const snapshot = await chooseSnapshot(context, repository, name)
-    const { view } = await loadWholeView(repository, context.signal)
+    const { view } = await wholeViewPast(repository, context.signal)
     const work = async (recovery: Recovery): Promise<Outcome> => {
       const sink = context.dryRun
         ? nowhere

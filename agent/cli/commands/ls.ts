@@ -9,7 +9,7 @@ import { withRecovery } from '../local-recovery.ts'
 import { rootOf, withRepository } from '../open.ts'
 import { absolutePath } from '../paths.ts'
 import { chooseSnapshot } from '../snapshot-choice.ts'
-import { loadWholeView } from '../../repository/whole-view.ts'
+import { wholeViewPast } from '../../restore/read-past.ts'
 
 type LsFlags = { readonly long?: boolean; readonly flat?: boolean }
 
@@ -39,7 +39,7 @@ async function ls(context: Context, name: string, path: string | undefined, flag
     const { report, signal } = context
     const keys = rootOf(holder).read
     const snapshot = await chooseSnapshot(context, repository, name)
-    const { view } = await loadWholeView(repository, signal)
+    const { view } = await wholeViewPast(repository, signal)
     const list = async (): Promise<Outcome> => {
       const counts = { entries: 0, files: 0, bytes: 0, problems: 0 }
       for await (const found of listEntries({ repository, view, keys, snapshot, path: at, recursive: flags.flat !== true, signal })) {

@@ -11,7 +11,7 @@ import { rootOf, withRepository } from '../open.ts'
 import { absolutePath } from '../paths.ts'
 import { problemWords } from '../problem-words.ts'
 import { chooseSnapshot } from '../snapshot-choice.ts'
-import { loadWholeView } from '../../repository/whole-view.ts'
+import { wholeViewPast } from '../../restore/read-past.ts'
 
 type RestoreFlags = { readonly target: string; readonly path?: readonly string[]; readonly overwrite: Overwrite; readonly workers?: string }
 
@@ -55,7 +55,7 @@ async function restore(context: Context, name: string, flags: RestoreFlags): Pro
   return withRepository(context, { need: 'read', lost: 'notice' }, async ({ repository, holder }) => {
     const keys = rootOf(holder)
     const snapshot = await chooseSnapshot(context, repository, name)
-    const { view, refused } = await loadWholeView(repository, context.signal)
+    const { view, refused } = await wholeViewPast(repository, context.signal)
     for (const { error } of refused) report.say({ event: 'notice', level: 'warning', message: error.message })
     const work = (recovery: Recovery): Promise<RestoreReport> =>
       restoreSnapshot({

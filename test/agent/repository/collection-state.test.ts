@@ -183,7 +183,7 @@ describe('the view of what is there', () => {
       }
     }
     // By footers alone it is the same again, and one that does not open hides no other.
-    expect([...(await footersOf(reopened)()).packs()]).toHaveLength(second.names.length)
+    expect([...(await footersOf(reopened)()).view.packs()]).toHaveLength(second.names.length)
     second.engine.bucket.tamper(second.names[0]!, (bytes) => bytes.fill(0, bytes.length - 20))
     const { view, refused } = await viewFromFooters(reopened)
     expect([...view.packs()]).toHaveLength(second.names.length - 1)

@@ -9,6 +9,9 @@ import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 import { CWD } from '../../../agent/file-system/file-system.ts'
 import { posixFileSystem } from '../../../agent/file-system/posix-file-system.ts'
 import { listEntries } from '../../../agent/restore/list.ts'
+import type { Repository } from '../../../agent/repository/repository.ts'
+import { createView } from '../../../agent/repository/view.ts'
+import { wholeViewPast } from '../../../agent/restore/read-past.ts'
 import { ReportBuilder } from '../../../agent/restore/report.ts'
 import { requireAllRead, restoreSnapshot } from '../../../agent/restore/restore.ts'
 import { memoryStore } from '../../_support/memory-store.ts'
@@ -126,6 +129,23 @@ describe('what the store holds and does not give', () => {
         unread: 1,
         damaged: 0,
         problems: [{ path: Buffer.from('/inner'), code: 'unread' }],
+      })
+  })
+
+  test('of a pack that no index file names keeps back what is in that pack alone', async () => {
+    const indexed = await build()
+    const packs = await packsOf(indexed, '/b')
+    const built = { ...indexed, view: createView([]) }
+    const { repository } = refusing(indexed, { packs, times: Infinity })
+    const withoutIndex: Repository = { ...repository, loadView: () => Promise.resolve({ view: createView([]), refused: [] }) }
+    const { view, refused } = await wholeViewPast(withoutIndex)
+    expect(refused).toMatchObject([{ name: expect.stringMatching([...packs][0]!), error: { code: 'unread' } }])
+    for (const known of [view, built.view])
+      expect(await restoreSnapshot(optionsFor({ ...built, repository, view: known }, work.make()))).toMatchObject({
+        files: 3,
+        unread: 1,
+        damaged: 0,
+        problems: [{ path: Buffer.from('/b'), code: 'unread' }],
       })
   })
 
