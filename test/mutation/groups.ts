@@ -16,7 +16,11 @@ export const GROUPS: readonly MutationGroup[] = [
   {
     name: 'index',
     sources: ['agent/repository/{index-file,index-merge,view,whole-view,footer-reader,collection-state}.ts'],
-    tests: ['test/agent/repository/{index-file,collection-state}.test.ts'],
+    tests: [
+      'test/agent/repository/{index-file,said-alone,collection-state,pack-footer}.test.ts',
+      'test/agent/collection/{written-off,taken-back}.test.ts',
+      'test/agent/repair/writers.test.ts',
+    ],
   },
   {
     name: 'collection',
@@ -25,7 +29,7 @@ export const GROUPS: readonly MutationGroup[] = [
     tests: [
       'test/shared/retention.test.ts',
       'test/agent/collection/{prune-plan,due-records,history,unfinished,session-life,reference-walk,deletion,forget,mark,survey,move-segments}.test.ts',
-      'test/agent/collection/{prune,taken-back,given-up}.test.ts',
+      'test/agent/collection/{prune,taken-back,given-up,written-off,copy-proof,overtaken,deletion-list,merged-late,suspended}.test.ts',
     ],
   },
   {

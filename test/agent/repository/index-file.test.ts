@@ -3,8 +3,8 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { ByteWriter } from '@holdfast/shared/format/bytes.ts'
-import { LIMITS, type ObjectRef, refBytes, refKey } from '@holdfast/shared/format/layout.ts'
-import { agentWriter, encodeSessionEntry, rootKeys, sessionEntry } from '../../../agent/keys/domain.ts'
+import { LIMITS, refBytes, refKey } from '@holdfast/shared/format/layout.ts'
+import { agentWriter, encodeSessionEntry } from '../../../agent/keys/domain.ts'
 import { indexFilesFromFooters, indexFromFooters, PACKS_PER_FILE } from '../../../agent/repository/footer-reader.ts'
 import {
   decodeIndexFile,
@@ -14,61 +14,11 @@ import {
   type PackInIndex,
 } from '../../../agent/repository/index-file.ts'
 import { chooseMerge, packsOf } from '../../../agent/repository/index-merge.ts'
-import type { FooterSegment } from '../../../agent/repository/pack.ts'
 import { sealBox } from '../../../agent/repository/structure-box.ts'
-import { createView, isStillSaid, liveIndexFiles, packsSaidAlone, withoutForeignReplaces } from '../../../agent/repository/view.ts'
-import { fixtureRandom } from '../../_support/engine-fixture.ts'
+import { createView, isStillSaid, liveIndexFiles, withoutForeignReplaces } from '../../../agent/repository/view.ts'
+import { entries, file, hex, id, keys, pack, ref, root, writer } from './_support/index-files.ts'
 
-const random = fixtureRandom('index files')
-const root = rootKeys({ root: random.bytes(32), domainId: random.bytes(16) })
-const keys = root.write.structure
-const writer = agentWriter(random.bytes(32), random.bytes(16))
-const entries = [1, 2, 3].map(() => sessionEntry(random.bytes(32), random.bytes(16), root.write, random))
-const hex = (number: number): string => number.toString(16).padStart(32, '0')
-const ref = (number: number): ObjectRef => ({ session: hex(1), random: hex(number) })
-/** Ids whose first bytes are alike in fours, so that a search has to look at all of them. */
-const id = (number: number): string =>
-  `${Math.floor(number / 4)
-    .toString(16)
-    .padStart(8, '0')}${number.toString(16).padStart(56, '0')}`
 const damaged = (why: RegExp) => expect.objectContaining({ code: 'damaged', message: expect.stringMatching(why) })
-
-/** A pack with a segment for each list of blobs; `number` names pack and segments. */
-function pack(
-  number: number,
-  ...segments: { kind?: 1 | 2 | 3; session?: number; blobs: readonly (readonly [number, number])[] }[]
-): PackInIndex {
-  let offset = 0
-  const made = segments.map(({ kind = 1, session = 0, blobs }, i): FooterSegment => {
-    const plainBytes = blobs.reduce((sum, [, bytes]) => sum + bytes, 0)
-    const segment: FooterSegment = {
-      kind,
-      codec: (number + i) % 2 === 0 ? 0 : 1,
-      session,
-      epoch: 1 + i,
-      segmentId: Buffer.alloc(32, number + i),
-      sealedBytes: plainBytes + 16,
-      plainBytes,
-      sealedHash: Buffer.alloc(32),
-      blobs: blobs.map(([blob, bytes]) => ({ id: id(blob), bytes })),
-      offset,
-    }
-    offset += segment.sealedBytes
-    return segment
-  })
-  return { bytes: offset + 1000, footer: { ref: ref(number), writerId: Buffer.alloc(16), sessions: entries.slice(0, 2), segments: made } }
-}
-const file = (name: number, packs: readonly PackInIndex[], replaces: readonly ObjectRef[] = [], by = writer): IndexFile =>
-  decodeIndexFile(encodeIndexFile({ ref: ref(name), replaces, packs }, keys, by), ref(name), keys).file
-
-const twoBlobs = [
-  [1, 5],
-  [2, 6],
-] as const
-const withSegments = ({ bytes, footer }: PackInIndex, change: Partial<FooterSegment>): PackInIndex => ({
-  bytes,
-  footer: { ...footer, segments: footer.segments.map((segment) => ({ ...segment, ...change })) },
-})
 
 const somePacks = fc
   .array(
@@ -373,111 +323,6 @@ describe('a view', () => {
     expect(isStillSaid(view, [ref(901), ref(899)])).toBe(false)
     expect(isStillSaid(doubted, [ref(900)])).toBe(false)
     expect(isStillSaid(doubted, [])).toBe(true)
-  })
-
-  test.each<[string, PackInIndex, boolean]>([
-    [
-      'the same',
-      pack(1, {
-        blobs: twoBlobs,
-      }),
-      false,
-    ],
-    [
-      'another blob',
-      pack(1, {
-        blobs: [
-          [1, 5],
-          [30, 6],
-        ],
-      }),
-      true,
-    ],
-    [
-      'another length',
-      pack(1, {
-        blobs: [
-          [1, 6],
-          [2, 5],
-        ],
-      }),
-      true,
-    ],
-    [
-      'a blob whose id begins alike',
-      pack(1, {
-        blobs: [
-          [1, 5],
-          [3, 6],
-        ],
-      }),
-      true,
-    ],
-    ['the same under the key of another session', pack(1, { session: 1, blobs: twoBlobs }), true],
-    ['the same in a segment of another id', withSegments(pack(1, { blobs: twoBlobs }), { segmentId: Buffer.alloc(32, 77) }), true],
-    ['the same in another coding', withSegments(pack(1, { blobs: twoBlobs }), { codec: 0 }), true],
-    ['the same under another epoch', withSegments(pack(1, { blobs: twoBlobs }), { epoch: 9 }), true],
-    ['the same in a pack of another length', { ...pack(1, { blobs: twoBlobs }), bytes: 5000 }, true],
-    ['a blob less', pack(1, { blobs: [[1, 5]] }), true],
-    ['a segment more', { ...pack(1, { blobs: twoBlobs }, { blobs: [[4, 7]] }), bytes: pack(1, { blobs: twoBlobs }).bytes }, false],
-    [
-      'another order in the segment',
-      pack(1, {
-        blobs: [
-          [2, 6],
-          [1, 5],
-        ],
-      }),
-      true,
-    ],
-    [
-      'another segment',
-      pack(
-        1,
-        { blobs: [[9, 1]] },
-        {
-          blobs: twoBlobs,
-        },
-      ),
-      true,
-    ],
-    [
-      'another kind',
-      pack(1, {
-        kind: 2,
-        blobs: twoBlobs,
-      }),
-      true,
-    ],
-    [
-      'another pack',
-      pack(2, {
-        blobs: twoBlobs,
-      }),
-      true,
-    ],
-  ])('knows what a doubted file says alone, where the other says %s', (_, other, isAlone) => {
-    const doubted = file(900, [
-      pack(1, {
-        blobs: twoBlobs,
-      }),
-    ])
-    const alone = packsSaidAlone([doubted], [file(901, [other])]).get(doubted)
-    expect([...alone!]).toEqual(isAlone ? [hex(1)] : [])
-    expect(packsSaidAlone([doubted], []).get(doubted)).toEqual(new Set([hex(1)]))
-    expect(
-      packsSaidAlone(
-        [doubted],
-        [
-          file(901, [other]),
-          file(902, [
-            pack(1, {
-              blobs: twoBlobs,
-            }),
-          ]),
-        ],
-      ).get(doubted),
-    ).toEqual(new Set())
   })
 
   test('lets nobody replace what another wrote, but the root', () => {
