@@ -121,9 +121,12 @@ export async function runRestore(
   lease: Lease,
 ): Promise<RestoreEnd> {
   const runId = newRunId(parts.random)
-  let totals = NO_TOTALS
+  const tally = tallyFiles()
+  let failed = 0
   let errors: string | undefined
   const finished = (outcome: RestoreResult['outcome'], code?: string, message?: string): RestoreEnd => {
+    // What was restored before an error is told too.
+    const totals = tally.totals(failed)
     const result: RestoreResult = { leaseId: body.leaseId, outcome, totals, ...(code === undefined ? {} : { code }) }
     const ended = ({ completed: 'ok', completed_with_errors: 'incomplete', failed: 'failed', cancelled: 'cancelled' } as const)[outcome]
     return { runId, outcome: ended, code, message, result }
@@ -135,7 +138,7 @@ export async function runRestore(
         const snapshot = await findSnapshot(repository, body, lease.signal)
         const grant = await takeGrant(parts, body, keyPair, snapshot, lease.signal)
         try {
-          ;({ totals, errors } = await recover(parts, body, { repository, snapshot, grant, runId, lease }))
+          ;({ failed, errors } = await recover(parts, body, { repository, snapshot, grant, runId, lease, tally }))
         } finally {
           grant.forget()
         }
@@ -158,15 +161,16 @@ type Recovery = {
   readonly grant: OpenedGrant
   readonly runId: string
   readonly lease: Lease
+  readonly tally: Tally
 }
 
 async function recover(
   parts: RestoreTaskParts,
   body: RestoreCommandBody,
   work: Recovery,
-): Promise<{ totals: RunTotals; errors: string | undefined }> {
+): Promise<{ failed: number; errors: string | undefined }> {
   const { agent, config, recorder, keys, fileSystem } = parts
-  const { repository, snapshot, grant, runId, lease } = work
+  const { repository, snapshot, grant, runId, lease, tally } = work
   const root = ownValue(config.restoreRoots, body.restoreRoot)
   if (root === undefined) throw new HoldfastError('policy', `this appliance has no restore root ${body.restoreRoot}`)
   const isDrill = config.drillRoots.includes(body.restoreRoot)
@@ -189,7 +193,6 @@ async function recover(
   const { view } = await wholeViewPast(repository, lease.signal)
   lease.signal.throwIfAborted()
   const begun = beginAct(parts, act)
-  const tally = tallyFiles()
   let report: RestoreOutcome
   try {
     const restoreTo = (target: Buffer): Promise<RestoreOutcome> =>
@@ -218,9 +221,8 @@ async function recover(
     throw error
   }
   const errors = report.outcome === 'done' ? undefined : report.outcome
-  const totals = { ...tally.totals(), failed: Math.max(tally.totals().failed, report.failed) }
-  endAct(parts, begun, { outcome: errors === undefined ? 'ok' : 'incomplete', code: errors, totals })
-  return { totals, errors }
+  endAct(parts, begun, { outcome: errors === undefined ? 'ok' : 'incomplete', code: errors, totals: tally.totals(report.failed) })
+  return { failed: report.failed, errors }
 }
 
 /** The snapshot that a request names: by id, or the newest of a series that was begun at or before a time. */
@@ -269,8 +271,11 @@ async function takeGrant(
   throw new HoldfastError('grant-refused', `the grant for restore ${restoreId} is for another tree than its snapshot has; ask for it again`)
 }
 
+/** What was told of files so far; at least `failed` failed. */
+export type Tally = { readonly add: (files: readonly FileAct[]) => void; readonly totals: (failed?: number) => RunTotals }
+
 /** Sums what was told of files, for the closing record. */
-export function tallyFiles(): { add: (files: readonly FileAct[]) => void; totals: () => RunTotals } {
+export function tallyFiles(): Tally {
   let totals: RunTotals = NO_TOTALS
   return {
     add: (files) => {
@@ -285,7 +290,7 @@ export function tallyFiles(): { add: (files: readonly FileAct[]) => void; totals
           failed: totals.failed + (outcome === 'failed' ? 1 : 0),
         }
     },
-    totals: () => totals,
+    totals: (failed = 0) => ({ ...totals, failed: Math.max(totals.failed, failed) }),
   }
 }
 

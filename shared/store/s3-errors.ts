@@ -95,6 +95,11 @@ export function judgeFailure(error: unknown): S3Verdict {
   if (status === 501 || code === 'NotImplemented') return { kind: 'no-conditions' }
   if (status === 412) return { kind: 'taken' }
   if (code === 'NoSuchBucket') return refused(why, 'the bucket does not exist; create it or correct the location')
+  if (code === 'InvalidObjectState')
+    return refused(
+      why,
+      'the object is in an archive; have the store restore it from there, and keep the rule that moves objects off this bucket',
+    )
   if (status === 404) return { kind: 'not-found' }
   if (RETRY.has(code) || status === 408 || status === 409 || status === 429 || status >= 500)
     return { kind: 'retry', afterMs: retryAfterMs(headers), why }

@@ -381,6 +381,27 @@ describe('a restore through the server', () => {
     await until(async () => expect((await recordKinds()).slice(3)).toEqual(['recovery-started', 'recovery-ended']))
     expect(customer.status().lastRun).toMatchObject({ outcome: 'cancelled' })
   })
+
+  it('that could not read everything from the store tells what it restored, here and in its record', async () => {
+    await customer.collect()
+    const partly: Engines['restore'] = (work) => {
+      const file = { size: 5, newBytes: 5 } as const
+      work.onFiles([
+        { path: Buffer.from('/there'), ...file, outcome: 'ok' },
+        { path: Buffer.from('/unread'), ...file, newBytes: 0, outcome: 'failed' },
+      ])
+      return Promise.reject(new HoldfastError('unread', 'the store holds it and does not give it'))
+    }
+    daemon = customer.start({ engines: { restore: partly } })
+    await backedUp()
+    const [snapshot] = await snapshots()
+    const { id } = await customer.askRestore({ snapshotId: snapshot!.id }, 'sixth-request')
+    await until(async () => expect(await restoreState(id)).toMatchObject({ state: 'awaiting_grant' }))
+    await customer.put(`/v1/restores/${id}/grant`, await customer.grant(id, snapshot!.id))
+    await until(async () => expect(await restoreState(id)).toMatchObject({ state: 'failed', code: 'unread' }))
+    expect(await restoreState(id)).toMatchObject({ totals: { files: 2, failed: 1, newBytes: 5 } })
+    await until(async () => expect((await recordKinds()).slice(3)).toEqual(['recovery-started', 'recovery', 'recovery-ended']))
+  })
 })
 
 describe('the domain bundle', () => {

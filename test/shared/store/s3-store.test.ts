@@ -112,6 +112,16 @@ describe('an S3 store', () => {
     await expectCode(store.get('a', { limitBytes: 9 }), 'store-refused')
   })
 
+  test('an object that was moved to an archive is told as that, and not as want of rights', async () => {
+    const { server, store } = await start()
+    server.setFaults(() => ({ kind: 'answer', status: 403, code: 'InvalidObjectState' }))
+    const read = store.getRange('a', { offset: 0, length: 1 })
+    await expect(read).rejects.toMatchObject({
+      code: 'store-refused',
+      message: expect.stringMatching(/archive; have the store restore it/),
+    })
+  })
+
   test('takes an early refusal of a large body for what it is', async () => {
     const { server, store } = await start()
     server.setFaults(() => ({ kind: 'answer', status: 403, code: 'AccessDenied', early: true }))
