@@ -10,6 +10,7 @@ import type { Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import type { Context, Outcome } from './context.ts'
 import type { Said } from './events.ts'
+import { hashOfLocation } from './paths.ts'
 import { VERSION } from './version.ts'
 
 type DrillEnd = Omit<Ended, 'at' | 'drill' | 'snapshotId' | 'series' | 'ofFiles' | 'ofBytes'>
@@ -37,11 +38,13 @@ export async function withDrillState<T>(context: Context, repository: Repository
   const directory = context.dryRun ? openIfThere(path) : openDurably(context, path)
   const { clock, random, hostName } = context
   const there = (): Descriptor => directory ?? openDurably(context, path)
+  // A copy of a repository has the same series in other storage: what one was drilled for says nothing of the other.
+  const ringOf = (series: string): string => hashOfLocation(`${series} ${repository.store.location}`)
   try {
     return await work({
       scratch: Buffer.concat([path, Buffer.from('/scratch')]),
-      placeOf: (series) => (directory === undefined ? undefined : placeOfSeries(fs, directory, series)),
-      keepPlace: (series, next) => keepPlace(fs, there(), series, next),
+      placeOf: (series) => (directory === undefined ? undefined : placeOfSeries(fs, directory, ringOf(series))),
+      keepPlace: (series, next) => keepPlace(fs, there(), ringOf(series), next),
       began: (repository, snapshot, { sample, selection, sampleHash }, asked) => {
         const common = {
           drill: random.bytes(16).toString('hex'),

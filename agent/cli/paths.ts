@@ -1,4 +1,5 @@
 // Paths that a person names: absolute and free of `.` and `..`, by the text alone (a symlink in them is not looked at).
+import { createHash } from 'node:crypto'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { shownBytes } from './byte-text.ts'
 
@@ -15,4 +16,9 @@ export function absolutePath(cwd: Buffer, path: Buffer): Buffer {
     else if (part !== '' && part !== '.') parts.push(part)
   }
   return Buffer.from(`/${parts.join('/')}`, 'latin1')
+}
+
+/** Tells places of repositories apart, as 64 digits of hex; says nothing of them to whoever reads it. */
+export function hashOfLocation(location: string): string {
+  return createHash('sha256').update(location).digest('hex')
 }

@@ -1,4 +1,4 @@
-// Where the next drill of each series begins on the ring. Local and disposable: where it is lost, the next drill begins somewhere else.
+// Where the next drill of each series begins on the ring, under a name of the caller's for the series and the place of the repository. Local and disposable: where it is lost, the next drill begins somewhere else.
 import { count, hex64 } from '@holdfast/shared/protocol/common.ts'
 import { z } from 'zod'
 import { isAbsent, writeDurably } from '../file-system/small-file.ts'

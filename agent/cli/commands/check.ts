@@ -43,7 +43,7 @@ async function check(context: Context, flags: CheckFlags): Promise<Outcome> {
   const content = flags.content === true
   const readData = parseReadData(flags.readData) ?? (content ? 'all' : undefined)
   return withRepository(context, { need: content ? 'read' : 'write', lost: 'own words' }, ({ repository, holder }) =>
-    withReadLog(context, repository.description.domainId, async (readLog) => {
+    withReadLog(context, repository, async (readLog) => {
       const { report, signal, clock } = context
       const done = await checkRepository({
         repository,

@@ -43,7 +43,7 @@ Exit code 0 where every snapshot is whole, 4 where some are not: what remains of
 
 async function repair(context: Context, flags: RepairFlags): Promise<Outcome> {
   return withRepository(context, { need: 'write', lost: 'own words' }, ({ repository, holder }) =>
-    withReadLog(context, repository.description.domainId, async (readLog) => {
+    withReadLog(context, repository, async (readLog) => {
       const { report, signal, clock, random, dryRun } = context
       const done = await repairRepository({
         repository,

@@ -1,5 +1,5 @@
 // What a person is told of a first backup, and of a directory that is no place for a repository, is so.
-import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
@@ -194,3 +194,34 @@ it('data without any snapshot is not called whole: check, repair and prune say t
   expect(stderr).not.toContain('every snapshot can be restored whole')
   own.close()
 })
+
+it('what was read and drilled of a repository is not taken for read and drilled of a copy of it', async () => {
+  const own = new Workplace()
+  onTestFinished(() => own.close())
+  await own.json(['init'])
+  mkdirSync(own.path('source'))
+  for (const name of ['one', 'two']) writeFileSync(own.path('source', name), seededRandom(name).bytes(200_000))
+  await own.json(['backup', 'source'])
+  const copy = own.path('copy')
+  cpSync(own.repo, copy, { recursive: true, preserveTimestamps: true })
+  const [pack = ''] = readdirSync(`${copy}/packs`, { recursive: true })
+    .map(String)
+    .filter((name) => name.includes('-'))
+  const bytes = readFileSync(`${copy}/packs/${pack}`)
+  bytes[100_000]! ^= 1
+  chmodSync(`${copy}/packs/${pack}`, 0o600)
+  writeFileSync(`${copy}/packs/${pack}`, bytes)
+  const daily = ['check', '--read-data=1d']
+  expect(await own.json(daily)).toMatchObject({ code: 0, summary: { counts: { packsRead: 1 } } })
+  expect(await own.json([...daily, '--repo', copy])).toMatchObject({ code: 4, summary: { counts: { packsRead: 1 } } })
+  // What is right is read no sooner than it is due, and what was damaged is told again, each where it lies.
+  expect(await own.json(daily)).toMatchObject({ code: 0, summary: { counts: { packsRead: 0 } } })
+  expect(await own.json(['check', '--repo', copy])).toMatchObject({ code: 4 })
+
+  const samples = new Set<string | undefined>()
+  for (const repo of [own.repo, copy, own.repo]) {
+    const { events } = await own.json(['drill', '--files', '1', '--repo', repo])
+    if (repo === own.repo) for (const { sampleHash } of only(events, 'drill')) samples.add(sampleHash)
+  }
+  expect(samples.size).toBe(2)
+}, 60_000)
