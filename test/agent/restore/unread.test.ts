@@ -2,16 +2,18 @@
 // so it is not damage, and it keeps nothing else from its owner.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { HoldfastError } from '@holdfast/shared/errors.ts'
+import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { packName } from '@holdfast/shared/format/layout.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 import { CWD } from '../../../agent/file-system/file-system.ts'
 import { posixFileSystem } from '../../../agent/file-system/posix-file-system.ts'
 import { listEntries } from '../../../agent/restore/list.ts'
+import { blake3 } from '../../../agent/repository/blake3.ts'
+import { createPackReader } from '../../../agent/repository/pack-reader.ts'
 import type { Repository } from '../../../agent/repository/repository.ts'
 import { createView } from '../../../agent/repository/view.ts'
-import { wholeViewPast } from '../../../agent/restore/read-past.ts'
+import { readPast, wholeViewPast } from '../../../agent/restore/read-past.ts'
 import { ReportBuilder } from '../../../agent/restore/report.ts'
 import { requireAllRead, restoreSnapshot } from '../../../agent/restore/restore.ts'
 import { memoryStore } from '../../_support/memory-store.ts'
@@ -147,6 +149,25 @@ describe('what the store holds and does not give', () => {
         damaged: 0,
         problems: [{ path: Buffer.from('/b'), code: 'unread' }],
       })
+  })
+
+  test('is not asked for more often than it takes to know, however many files need it', async () => {
+    const contents = Array.from({ length: 40 }, (_, i) => seededRandom(`many ${i}`).bytes(300_000))
+    const built = await buildRepository({
+      store: memoryStore(),
+      segmentBytes: 1,
+      tree: directory({ ...Object.fromEntries(contents.map((content, i) => [`f${i}`, file(content)])) }),
+    })
+    const asked = { packs: await packsOf(built, '/f0'), times: 1_000_000 }
+    expect(asked.packs.size).toBe(1)
+    const { repository, view, keys } = refusing(built, asked)
+    const reader = createPackReader({ ...readPast(repository), structure: repository.keys, view, keys: keys.read })
+    const ids = contents.map((content) => blake3.keyed(repository.keys.idKey).hex(content))
+    const sealed = await reader.fetchSealed(ids.flatMap((id) => view.locate(id, 'chunk')))
+    expect(sealed.map((bytes) => isHoldfastError(bytes, 'unread'))).toEqual(ids.map(() => true))
+    for (const id of ids) await expect(reader.readChunk(id)).rejects.toMatchObject({ code: 'unread' })
+    // One for each file, one for each read that several of them share, one more for the first, and the footer.
+    expect(1_000_000 - asked.times).toBeLessThan(40 * 2)
   })
 
   test('only once is asked for again and noticed by nobody', async () => {
