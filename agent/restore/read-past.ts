@@ -51,7 +51,10 @@ export function readPast(repository: Repository): ReadPast {
   return { store: past, footers: footersOf({ ...repository, store: past }) }
 }
 
-/** The whole view for a restore: without the packs in no index file that the store does not give, which are in `refused`. */
+/**
+ * The whole view for a restore: without the packs in no index file that the store does not give, which are in `refused`. For readers alone that ask the
+ * footers for what it lacks; a grant made by it would lack keys.
+ */
 export function wholeViewPast(repository: Repository, signal?: AbortSignal): Promise<WholeView> {
   return loadWholeView({ ...repository, store: readPast(repository).store }, signal)
 }

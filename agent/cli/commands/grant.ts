@@ -23,7 +23,7 @@ import { collect } from '../options.ts'
 import { activeEntry } from '../roster-store.ts'
 import { type ServerApi, withServer } from '../server-api.ts'
 import { chooseSnapshot } from '../snapshot-choice.ts'
-import { wholeViewPast } from '../../restore/read-past.ts'
+import { loadWholeView } from '../../repository/whole-view.ts'
 
 type GrantFlags = {
   readonly watch?: boolean
@@ -127,7 +127,7 @@ async function grantOne(granter: Granter, repository: Repository, restore: Resto
   const publicKey = requireAgentsKey(restore, entry)
   const snapshot = await snapshotOf(context, repository, restore)
   await requireProvenWriter(context, repository, entry, how)
-  const { view } = await wholeViewPast(repository, signal)
+  const { view } = await loadWholeView(repository, signal)
   const { selection } = restore
   const found = await collectGrantKeys({ repository, view, keys, snapshot, selection, signal })
   if (found.selected.length === 0)

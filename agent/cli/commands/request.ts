@@ -17,7 +17,7 @@ import { absolutePath } from '../paths.ts'
 import { requireAgentId } from '../roster-store.ts'
 import { withServer } from '../server-api.ts'
 import { chooseSnapshot } from '../snapshot-choice.ts'
-import { wholeViewPast } from '../../restore/read-past.ts'
+import { loadWholeView } from '../../repository/whole-view.ts'
 
 type RequestFlags = {
   readonly agent: string
@@ -97,7 +97,7 @@ async function requireInSnapshot(
   paths: readonly Buffer[],
 ): Promise<void> {
   if (paths.length === 0) return
-  const { view } = await wholeViewPast(repository, context.signal)
+  const { view } = await loadWholeView(repository, context.signal)
   const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys })
   const selector = createSelector({ kind: 'paths', paths }, repository.keys.recordKey)
   const look = (path: Buffer, isDirectory: boolean): ReturnType<typeof selector.choose> => {
