@@ -169,7 +169,7 @@ class Check {
 
   #bad(kind: ObjectKind, object: string, error: unknown, ref?: SmallObjectRef): void {
     if (!isHoldfastError(error) || error.code === 'cancelled') throw error
-    if (ref !== undefined && isHoldfastError(error, 'damaged') && isWrittenOff(this.#collection, ref)) {
+    if (ref !== undefined && isHoldfastError(error, 'damaged', 'newer-format') && isWrittenOff(this.#collection, ref)) {
       this.#counts.writtenOff += 1
       return
     }

@@ -22,13 +22,17 @@ export function keyInfoOf(name: string, bytes: Buffer, domainId: Buffer): KeyObj
   }
 }
 
-/** Removes key `name` of `place`. Throws `conflict` where nothing would stay that nobody is about to remove; then nothing was removed. */
+/**
+ * Removes key `name` of `place`. `proven` is the key that was seen to open: any other might be a stranger's, whose secret nobody here knows. Throws
+ * `conflict` where that is gone or about to be removed; then nothing was removed.
+ */
 export async function removeKey(
   context: Context,
   store: Store,
   description: Pick<Description, 'domainId' | 'enrolled'>,
   place: KeyPlace,
   name: string,
+  proven: string,
 ): Promise<void> {
   const files = filesOf(context, store, place)
   const claim = `removing-${name}-${context.random.bytes(16).toString('hex')}`
@@ -38,12 +42,12 @@ export async function removeKey(
   // The keys after the claims: a claim that is gone already went after its key.
   const stays = (await findKeyObjects(context, store, description))
     .flatMap(({ keys }) => keys)
-    .some((key) => key.name !== name && !claimed.has(key.name) && keyInfoOf(key.name, key.bytes, description.domainId) !== undefined)
+    .some((key) => key.name === proven && !claimed.has(key.name) && keyInfoOf(key.name, key.bytes, description.domainId) !== undefined)
   if (!stays) {
     await files.remove(claim)
     throw new HoldfastError(
       'conflict',
-      `key ${name.slice(0, 8)} stays: every other key is gone or being removed by somebody else at this moment, and the last one must stay. 'holdfast key list' shows what is there; add another key first, or remove again what an interruption kept`,
+      `key ${name.slice(0, 8)} stays: key ${proven.slice(0, 8)}, the one that was seen to open, is gone or being removed by somebody else at this moment, and the last one must stay. 'holdfast key list' shows what is there; add another key first, or remove again what an interruption kept`,
     )
   }
   await removeKeyFile(context, store, place, name)

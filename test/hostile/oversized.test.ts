@@ -41,14 +41,19 @@ test.each([
   expect(await codeOf(engine.prune())).toBe(pruned)
 })
 
-test('of a later format, among the rosters', async () => {
+test.each([
+  ['rosters/', REF],
+  ['sessions/', 'a'.repeat(32)],
+  ['index/', REF],
+  ['snapshots/', REF],
+] as const)('of a later format, below %s', async (prefix, name) => {
   const engine = await backedUp()
   const junk = Buffer.from(engine.bucket.content(engine.bucket.names('snapshots/')[0]!)!)
   junk[8] = 2
-  await engine.bucket.store('somebody').put(`rosters/${REF}`, { kind: 'bytes', bytes: junk })
+  await engine.bucket.store('somebody').put(`${prefix}${name}`, { kind: 'bytes', bytes: junk })
   expect((await (await opened(engine)).listSnapshots()).snapshots).toHaveLength(1)
   expect((await checkRepository({ repository: await opened(engine) })).findings).toMatchObject([
-    { object: `rosters/${REF}`, code: 'newer-format' },
+    { object: `${prefix}${name}`, code: 'newer-format' },
   ])
   expect(await codeOf(engine.backup())).toBe('no error')
 })

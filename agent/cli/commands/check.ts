@@ -95,12 +95,15 @@ function isBesideRepair({ kind, verdict, code }: Finding): boolean {
 function sayFindings({ report }: Context, done: CheckReport): void {
   for (const finding of done.findings) {
     const { object, code, verdict, message } = finding
-    const id = isBesideRepair(finding) ? (parseObjectName(object)?.random ?? parseSessionName(object)) : undefined
+    // One of a later format may be a stranger's, whom no update helps.
+    const isLater = BESIDE_REPAIR.has(finding.kind) && code === 'newer-format'
+    const id = isBesideRepair(finding) || isLater ? (parseObjectName(object)?.random ?? parseSessionName(object)) : undefined
+    const found = verdict === 'unknown' ? `could not be looked at: ${message}` : message
     report.say({
       event: 'problem',
       path: object,
       code: verdict === 'unknown' ? `unknown-${code}` : code,
-      message: verdict === 'unknown' ? `could not be looked at: ${message}` : id === undefined ? message : `${message}. ${howToGoOn(id)}`,
+      message: id === undefined ? found : `${found}. ${howToGoOn(id)}`,
     })
   }
   if (done.usedFooters)

@@ -245,7 +245,7 @@ async function unopenedBeside(repository: Repository, wanted: string, signal: Ab
     try {
       await openSession(repository, info, signal)
     } catch (error) {
-      if (!isHoldfastError(error, 'damaged', 'wrong-key')) throw error
+      if (!isHoldfastError(error, 'damaged', 'wrong-key', 'newer-format')) throw error
       found.push({ kind: 'session', ref: { session, random: NO_RANDOM }, name: info.name })
     }
   }

@@ -93,7 +93,7 @@ async function passwd(context: Context): Promise<Outcome> {
     // Whoever changed it meanwhile has taken the given key away, or is told by the next listing.
     const beforeRemoval = await passphrasesOf(context, store, description)
     const isGone = !beforeRemoval.includes(unlocked.root.keyName)
-    if (isPassphrase) await removeKey(context, store, description, place, unlocked.root.keyName)
+    if (isPassphrase) await removeKey(context, store, description, place, unlocked.root.keyName, keyName)
     else
       context.report.say({
         event: 'notice',
@@ -132,15 +132,11 @@ async function remove(context: Context, text: string): Promise<Outcome> {
         'policy',
         'this is the last key: without it nothing could ever be read again. Add another one first (holdfast key add)',
       )
-    if (isUsable)
-      await proveAnother(
-        context,
-        left.map(({ key }) => key),
-        description.domainId,
-      )
+    const usable = left.map(({ key }) => key)
+    const proven = isUsable ? await proveAnother(context, usable, description.domainId) : undefined
     const outcome: Outcome = { result: 'done', repository: store.location, keyName: first.key.name, place: first.place.shown }
     if (context.dryRun) return outcome
-    if (isUsable) await removeKey(context, store, description, first.place, first.key.name)
+    if (proven !== undefined) await removeKey(context, store, description, first.place, first.key.name, proven)
     else await removeKeyFile(context, store, first.place, first.key.name)
     return outcome
   })
@@ -154,11 +150,11 @@ async function passphrasesOf(context: Context, store: Store, description: Descri
     .map(({ name }) => name)
 }
 
-/** Whoever removes a key shows that one of the others opens. */
-async function proveAnother(context: Context, others: readonly NamedObject[], domainId: Buffer): Promise<void> {
+/** Whoever removes a key shows that one of the others opens. Gives the name of that one. */
+async function proveAnother(context: Context, others: readonly NamedObject[], domainId: Buffer): Promise<string> {
   const secret = await readSecret({ env: context.env, terminal: context.terminal(), purpose: 'open' })
   try {
-    await unlockRoot(others, secret, domainId)
+    return (await unlockRoot(others, secret, domainId)).keyName
   } catch (error) {
     if (!isHoldfastError(error, 'wrong-passphrase')) throw error
     throw new HoldfastError(

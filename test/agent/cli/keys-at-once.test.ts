@@ -1,6 +1,7 @@
 // Two who change keys at once. The second works while the first waits for its passphrase: the shell command that gives it does the other's work.
-import { readdirSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { afterAll, beforeEach, expect, it } from 'vitest'
+import { keyNameOf } from '../../../agent/keys/key-object.ts'
 import { only, Workplace } from './_support/cli.ts'
 
 let place: Workplace
@@ -32,6 +33,21 @@ it('each removing the key that the other counts on: one gives way, and the last 
   expect(summary).toMatchObject({ exitCode: 1, code: 'conflict' })
   expect(only(events, 'error')[0]!.message).toMatch(/the last one must stay/)
   expect(files()).toEqual([first])
+  expect((await place.json(['snapshots'])).code).toBe(0)
+})
+
+it('a key that a stranger stored, which nobody can open, is not the one that stays', async () => {
+  const second = (await place.json(['key', 'add'], { env: { HOLDFAST_NEW_PASSWORD: 'second' } })).summary.keyName!
+  const [first, code] = ['passphrase', 'recovery-code'].map((kind) => keys.find((key) => key.kind === kind)!.name)
+  const junk = readFileSync(place.path('repo', 'keys', code!))
+  junk[junk.length - 20]! ^= 1
+  writeFileSync(place.path('repo', 'keys', keyNameOf(junk)), junk)
+  await place.json(['key', 'remove', code!])
+  const command = meanwhile(`key remove ${second}`, "HOLDFAST_PASSWORD='correct horse'", 'second')
+  const { summary } = await place.json(['key', 'remove', first!], {
+    env: { HOLDFAST_PASSWORD: undefined, HOLDFAST_PASSWORD_COMMAND: command },
+  })
+  expect(summary).toMatchObject({ exitCode: 1, code: 'conflict' })
   expect((await place.json(['snapshots'])).code).toBe(0)
 })
 

@@ -146,6 +146,30 @@ it('a key, a session and a snapshot that went bad are told by check, with what t
   own.close()
 })
 
+it('a session or a roster of a later format, which anybody may store, is written off like one that went bad', async () => {
+  const own = new Workplace()
+  await own.json(['init'])
+  mkdirSync(own.path('source'))
+  writeFileSync(own.path('source', 'file'), 'x')
+  await own.json(['backup', 'source'])
+  const [session] = readdirSync(`${own.repo}/sessions`)
+  const later = readFileSync(`${own.repo}/sessions/${session}`)
+  later[8] = 2
+  mkdirSync(`${own.repo}/rosters`, { recursive: true })
+  writeFileSync(`${own.repo}/sessions/${'a'.repeat(32)}`, later)
+  writeFileSync(`${own.repo}/rosters/${'b'.repeat(32)}-${'c'.repeat(32)}`, later)
+  const { summary, events } = await own.json(['check'])
+  expect(summary).toMatchObject({ exitCode: 3, counts: { damaged: 0, unknown: 2 } })
+  for (const id of ['a', 'c'].map((digit) => digit.repeat(12))) {
+    expect(only(events, 'problem').map(({ message }) => message)).toContainEqual(
+      expect.stringContaining(`holdfast forget --unreadable ${id}`),
+    )
+    expect((await own.json(['forget', '--unreadable', id])).code).toBe(0)
+  }
+  expect((await own.json(['check'])).summary).toMatchObject({ exitCode: 0, counts: { damaged: 0, unknown: 0, writtenOff: 2 } })
+  own.close()
+})
+
 it('a snapshot that is forgotten is not called absent, and one that does not open comes with what to do', async () => {
   const own = new Workplace()
   await own.json(['init'])
