@@ -85,7 +85,8 @@ export async function* readDirectory(reader: PackReader, id: string, signal?: Ab
       node = await reader.readNode(next.id, signal)
     } catch (error) {
       if (!isHoldfastError(error, 'damaged', 'not-found', 'unread') || levels.length === 1) throw error
-      missing ??= error
+      // That nobody could look comes before damage: a restore that is told of damage alone is not run again.
+      if (missing === undefined || error.code === 'unread') missing = error
       last = next.firstName
       continue
     }

@@ -10,12 +10,13 @@ import { CWD } from '../../../agent/file-system/file-system.ts'
 import { posixFileSystem } from '../../../agent/file-system/posix-file-system.ts'
 import { listEntries } from '../../../agent/restore/list.ts'
 import { blake3 } from '../../../agent/repository/blake3.ts'
-import { createPackReader } from '../../../agent/repository/pack-reader.ts'
+import { createPackReader, type PackReader } from '../../../agent/repository/pack-reader.ts'
 import type { Repository } from '../../../agent/repository/repository.ts'
 import { createView } from '../../../agent/repository/view.ts'
 import { readPast, wholeViewPast } from '../../../agent/restore/read-past.ts'
 import { ReportBuilder } from '../../../agent/restore/report.ts'
 import { requireAllRead, restoreSnapshot } from '../../../agent/restore/restore.ts'
+import { readDirectory } from '../../../agent/restore/tree-reader.ts'
 import { memoryStore } from '../../_support/memory-store.ts'
 import { type BuiltRepository, buildRepository, directory, file } from '../../_support/repository-fixture.ts'
 import { folders, namesIn, optionsFor } from '../../_support/restore-fixture.ts'
@@ -168,6 +169,26 @@ describe('what the store holds and does not give', () => {
     for (const id of ids) await expect(reader.readChunk(id)).rejects.toMatchObject({ code: 'unread' })
     // One for each file, one for each read that several of them share, one more for the first, and the footer.
     expect(1_000_000 - asked.times).toBeLessThan(40 * 2)
+  })
+
+  test('of a directory of many pages hides no other page, and is told before the damage of another, as the next restore still finds something', async () => {
+    const tree = directory(Object.fromEntries(['a', 'b', 'c', 'd'].map((name) => [name, file(name)])), { pageEntries: 1 })
+    const { repository, view, keys, snapshot } = await buildRepository({ store: memoryStore(), tree })
+    const whole = createPackReader({ store: repository.store, structure: repository.keys, view, keys: keys.read })
+    const { root } = snapshot.structure
+    const node = await whole.readNode(root)
+    const [, second, third] = node.type === 'directory-pages' ? node.pages : []
+    const failures = new Map([
+      [second?.id, new HoldfastError('damaged', 'other bytes')],
+      [third?.id, new HoldfastError('unread', 'not given')],
+    ])
+    const readNode: PackReader['readNode'] = (id) => (failures.has(id) ? Promise.reject(failures.get(id)!) : whole.readNode(id))
+    const names: string[] = []
+    const read = async (): Promise<void> => {
+      for await (const entries of readDirectory({ ...whole, readNode }, root)) names.push(...entries.map(({ name }) => name.toString()))
+    }
+    await expect(read()).rejects.toMatchObject({ code: 'unread' })
+    expect(names).toEqual(['a', 'd'])
   })
 
   test('only once is asked for again and noticed by nobody', async () => {
