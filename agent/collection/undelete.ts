@@ -32,6 +32,10 @@ export type UndeleteReport = {
 export type UndeleteOptions = ForgetOptions & {
   /** Says that no collection of the root is at work any more whose deletion list stands; else what that names is too late. */
   readonly pruneIsOver?: boolean
+  /** Takes back also what has lost something that it needs: the rest of it can be restored then. */
+  readonly acceptDamage?: boolean
+  /** Told what the snapshots lack where that is accepted; perhaps more than once. */
+  readonly onLacking?: (text: string) => void
 }
 
 /** Snapshots that are forgotten, still there, and may be taken back by this writer: the root any, an agent its own that it has forgotten itself. `readOnly`
@@ -56,7 +60,7 @@ function isMine({ writer }: WriteKeys, { state }: Survey, { structure }: OpenedS
   return writer.id.equals(ROOT_WRITER_ID) || entries.every(({ writerId }) => writerId.equals(writer.id))
 }
 
-/** Makes forgotten snapshots count again. Throws `damaged` where bytes that they need are gone; then nothing was changed, or what it says. */
+/** Makes forgotten snapshots count again. Throws `damaged` where bytes that they need are gone and that is not accepted; then nothing was changed, or what it says. */
 export async function undelete(
   options: UndeleteOptions,
   chosen: readonly OpenedSnapshot[],
@@ -190,8 +194,12 @@ function fromDeletionLists({ state }: Survey, chosen: readonly OpenedSnapshot[],
   })
 }
 
-/** Condemned packs that the snapshots need. Throws `damaged` where something that they need is no longer there. */
-async function neededOf({ repository, signal }: ForgetOptions, chosen: readonly OpenedSnapshot[], survey: Survey): Promise<Condemned[]> {
+/** Condemned packs that the snapshots need. Throws `damaged` where something that they need is no longer there, unless that is accepted. */
+async function neededOf(
+  { repository, acceptDamage, onLacking, signal }: UndeleteOptions,
+  chosen: readonly OpenedSnapshot[],
+  survey: Survey,
+): Promise<Condemned[]> {
   const { whole, state } = survey
   const packs = new Set((await listRefs(repository.store, 'packs/', signal)).map(({ random }) => random))
   const mark = createMark({
@@ -202,11 +210,16 @@ async function neededOf({ repository, signal }: ForgetOptions, chosen: readonly 
   })
   for (const snapshot of chosen) await mark.add(snapshot, signal)
   const { count, first } = mark.missing()
-  if (count > 0)
-    throw new HoldfastError(
-      'damaged',
-      `snapshot ${first[0]!.snapshot.slice(0, 12)} cannot be taken back whole: ${counted(count, 'blob that it needs is', 'blobs that it needs are')} deleted already. Choose others ('holdfast undelete' lists them)`,
-    )
+  if (count > 0) {
+    const id = first[0]!.snapshot.slice(0, 12)
+    const lacking = `${counted(count, 'blob that it needs is', 'blobs that it needs are')} deleted already, or lost`
+    if (acceptDamage !== true)
+      throw new HoldfastError(
+        'damaged',
+        `snapshot ${id} cannot be taken back whole: ${lacking}. Choose others ('holdfast undelete' lists them), or take back what is left of it with --accept-damage`,
+      )
+    onLacking?.(`snapshot ${id} is not whole: ${lacking}; once it counts, 'holdfast check' tells exactly what is lost`)
+  }
   return [...mark.uses()].flatMap(([random, use]) => {
     const entry = state.condemned.get(random)
     return entry === undefined || use.liveBytes === 0 ? [] : [entry]

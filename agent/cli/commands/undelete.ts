@@ -11,7 +11,7 @@ import { shownText } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { withRepository } from '../open.ts'
 
-type UndeleteFlags = { readonly all?: boolean; readonly pruneIsOver?: boolean }
+type UndeleteFlags = { readonly all?: boolean; readonly pruneIsOver?: boolean; readonly acceptDamage?: boolean }
 
 export function define(command: Command, start: Start): void {
   command
@@ -22,6 +22,7 @@ export function define(command: Command, start: Start): void {
       '--prune-is-over',
       "no 'holdfast prune' of the root is at work any more: also what its list names for deletion and is still there",
     )
+    .option('--accept-damage', 'also what has lost something that it needs; the rest of it can be restored then')
     .addHelpText(
       'after',
       `
@@ -30,7 +31,8 @@ Examples:
   $ holdfast undelete 1f6c0a2b
   $ holdfast undelete --all -n
 
-It says so, and changes nothing, where something that a snapshot needs is deleted already, or may be being deleted. An enrolled appliance takes
+It says so, and changes nothing, where something that a snapshot needs is deleted already or lost, or may be being deleted;
+--accept-damage takes back what is left of the former. An enrolled appliance takes
 back what it has forgotten itself.`,
     )
     .action((ids: readonly string[], flags: UndeleteFlags) => start('undelete', (context) => takeBack(context, ids, flags)))
@@ -40,7 +42,13 @@ async function takeBack(context: Context, ids: readonly string[], flags: Undelet
   if (ids.length > 0 && flags.all === true) throw new HoldfastError('usage', 'name snapshots, or say --all; nothing was changed')
   return withRepository(context, 'write', async ({ repository, holder }) => {
     const { clock, random, signal, dryRun, report } = context
-    const options = { repository, keys: holder.write, clock, random, signal, pruneIsOver: flags.pruneIsOver === true }
+    let lacking: string | undefined
+    const options = {
+      ...{ repository, keys: holder.write, clock, random, signal },
+      pruneIsOver: flags.pruneIsOver === true,
+      acceptDamage: flags.acceptDamage === true,
+      onLacking: (text: string) => void (lacking = text),
+    }
     const isList = ids.length === 0 && flags.all !== true
     const { survey, snapshots } = await listForgotten(options, isList || dryRun)
     const outcome = (counts: Record<string, number>): Outcome => ({
@@ -71,7 +79,9 @@ async function takeBack(context: Context, ids: readonly string[], flags: Undelet
     }
     const chosen = flags.all === true ? snapshots : ids.map((id) => chooseOne(snapshots, id))
     const unique = new Map(chosen.map((snapshot) => [refKey(snapshot.structure.ref), snapshot]))
-    return outcome({ ...(await undelete(options, [...unique.values()], survey, dryRun)) })
+    const done = await undelete(options, [...unique.values()], survey, dryRun)
+    if (lacking !== undefined) report.say({ event: 'notice', level: 'warning', message: lacking })
+    return outcome({ ...done })
   })
 }
 
