@@ -3,7 +3,7 @@
 // first and looks for what was taken back after it. So one of the two always sees the other, and what was too late is said, never hoped for.
 import { encodeCollectionList } from '@holdfast/shared/format/collection-list.ts'
 import { objectName, type ObjectRef, refKey } from '@holdfast/shared/format/layout.ts'
-import { counted, HoldfastError } from '@holdfast/shared/errors.ts'
+import { counted, HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { ROOT_WRITER_ID } from '../keys/domain.ts'
 import type { WriteKeys } from '../keys/keys.ts'
 import {
@@ -15,7 +15,7 @@ import {
 } from '../repository/collection-state.ts'
 import { encodeForgetRecord, ENTRIES_MAX, type ForgetRecord, type ForgottenSnapshot } from '../repository/forget-record.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
-import { listRefs } from '../repository/repository.ts'
+import { listRefs, mapBounded } from '../repository/repository.ts'
 import { createMark } from './mark.ts'
 import type { ForgetOptions } from './forget.ts'
 import { surveyRepository, type Survey } from './survey.ts'
@@ -114,33 +114,76 @@ export async function undelete(
     await repository.store.put(objectName('forget', ref), { kind: 'bytes', bytes: object }, { signal })
   }
   for (let at = 0; at < undone.length; at += ENTRIES_MAX) await record({ entries: [], undone: undone.slice(at, at + ENTRIES_MAX) })
-  // A collection may have begun to delete before it could see this.
-  const again = await surveyRepository(repository, () => clock.now(), signal)
-  const listed = new Set(again.snapshots.map(({ structure }) => refKey(structure.ref)))
-  const lost = chosen.filter(({ structure }) => !listed.has(refKey(structure.ref)))
-  if (lost.length > 0)
-    throw new HoldfastError(
-      'damaged',
-      `snapshots were deleted while they were taken back (${lost.length} of ${chosen.length}); run 'holdfast check' to see what is left`,
-    )
-  await neededOf(options, chosen, again)
+  // Whoever deletes may have begun before it could see this. What is gone must not count: that would be a gap in history.
+  const forgetAgain = (those: readonly OpenedSnapshot[]): Promise<void> =>
+    record({ entries: those.map((snapshot) => entryAgain(survey, snapshot)), undone: [] })
+  const { again, left } = await lookAgain(options, chosen, forgetAgain)
+  await neededOf(options, left, again)
   // Lists that came meanwhile.
   const known = new Set(survey.state.deletionLists.map(({ list }) => refKey(list.ref)))
   const isNew = (list: DeletionList): boolean => !known.has(refKey(list.ref))
-  const overtaken = namedBy(again, chosen, condemned, (list) => isNew(list) && mayGo(list))
+  const overtaken = namedBy(again, left, condemned, (list) => isNew(list) && mayGo(list))
   if (overtaken.length > 0) {
-    // They must not count while they are being deleted: that would be a gap in history, and a backup might rely on them.
-    await record({ entries: overtaken.map((snapshot) => entryAgain(survey, snapshot)), undone: [] })
+    // Nor may they while they are being deleted: a backup might rely on them.
+    await forgetAgain(overtaken)
     throw new HoldfastError(
       'conflict',
       `a collection began to delete ${overtaken.length} of ${chosen.length} snapshots while they were taken back (first: ${overtaken[0]!.structure.ref.random.slice(0, 12)}); those are forgotten as before, the others count again. ${HOW_ON}`,
     )
   }
-  await revive(fromDeletionLists(again, chosen, condemned).filter(({ list }) => !known.has(refKey(list))))
+  await revive(fromDeletionLists(again, left, condemned).filter(({ list }) => !known.has(refKey(list))))
+  if (left.length < chosen.length) {
+    const gone = chosen.find((snapshot) => !left.includes(snapshot))!.structure.ref.random.slice(0, 12)
+    throw new HoldfastError(
+      'conflict',
+      `${chosen.length - left.length} of ${chosen.length} snapshots were deleted while they were taken back (first: ${gone}): whoever deletes was at it already; those are forgotten as before, the others count again`,
+    )
+  }
   return { ...result, namedForServer: Math.max(result.namedForServer, namedBy(again, chosen, condemned, isAppliances).length) }
 }
 
 const HOW_ON = `'holdfast undelete' lists what is left; where no 'holdfast prune' of the root is at work any more, anywhere, --prune-is-over takes that back`
+
+/**
+ * What there is after these were taken back, and those of them that are left: one that the store lacks, asked for by name, is forgotten again. Throws
+ * `store-unreachable` where it is there and a listing lacks it.
+ */
+async function lookAgain(
+  { repository, clock, signal }: ForgetOptions,
+  chosen: readonly OpenedSnapshot[],
+  forgetAgain: (those: readonly OpenedSnapshot[]) => Promise<void>,
+): Promise<{ again: Survey; left: readonly OpenedSnapshot[] }> {
+  for (let left = chosen; ;) {
+    let again: Survey | undefined
+    let listings: unknown
+    try {
+      again = await surveyRepository(repository, () => clock.now(), signal)
+    } catch (error) {
+      // So it ends where one goes between two listings.
+      if (!isHoldfastError(error, 'store-unreachable')) throw error
+      listings = error
+    }
+    const listed = new Set(again?.snapshots.map(({ structure }) => refKey(structure.ref)))
+    const missing = left.filter(({ structure }) => !listed.has(refKey(structure.ref)))
+    if (again !== undefined && missing.length === 0) return { again, left }
+    const heads = await mapBounded(missing, AT_ONCE, ({ structure }) =>
+      repository.store.head(objectName('snapshot', structure.ref), { signal }),
+    )
+    const gone = missing.filter((_, i) => heads[i] === undefined)
+    if (gone.length === 0)
+      throw (
+        listings ??
+        new HoldfastError(
+          'store-unreachable',
+          `a listing lacks snapshot ${missing[0]!.structure.ref.random.slice(0, 12)}, which is there and was taken back; run 'holdfast check' to see that all is well`,
+        )
+      )
+    await forgetAgain(gone)
+    left = left.filter((snapshot) => !gone.includes(snapshot))
+  }
+}
+
+const AT_ONCE = 8
 
 /** What a record replaced and that is gone: a collection that slept since may store another one that replaces the same, and that forgets nothing again. */
 function mergedInto({ state }: Survey, record: ObjectRef): ObjectRef[] {

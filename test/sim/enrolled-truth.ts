@@ -37,6 +37,8 @@ export type Truth = {
   readonly witness: Witness
   readonly promised: ReadonlyMap<string, Promised>
   readonly restores: AskedRestore[]
+  /** Takings back that were told to be too late for a snapshot: what went meanwhile went by what was on record when they began. */
+  readonly late: { readonly id: string; readonly from: number; readonly to: number }[]
   readonly counts: { recoveries: number; comebacks: number; checks: number }
   /** A snapshot that counts restores bit by bit; one that is forgotten meanwhile need not. */
   readonly check: (id: string) => Promise<void>
@@ -61,6 +63,7 @@ export function createTruth(options: TruthOptions): Truth {
   const { clock } = processes
   const promised = new Map<string, Promised>()
   const restores: AskedRestore[] = []
+  const late: { id: string; from: number; to: number }[] = []
   const counts = { recoveries: 0, comebacks: 0, checks: 0 }
   const sure: Deed[] = []
   const unsure: Deed[] = []
@@ -112,7 +115,7 @@ export function createTruth(options: TruthOptions): Truth {
       demand(actor === 'server', `${actor} removed ${name}`)
       const id = name.startsWith('snapshots/') ? parseObjectName(name)!.random : undefined
       if (id === undefined || !promised.has(id)) continue
-      const since = forgets(id, at)
+      const since = forgets(id, late.find((one) => one.id === id && one.from <= at && at <= one.to)?.from ?? at)
       demand(since !== undefined, `snapshot ${id} was deleted and nobody had forgotten it`)
       demand(at - since >= windowMs - SLACK_MS, `snapshot ${id} was deleted ${(at - since) / 3_600_000} hours after it was forgotten`)
     }
@@ -149,7 +152,7 @@ export function createTruth(options: TruthOptions): Truth {
     }
     await checkSnapshots()
   }
-  return { witness, promised, restores, counts, check, arrived, checkAll }
+  return { witness, promised, restores, late, counts, check, arrived, checkAll }
 }
 
 /** Since when a snapshot is forgotten, as things stood at a moment: by every forget record that was ever stored. */

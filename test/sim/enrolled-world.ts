@@ -1,5 +1,6 @@
 // One history of one domain with its control server under one seed: appliances that carry out policies, restore what was granted, collect by retention,
 // and are asked by people; a server that deletes what they name. Requests, store calls, jobs and machines fail in every way; nothing may be lost by it.
+import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { createHash } from 'node:crypto'
 import { isoTime } from '@holdfast/shared/clock.ts'
 import { type Random, randomBelow } from '@holdfast/shared/random.ts'
@@ -378,7 +379,7 @@ async function serverIsRun(world: World): Promise<void> {
 
 /** The holder of the root takes back some of what was forgotten, within the window. */
 async function forgottenIsTakenBack(world: World): Promise<void> {
-  const { processes, below, bucket, domain, random, pace } = world
+  const { processes, below, bucket, domain, random, pace, truth } = world
   const person = processes.start('key holder')
   for (let moment = 3; moment > 0; moment--) {
     await processes.pause(person, pace * below(4 * DAY))
@@ -390,7 +391,16 @@ async function forgottenIsTakenBack(world: World): Promise<void> {
       random,
     }
     const { survey, snapshots } = await listForgotten(how)
-    if (snapshots.length > 0) await undelete(how, [snapshots[below(snapshots.length)]!], survey, false)
+    if (snapshots.length === 0) continue
+    const one = snapshots[below(snapshots.length)]!
+    const from = processes.clock.now()
+    try {
+      await undelete(how, [one], survey, false)
+    } catch (error) {
+      // The server was deleting it already; it is forgotten as before.
+      if (!isHoldfastError(error, 'conflict')) throw error
+      truth.late.push({ id: one.structure.ref.random, from, to: processes.clock.now() })
+    }
   }
 }
 

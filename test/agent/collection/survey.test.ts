@@ -16,7 +16,7 @@ import {
 } from '../../../agent/collection/survey.ts'
 import { listForgotten, undelete } from '../../../agent/collection/undelete.ts'
 import { agentWriter, ROOT_WRITER_ID } from '../../../agent/keys/domain.ts'
-import { collectionState, type LoadedForget, type LoadedList } from '../../../agent/repository/collection-state.ts'
+import { collectionState, forgottenEntries, type LoadedForget, type LoadedList } from '../../../agent/repository/collection-state.ts'
 import { openRepository, type Repository } from '../../../agent/repository/repository.ts'
 import type { OpenedSnapshot } from '../../../agent/repository/snapshot.ts'
 import { type Engine, fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
@@ -363,19 +363,29 @@ describe('what is taken back', () => {
     expect((await listForgotten(options)).snapshots).toHaveLength(2)
   })
 
-  test('is refused where its bytes are gone, and said to be lost where it went meanwhile', async () => {
+  test('is refused where its bytes are gone, and forgotten again, and said so, where it went meanwhile', async () => {
     const { engine, ids, options, snapshots: chosen, survey } = await condemned()
     const [, { pack }] = [...survey.state.condemned][0]!
     const name = engine.bucket.names('packs/').find((one) => one.endsWith(pack.random))!
-    engine.setStoreFaults((call) =>
-      call.operation === 'put' && call.name.includes('forgets/')
-        ? (engine.bucket.tamper(snapshotName(engine, ids[0]!), () => undefined), [])
-        : [],
-    )
-    expect(await failure(undelete(options, chosen, survey, false))).toEqual({
-      code: 'damaged',
-      message: `snapshots were deleted while they were taken back (1 of 2); run 'holdfast check' to see what is left`,
+    const goes = snapshotName(engine, ids[0]!)
+    engine.setStoreFaults((call) => {
+      if (call.operation === 'put' && call.name.includes('forgets/') && engine.bucket.names('snapshots/').includes(goes))
+        engine.bucket.tamper(goes, () => undefined)
+      return []
     })
+    expect(await failure(undelete(options, chosen, survey, false))).toEqual({
+      code: 'conflict',
+      message: `1 of 2 snapshots were deleted while they were taken back (first: ${ids[0]!.slice(0, 12)}): whoever deletes was at it already; those are forgotten as before, the others count again`,
+    })
+    engine.setStoreFaults(() => [])
+    // No gap in history is left of the one, and the other counts.
+    const { repository } = options
+    const state = await repository.loadCollection()
+    expect(
+      forgottenEntries(state, chosen.find(({ structure }) => structure.ref.random === ids[0])!.structure.ref, ROOT_WRITER_ID),
+    ).toHaveLength(1)
+    expect((await repository.listSnapshots()).snapshots.map(({ structure }) => structure.ref.random)).toContain(ids[1])
+    expect((await listForgotten(options)).snapshots).toEqual([])
     engine.bucket.tamper(name, () => undefined)
     const late = await condemnedWithout()
     expect(late.code).toBe('damaged')
