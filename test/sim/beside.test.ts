@@ -15,11 +15,13 @@ vi.mock('@holdfast/shared/signing.ts', async (original) => {
   return rememberSignatures(await original())
 })
 
-const minutes = Number(process.env['HOLDFAST_SIM_MINUTES'] ?? (soak ? 10 : 0.15))
+const minutes = Number(process.env['HOLDFAST_SIM_MINUTES'] ?? (soak ? 0 : 0.15))
 const replayed = process.env['HOLDFAST_SIM_BESIDE']
 /** Of one history. */
 const DAYS = soak ? 60 : 30
 const MONTH_DAYS = 30.44
+/** However long they take. */
+const MONTHS = soak ? 60 : 0
 
 describe('backups beside collections', () => {
   test('lose nothing that was reported good, whatever pauses and dies', { timeout: (minutes + 30) * 60_000 }, async () => {
@@ -38,7 +40,8 @@ describe('backups beside collections', () => {
       byFooters: 0,
     }
     const failures: string[] = []
-    for (let i = 0; i === 0 || (replayed === undefined && performance.now() - begun < minutes * 60_000); i++) {
+    const isMore = (): boolean => performance.now() - begun < minutes * 60_000 || sums.days < MONTHS * MONTH_DAYS
+    for (let i = 0; i === 0 || (replayed === undefined && isMore()); i++) {
       const name = replayed ?? `${seed} ${i}`
       try {
         const report = await runBeside({ seed: name, days: DAYS })
@@ -59,7 +62,7 @@ describe('backups beside collections', () => {
       soakResult({
         suite: 'simulation',
         figure: 'simulated months of collections beside backups',
-        asked: soak ? 60 : 0,
+        asked: MONTHS,
         value: months,
         violations: failures.length,
         seed,
