@@ -73,7 +73,10 @@ describe('a snapshot that is gone without a record of it', () => {
     expect((await repair(engine)).snapshotsMissing).toMatchObject([{ object: name, error: { code: 'not-found' } }])
   })
 
-  test('is each one that a whole collection deleted while it was taken back', async () => {
+  /** Two forgotten snapshots whose undelete window is over, and who takes them back while a whole collection runs just before its first list. */
+  async function takenBackTooLate(
+    isDead: (name: string, done: boolean) => boolean,
+  ): Promise<{ collector: Engine; ids: string[]; late: Promise<unknown> }> {
     const collector = await makeEngine({ seed: 'collector', limits: LIMITS })
     const ids = await backedUp(collector, 3)
     await collector.forget(ids[0]!, ids[1]!)
@@ -85,6 +88,10 @@ describe('a snapshot that is gone without a record of it', () => {
       beside: collector,
       seam: (store) => ({
         ...store,
+        head: async (name, ...more) => {
+          if (isDead(name, done)) throw new HoldfastError('store-unreachable', 'no route to the store')
+          return store.head(name, ...more)
+        },
         put: async (name, ...more) => {
           if (!done && name.startsWith('lists/')) {
             done = true
@@ -95,13 +102,23 @@ describe('a snapshot that is gone without a record of it', () => {
         close: () => store.close(),
       }),
     })
-    await expect(asker.undelete(ids[0]!, ids[1]!)).rejects.toMatchObject({ code: 'damaged' })
-    expect(done).toBe(true)
+    return { collector, ids, late: asker.undelete(ids[0]!, ids[1]!) }
+  }
+
+  test('is each one that a whole collection deleted while it was taken back by who then lost the store', async () => {
+    const { collector, ids, late } = await takenBackTooLate((name, done) => done && name.startsWith('snapshots/'))
+    await expect(late).rejects.toMatchObject({ code: 'store-unreachable' })
     const report = await check(collector)
     expect(report.findings.filter(({ kind }) => kind === 'snapshot').map(({ object }) => object.slice(-32))).toEqual(
       expect.arrayContaining([ids[0]!, ids[1]!]),
     )
     expect(report.snapshotsMissing).toBeGreaterThanOrEqual(2)
+  })
+
+  test('is none that a whole collection deleted while it was taken back: that was too late, and it is forgotten again', async () => {
+    const { collector, late } = await takenBackTooLate(() => false)
+    await expect(late).rejects.toMatchObject({ code: 'conflict', message: expect.stringContaining('2 of 2 snapshots were deleted') })
+    expect(await check(collector)).toMatchObject({ damaged: 0, unknown: 0, snapshots: 1, snapshotsMissing: 0, findings: [] })
   })
 })
 
