@@ -2,6 +2,7 @@
 // long either sleeps in between (design section 7).
 import { beforeEach, expect, test } from 'vitest'
 import type { Store } from '@holdfast/shared/store/store.ts'
+import { checkRepository } from '../../../agent/check/check.ts'
 import type { WriteKeys } from '../../../agent/keys/keys.ts'
 import { openRepository } from '../../../agent/repository/repository.ts'
 import { type Engine, fixtureRandom, makeEngine, writeFile } from '../../_support/engine-fixture.ts'
@@ -51,10 +52,10 @@ function asleepAt(
 }
 
 const person = (): Promise<Engine> => makeEngine({ seed: 'person', beside: engine })
-const state = async () => (await openRepository({ store: engine.bucket.store('look'), keys: engine.keys.write.structure })).loadCollection()
+const opened = () => openRepository({ store: engine.bucket.store('look'), keys: engine.keys.write.structure })
+const state = async () => (await opened()).loadCollection()
 const isListed = async (id: string): Promise<boolean> => {
-  const repository = await openRepository({ store: engine.bucket.store('look'), keys: engine.keys.write.structure })
-  return (await repository.listSnapshots()).snapshots.some(({ structure }) => structure.ref.random === id)
+  return (await (await opened()).listSnapshots()).snapshots.some(({ structure }) => structure.ref.random === id)
 }
 
 test('an undelete that comes after the list is told that it is too late, and changes nothing', async () => {
@@ -81,13 +82,16 @@ test('an undelete that comes before the list is seen by the collection, whenever
   await restoresTo(engine, tree, first, first)
 })
 
-test('an undelete during which the list comes says so, and what it took back stays or is told of', async () => {
+test('an undelete during which the list comes and is carried out says so, and what is gone is forgotten as before', async () => {
   const collector = await makeEngine({ seed: 'collector', beside: engine })
   let report: unknown
   const one = await asleepAt('put', 'lists/', async () => {
     report = await collector.prune()
   })
-  await expect(one.undelete(first)).rejects.toMatchObject({ code: 'damaged' })
+  await expect(one.undelete(first)).rejects.toMatchObject({ code: 'conflict', message: expect.stringContaining('1 of 1') as string })
+  expect(await isListed(first)).toBe(false)
+  expect(engine.bucket.names().some((name) => name.endsWith(first))).toBe(false)
+  expect(await checkRepository({ repository: await opened() })).toMatchObject({ damaged: 0, unknown: 0, snapshotsMissing: 0 })
   expect(report).toMatchObject({ deleted: { packs: expect.any(Number) as number } })
 })
 
