@@ -370,7 +370,7 @@ export class Applier {
           const decision = decide(entry, existing, overwrite)
           const plain = decision === 'compare' ? decideCompared(false, existing!, overwrite) : decision
           if (plain === 'keep') return this.#report.kept(path, entry, isKnownOther(entry, existing))
-          if (plain === 'beside' && !(this.#options.interruption.interrupted && mayBeTorn(entry, existing!))) continue
+          if (plain === 'beside' && !(await this.#mayLink(entry, at, name, existing!))) continue
           writeHardLink(fs, { at: from, name: leader.name }, { at, name, exclusive: plain === 'write', existed: directory.existed })
           return this.#report.written(path, entry, attempt > 0 ? name : undefined)
         } finally {
@@ -382,6 +382,19 @@ export class Applier {
         this.#report.problem(path, 'link', error.errno)
         return this.#place(directory, { ...entry, link: undefined })
       }
+    }
+  }
+
+  /** True for what an earlier restore left half-written, or wrote by itself as the directory of its first name could not be read. */
+  async #mayLink(entry: Entry, at: Descriptor, name: Buffer, existing: FileStat): Promise<boolean> {
+    const { fs, reader, signal, interruption } = this.#options
+    if (interruption.interrupted && mayBeTorn(entry, existing)) return true
+    if (!interruption.goesOn || decide(entry, existing, 'beside') !== 'compare' || metadataDiffers(fs, at, name, entry)) return false
+    try {
+      return await sameContent({ fs, reader, chunkHasher: this.#hasher, at, name, entry, signal })
+    } catch (error) {
+      if (isHoldfastError(error, 'damaged', 'not-found', 'unread')) return false
+      throw error
     }
   }
 

@@ -19,7 +19,7 @@ import { addFlags, flagsFor } from './metadata.ts'
 import { planRestore, type RestorePlan } from './plan.ts'
 import { readPast } from './read-past.ts'
 import { ReportBuilder, type RestoredEntry, type RestoreProgress, type RestoreReport } from './report.ts'
-import { createSelector, type Selection } from './selection.ts'
+import { createSelector, nameOf, type Selection } from './selection.ts'
 import { walkTree } from './tree-reader.ts'
 
 export type { Overwrite } from './decide.ts'
@@ -78,8 +78,9 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
   })
   const { base } = opened
   try {
+    requireAlone(fs, base, options)
     await requireRoom(fs, base, options)
-    const interruption = beginMark(fs, base, structure.ref.random)
+    const interruption = beginMark(fs, base, structure.ref.random, nameOf(selection))
     const applier = new Applier({
       fs,
       reader,
@@ -102,8 +103,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
     if (options.durable !== false) fs.syncFileSystem(base)
     // What could not be read is asked for again by the next one.
     const isAllRead = report.unread === 0
-    if (isAllRead) interruption.end()
-    else if (options.durable !== false) interruption.leave()
+    interruption.end({ isAllRead, durable: options.durable !== false })
     if (rootEntry !== undefined && overwrite !== 'never') {
       fs.setTimes(base, HERE, rootEntry.mtimeNs)
       const { open, protecting } = flagsFor(rootEntry)
@@ -148,6 +148,20 @@ function openTarget(fs: FileSystem, target: Buffer): { fd: Descriptor; base: Des
       cause: error,
     })
   }
+}
+
+/** Two restores at once would give each other's half-written files a name. A file system that knows no locks has to do without. */
+function requireAlone(fs: FileSystem, base: Descriptor, { target, placeOption = '--target' }: RestoreOptions): void {
+  try {
+    if (fs.lock?.(base, false) !== false) return
+  } catch (error) {
+    if (error instanceof FileError) return
+    throw error
+  }
+  throw new HoldfastError(
+    'conflict',
+    `another restore into '${printable(target.toString())}' is under way: wait for it, or name another ${placeOption}; nothing was written`,
+  )
 }
 
 /** Refuses before anything is written where there is not enough room. Looks closely only where the whole snapshot would not fit. */

@@ -1,5 +1,6 @@
 // What of a snapshot is wanted: everything, absolute paths, or tokens of paths, which is all that the control server ever sees (design
 // section 8). A path or token of a directory selects everything below it.
+import { hash } from 'node:crypto'
 import { HoldfastError, printable } from '@holdfast/shared/errors.ts'
 import { createTokens } from '../repository/snapshot.ts'
 import { isEntryName } from '../repository/tree.ts'
@@ -32,6 +33,13 @@ function normalized(path: Buffer): string {
     .filter((part) => part !== '')
   if (!parts.every((part) => isEntryName(Buffer.from(part, 'latin1')))) throw refuse()
   return `/${parts.join('/')}`
+}
+
+/** A name that tells one selection from another; undefined for everything. */
+export function nameOf(selection: Selection): string | undefined {
+  if (selection.kind === 'whole') return undefined
+  const parts = selection.kind === 'tokens' ? [...selection.tokens] : selection.paths.map(normalized)
+  return hash('sha256', `${selection.kind}\0${[...new Set(parts)].sort().join('\0')}`, 'hex').slice(0, 32)
 }
 
 /** Decides for each path of a walk. `recordKey` is needed for tokens alone. */
