@@ -9,7 +9,8 @@ export type WorkingQueue = Queue & {
   /** Starts the workers; they run until `close`. */
   work(deps: JobDeps): Promise<void>
 }
-export type OpenQueue = (options: { readonly redisUrl: string; readonly log: Log }) => Promise<WorkingQueue>
+/** `prefix` is of every key in Redis: no two servers may share one. */
+export type OpenQueue = (options: { readonly redisUrl: string; readonly prefix: string; readonly log: Log }) => Promise<WorkingQueue>
 export type Parts = { readonly openQueue: OpenQueue | undefined; readonly plugins: readonly Plugin[] }
 
 /** Loaded when a server starts, so that the other commands do without them. */

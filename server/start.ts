@@ -60,7 +60,8 @@ export async function startServer(options: {
     const processorId = await records.getSetting({ name: PROCESSOR_SETTING })
     if (processorId === undefined)
       throw new HoldfastError('bad-config', `${databasePath} is no database of a server; run holdfast-server init in an empty directory`)
-    const queue = await parts.openQueue({ redisUrl: config.redis, log })
+    // Jobs of another server on the same Redis are of rows that this one does not have.
+    const queue = await parts.openQueue({ redisUrl: config.redis, prefix: `holdfast:${processorId}`, log })
     closers.push(() => queue.close())
     await queue.check()
     const settings: ServerSettings = {

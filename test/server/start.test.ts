@@ -60,6 +60,29 @@ describe('a server', () => {
     await expect(fetch(`${server.address}/healthz`)).rejects.toThrow()
   })
 
+  it('keeps its jobs apart from those of any other on the same Redis, which would fail them as not its own', async () => {
+    const other = join(folder, 'other')
+    const [queue, prefixes] = [new TestQueue(), [] as string[]]
+    await initServer({
+      data: other,
+      keys: join(other, 'keys'),
+      userName: 'bob',
+      password: 'correct horse battery',
+      clock,
+      random: systemRandom,
+    })
+    for (const one of [data, other, data]) {
+      const config = readConfig(serverConfig, { env: { variables: {}, names: CONFIG_NAMES }, flags: { data: one, port: '0' } })
+      const openQueue: Parts['openQueue'] = async ({ prefix }) => {
+        prefixes.push(prefix)
+        return queue
+      }
+      await (await startServer({ config, parts: { openQueue, plugins: [] }, clock, random: systemRandom, log: silentLog })).stop()
+    }
+    expect(prefixes[0]).toBe(prefixes[2])
+    expect(prefixes[0]).not.toBe(prefixes[1])
+  })
+
   it.skipIf(!existsSync('/usr/bin/openssl'))('serves TLS alone where it is given a certificate', async () => {
     const [tlsCert, tlsKey] = [join(folder, 'cert.pem'), join(folder, 'key.pem')]
     const made = [
