@@ -5,7 +5,7 @@ import { makeId } from '@holdfast/shared/ids.ts'
 import type { RestoreState } from '@holdfast/shared/protocol/restores.ts'
 import { verifyRecordInSteps } from '@holdfast/shared/record.ts'
 import type { Context } from './context.ts'
-import type { Job } from './queue.ts'
+import type { JobRow } from './records/records.ts'
 import type { RestoreRow } from './records/rows.ts'
 import { isEnd } from './restore-states.ts'
 import { ATTEMPTS_MAX, stepRestore } from './restores.ts'
@@ -173,11 +173,11 @@ export async function watch(deps: JobDeps): Promise<WatchResult> {
 }
 
 /** Every job that should be in the queue, oldest first, in steps of `limit`: after the queue lost everything, adding these loses nothing. */
-export async function* reconcile({ records }: Pick<JobDeps, 'records'>, limit = 500): AsyncGenerator<readonly Job[]> {
+export async function* reconcile({ records }: Pick<JobDeps, 'records'>, limit = 500): AsyncGenerator<readonly JobRow[]> {
   let after: number | undefined
   do {
     const page = await records.openJobs({ limit, after })
-    if (page.items.length > 0) yield page.items.map(({ queue, jobId, data }) => ({ queue, jobId, data }))
+    if (page.items.length > 0) yield page.items
     after = page.next ?? undefined
   } while (after !== undefined)
 }

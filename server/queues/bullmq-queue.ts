@@ -12,7 +12,8 @@ import type { JobDeps } from '../jobs.ts'
 import { QUEUE_NAMES } from '../queue.ts'
 import type { Job, QueueName } from '../queue.ts'
 import type { WorkingQueue } from '../parts.ts'
-import { agentOfJob, failureOf, isPermanentLine, workJob } from './job-work.ts'
+import type { JobRow } from '../records/records.ts'
+import { agentOfJob, failureOf, workJob } from './job-work.ts'
 import { requireSound } from './redis-soundness.ts'
 
 /** A BullMQ queue as the dashboard takes it. */
@@ -20,11 +21,15 @@ export type QueueHandle = BullQueueOfJobs
 
 const RECONCILE_MS = 60_000
 const WATCH_MS = 60_000
-/** A job that failed after all its tries, though not for good, is tried anew after this. */
+/** A job that failed after all its tries, or for good, is tried anew after this where its row is open still. */
 const REVIVE_MS = 10 * 60_000
 /** An open row this old whose job counts as completed is of a database that was set back: its work is done again. */
 const REDO_MS = 2 * 60_000
-const REVIVE_STEP = 500
+/** No try that failed is tried again later than this, and no parked restore looks later; looks for deletions have their own time. */
+const PARKED_MS = 15 * 60_000
+const PARKED_STEP = 500
+/** Of the times by which Redis sorts parked jobs: they are this many units a millisecond. */
+const SCORES_A_MS = 0x1000
 const COMMAND_MS = 10_000
 const CLOSE_MS = 8_000
 const RECONNECT_MS_MAX = 2_000
@@ -159,18 +164,20 @@ export class BullQueue implements WorkingQueue {
   }
 
   /**
-   * Adds the job of every open row that has none, tries failed jobs anew that may work by now, and sets the watch's schedule. Safe to
-   * repeat; false where Redis is away.
+   * Adds the job of every open row that has none, has that done again which an open row still wants, brings forward what was parked while the clock was
+   * ahead, and sets the watch's schedule. Safe to repeat; false where Redis is away.
    */
   async reconcile(deps: JobDeps): Promise<boolean> {
     try {
       this.#requireThere()
-      const watch = this.#queue('watch')
-      if ((await watch.getJobScheduler('watch')) === undefined)
-        await watch.upsertJobScheduler('watch', { every: WATCH_MS }, { name: nameOf('watch'), data: {}, opts: JOB_OPTIONS })
-      for await (const jobs of reconcile(deps)) await this.enqueue(await this.#missing(jobs))
-      await this.#redo(deps)
-      for (const name of QUEUE_NAMES) await this.#revive(this.#queue(name))
+      await this.#scheduleWatch()
+      const latest = this.#clock.now() + Math.max(PARKED_MS, deps.config.deletionsEveryMs)
+      for (const name of QUEUE_NAMES) await this.#bringForward(name, latest)
+      for await (const rows of reconcile(deps)) {
+        const { missing, ended } = await this.#lookUp(rows)
+        await this.enqueue(missing)
+        for (const row of ended) await this.#doAgain(row, deps.clock.now())
+      }
       return true
     } catch (error) {
       if (this.#client.status === 'ready') {
@@ -239,35 +246,48 @@ export class BullQueue implements WorkingQueue {
     }
   }
 
-  /** The jobs that Redis does not hold; looking is far cheaper than adding what is there. */
-  async #missing(jobs: readonly Job[]): Promise<readonly Job[]> {
-    const pipeline = this.#client.pipeline()
-    for (const { queue, jobId } of jobs) pipeline.exists(this.#queue(queue).toKey(jobId))
-    const replies = await pipeline.exec()
-    return jobs.filter((_, at) => replies?.[at]?.[1] !== 1)
+  async #scheduleWatch(): Promise<void> {
+    const watch = this.#queue('watch')
+    const known = await watch.getJobScheduler('watch')
+    if (known !== undefined && (known.next ?? 0) <= this.#clock.now() + 2 * WATCH_MS) return
+    // One that is due far off was set while the clock was ahead: nothing would be watched until then.
+    if (known !== undefined) await watch.removeJobScheduler('watch')
+    await watch.upsertJobScheduler('watch', { every: WATCH_MS }, { name: nameOf('watch'), data: {}, opts: JOB_OPTIONS })
   }
 
-  /** Rows that are open though their job counts as done: the database is older than Redis. */
-  async #redo({ records, clock }: JobDeps): Promise<void> {
-    const { items } = await records.openJobs({ limit: REVIVE_STEP })
-    for (const row of items) {
-      if (row.createdAt > clock.now() - REDO_MS) continue
-      const queue = this.#queue(row.queue)
-      const job = await queue.getJob(row.jobId)
-      if (job === undefined || !(await job.isCompleted())) continue
+  /** What was parked for later than anything asks to be was parked while the clock was ahead: it looks now. */
+  async #bringForward(name: QueueName, latest: number): Promise<void> {
+    const key = this.#queue(name).toKey('delayed')
+    for (const jobId of await this.#client.zrangebyscore(key, latest * SCORES_A_MS, '+inf', 'LIMIT', 0, PARKED_STEP))
+      await this.promote(name, jobId)
+  }
+
+  /** Which of these jobs Redis does not hold, and which have ended there; looking is far cheaper than adding what is there. */
+  async #lookUp(rows: readonly JobRow[]): Promise<{ missing: readonly JobRow[]; ended: readonly JobRow[] }> {
+    const pipeline = this.#client.pipeline()
+    for (const { queue, jobId } of rows) pipeline.hmget(this.#queue(queue).toKey(jobId), 'timestamp', 'finishedOn')
+    const replies = await pipeline.exec()
+    const held = rows.map((_, at) => (replies?.[at]?.[1] ?? []) as readonly (string | null | undefined)[])
+    return {
+      missing: rows.filter((_, at) => typeof held[at]?.[0] !== 'string'),
+      ended: rows.filter((_, at) => typeof held[at]?.[1] === 'string'),
+    }
+  }
+
+  /**
+   * An open row wants its work, whatever Redis says of its job: that counts as done where the database is older than Redis, and as failed for good where what
+   * was wrong has been mended since, or was the doing of another server. Times are apart either way where the clock was set.
+   */
+  async #doAgain(row: JobRow, now: number): Promise<void> {
+    const job = await this.#queue(row.queue).getJob(row.jobId)
+    if (job === undefined) return
+    if (await job.isCompleted()) {
+      if (Math.abs(now - row.createdAt) < REDO_MS) return
       await job.remove()
       await this.enqueue([row])
-    }
-  }
-
-  async #revive(queue: BullQueueOfJobs): Promise<void> {
-    if ((await queue.getFailedCount()) === 0) return
-    const before = this.#clock.now() - REVIVE_MS
-    for (const job of await queue.getJobs(['failed'], 0, REVIVE_STEP - 1)) {
-      if (job === undefined || isPermanentLine(job.failedReason) || (job.finishedOn ?? 0) > before) continue
+    } else if ((await job.isFailed()) && Math.abs(this.#clock.now() - (job.finishedOn ?? 0)) >= REVIVE_MS)
       // Somebody may press Retry at this moment; then it is done already.
       await job.retry('failed', { resetAttemptsMade: true }).catch(() => undefined)
-    }
   }
 
   #noteFailed(name: QueueName, job: BullJob | undefined, error: Error): void {

@@ -62,13 +62,14 @@ export type JobFailure = {
 const PERMANENT: ReadonlySet<ErrorCode> = new Set(['damaged', 'unprocessable', 'newer-format', 'not-found', 'bad-config'])
 const LINE_MAX = 600
 
-/** What to do next, by code. Codes that are not here are tried again by themselves. */
+/** What to do next, by code. All are tried again by themselves as long as their work is open. */
 const NEXT: { readonly [C in ErrorCode]?: string } = {
   damaged: 'open the agent in the console and look; the record is kept as evidence. Retry checks it again and is safe',
   unprocessable:
     'open the agent in the console and look; a record is kept as evidence. Removing this job is safe: open work is added again by itself',
   'newer-format': 'update this server, then Retry',
-  'not-found': 'remove this job: it belongs to another database. Open work is added again by itself',
+  'not-found': 'where this belongs to another database, remove this job; else it is tried again by itself',
+  'bad-config': 'correct that in the configuration of this server and start it again; it is tried again by itself',
   'store-refused':
     'check the delete credentials of this store and what they may do, set them again with PUT /v1/stores/ID/delete-credentials; it is tried again by itself',
   'store-unsuitable': 'open the store in the console and look at what it is; nothing is deleted there until then',
@@ -84,12 +85,6 @@ export function failureOf(error: unknown, agent: string | undefined): JobFailure
   const about = agent === undefined ? '' : `, agent ${agent}`
   const line = printable(`${code}${about}: ${what}. Next: ${NEXT[code] ?? NEXT_ELSE}`).slice(0, LINE_MAX)
   return { code, line, permanent: PERMANENT.has(code) }
-}
-
-/** True where a failure line, as `failureOf` wrote it, is one that trying again does not mend. */
-export function isPermanentLine(line: string): boolean {
-  const code = /^[a-z-]+/.exec(line)?.[0] ?? ''
-  return (PERMANENT as ReadonlySet<string>).has(code)
 }
 
 /** The agent that a job is about, where its data or its restore says so. */

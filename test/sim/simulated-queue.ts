@@ -16,7 +16,7 @@ const REDO_MS = 2 * MINUTE
 const KEEP_DONE_MS = 24 * 60 * MINUTE
 const WORKERS = 2
 
-type Kept = { readonly job: Job; state: 'waiting' | 'at work' | 'done' | 'failed'; notBefore: number; tries: number; isPermanent: boolean }
+type Kept = { readonly job: Job; state: 'waiting' | 'at work' | 'done' | 'failed'; notBefore: number; tries: number }
 
 export type SimulatedQueue = Queue & {
   /** Everything is gone, as after FLUSHALL. */
@@ -45,7 +45,7 @@ export function simulatedQueue(options: {
     if (isAway) throw new HoldfastError('server-unreachable', 'the queue is away')
   }
   const add = (job: Job): void => {
-    if (!jobs.has(job.jobId)) jobs.set(job.jobId, { job, state: 'waiting', notBefore: 0, tries: 0, isPermanent: false })
+    if (!jobs.has(job.jobId)) jobs.set(job.jobId, { job, state: 'waiting', notBefore: 0, tries: 0 })
   }
   const next = (): Kept | undefined => {
     if (isAway) return undefined
@@ -74,24 +74,28 @@ export function simulatedQueue(options: {
       note(`job ${job.jobId} failed: ${line}`)
       const isLast = permanent || kept.tries >= 10
       if (permanent) failures.push(`${job.jobId}: ${line}`)
-      Object.assign(kept, { state: isLast ? 'failed' : 'waiting', isPermanent: permanent, notBefore: trueNow() + 1000 * 2 ** kept.tries })
+      Object.assign(kept, { state: isLast ? 'failed' : 'waiting', notBefore: trueNow() + 1000 * 2 ** kept.tries })
     }
   }
 
   const reconcileOnce = async (deps: JobDeps): Promise<void> => {
     if (isAway) return
     add({ queue: 'watch', jobId: 'watch', data: {} })
-    for (const [id, kept] of jobs) {
-      if (kept.state === 'done' && (kept.job.queue === 'watch' || kept.notBefore < trueNow() - KEEP_DONE_MS)) jobs.delete(id)
-      if (kept.state === 'failed' && !kept.isPermanent && kept.notBefore < trueNow() - REVIVE_MS)
-        Object.assign(kept, { state: 'waiting', tries: 0 })
-    }
-    for await (const page of reconcile(deps)) for (const job of page) if (!isAway) add(job)
-    // Rows that are open though their job counts as done.
-    for (const row of (await deps.records.openJobs({ limit: 500 })).items)
-      if (row.createdAt <= deps.clock.now() - REDO_MS && jobs.get(row.jobId)?.state === 'done') {
-        jobs.delete(row.jobId)
-        add({ queue: row.queue, jobId: row.jobId, data: row.data })
+    for (const [id, kept] of jobs)
+      if (
+        kept.job.queue === 'watch'
+          ? ['done', 'failed'].includes(kept.state)
+          : kept.state === 'done' && kept.notBefore < trueNow() - KEEP_DONE_MS
+      )
+        jobs.delete(id)
+    for await (const page of reconcile(deps))
+      for (const { createdAt, ...job } of page) {
+        if (isAway) break
+        const kept = jobs.get(job.jobId)
+        // Rows that are open though their job counts as done, or has failed.
+        if (kept?.state === 'done' && createdAt <= deps.clock.now() - REDO_MS) jobs.delete(job.jobId)
+        if (kept?.state === 'failed' && kept.notBefore < trueNow() - REVIVE_MS) Object.assign(kept, { state: 'waiting', tries: 0 })
+        add(job)
       }
     news()
   }

@@ -166,7 +166,7 @@ describe('the queue on Redis', () => {
     await until(async () => (await recordedThrough()) === last)
   })
 
-  it('does again what counts as done where the database was set back', async () => {
+  it('does again what counts as done where the database was set back, behind however many open rows it stands', async () => {
     await queue.work(server.context)
     await deliverRun()
     await queue.reconcile(server.context)
@@ -178,7 +178,10 @@ describe('the queue on Redis', () => {
       data: { agentId: world.agent.id, seq: 1 },
       createdAt: systemClock.now() - 3_600_000,
     }
-    const records = { ...server.records, openJobs: async () => ({ items: [open], next: null }) }
+    // On the second page of them.
+    const openJobs = async ({ after }: { after?: number | undefined }) =>
+      after === undefined ? { items: [], next: 1 } : { items: [open], next: null }
+    const records = { ...server.records, openJobs }
     const before = (await handle('transmissions').getJob(open.jobId))?.finishedOn ?? 0
     await queue.reconcile({ ...server.context, records })
     await until(async () => ((await handle('transmissions').getJob(open.jobId))?.finishedOn ?? 0) > before)
