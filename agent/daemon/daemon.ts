@@ -13,7 +13,7 @@ import { alarms as makeAlarms } from './alarms.ts'
 import { backoff } from './backoff.ts'
 import { commandDesk } from './command-desk.ts'
 import { rememberCommands } from './commands.ts'
-import { delivery as makeDelivery, type LinkKeeper } from './delivery.ts'
+import { delivery as makeDelivery, FORKED, type LinkKeeper } from './delivery.ts'
 import { domainKeeper } from './domain-keeper.ts'
 import type { Transport } from './http-transport.ts'
 import { openJournal } from './journal.ts'
@@ -136,7 +136,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     })
     isWritable = true
     if (known.fork !== undefined)
-      alarms.raise('forked-journal', `the server holds another version of record ${known.fork.seq}; delivery is stopped`)
+      alarms.raise('forked-journal', `the server holds another version of record ${known.fork.seq} than this journal; ${FORKED}`)
     if (journal.tornBytes > 0) note('journal-torn-tail', journal.tornBytes)
     work.endInterrupted()
 

@@ -1,7 +1,7 @@
 // Delivers the journal to the server, at least once and in order, and forgets a record only after the server's signed answer accepted it and a
 // later signed poll says that it is recorded. A server that holds another version of a record stops delivery, never backups.
 import { isoTime, type Clock } from '@holdfast/shared/clock.ts'
-import { isHoldfastError } from '@holdfast/shared/errors.ts'
+import { counted, isHoldfastError } from '@holdfast/shared/errors.ts'
 import { recordsAccepted } from '@holdfast/shared/protocol/records.ts'
 import type { Link } from './agent-state.ts'
 import type { Alarms } from './alarms.ts'
@@ -10,6 +10,10 @@ import { AGENT_ROUTES, RECORDS_CONTENT_TYPE } from './routes.ts'
 import type { ServerClient } from './server-client.ts'
 
 const TIMEOUT_MS = 120_000
+
+/** What follows from two versions of one record, and what to do. */
+export const FORKED =
+  'delivery stopped, and backups go on until the journal is full. Either the state directory was put back from an older copy, or another machine works with a copy of it. Keep it as it is for whoever looks into this, and enrol this machine anew, in another state directory'
 
 /** The link to the server as it stands; `save` keeps it durably. */
 export type LinkKeeper = { readonly get: () => Link; readonly save: (change: Partial<Link>) => void }
@@ -37,10 +41,7 @@ export function delivery(options: {
   const stop = (seq: number): void => {
     if (forked()) return
     link.save({ fork: { seq, at: isoTime(clock.now()) } })
-    alarms.raise(
-      'forked-journal',
-      `the server holds another version of record ${seq} than this journal; delivery stopped, backups go on. Keep the state directory and ask for help`,
-    )
+    alarms.raise('forked-journal', `the server holds another version of record ${seq} than this journal; ${FORKED}`)
     note('forked-journal', seq)
   }
 
@@ -48,12 +49,12 @@ export function delivery(options: {
   const align = (server: ChainEnd): boolean => {
     const mine = journal.end
     if (server.seq > mine.seq) {
-      // The disk lost what it had acknowledged, or the state is an old copy. Its numbers are used; go on behind them.
-      journal.adopt(server)
-      note('journal-rolled-back', server.seq - mine.seq)
+      // The disk lost what it had acknowledged, or the state is an old copy. Its numbers are used; go on behind them, and tell there what the server has not.
+      const again = journal.adopt(server, link.get().acceptedThrough)
+      note('journal-rolled-back', server.seq - mine.seq + again)
       alarms.raise(
         'journal-rolled-back',
-        `the server holds ${server.seq - mine.seq} records that this journal lost; check the disk of the state directory`,
+        `the server holds ${counted(server.seq - mine.seq + again, 'record', 'records')} that this journal lost: its disk lost them, the state directory was put back from an older copy, or another machine works with a copy of it. Check the disk; a second machine has to be enrolled by itself, in a state directory of its own`,
       )
       link.save({ acceptedThrough: server.seq, acceptedHash: server.hash.toString('hex') })
       return true

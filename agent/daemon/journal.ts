@@ -72,6 +72,8 @@ export class Journal {
   #segments: Segment[] = []
   #end: ChainEnd = { seq: 0, hash: FIRST_PREVIOUS }
   #stale = true
+  /** The record behind which the journal goes on that did not have it: those before are the server's, or stand behind it once more. */
+  #goesOnAfter = 0
   /** Bytes that a crash left of an entry and that were cut off when the journal was opened. */
   readonly tornBytes: number
 
@@ -119,7 +121,9 @@ export class Journal {
   }
 
   /** Records after `after`, in order, within the limits of one delivery; undefined where there is none or the next one is not held. */
-  read(after: number, limits: { bytes?: number; records?: number } = {}): DeliveryBatch | undefined {
+  read(from: number, limits: { bytes?: number; records?: number } = {}): DeliveryBatch | undefined {
+    this.#locked(() => this.#refresh())
+    const after = Math.max(from, this.#goesOnAfter)
     const [bytesMax, recordsMax] = [limits.bytes ?? DELIVERY_BYTES_MAX, limits.records ?? DELIVERY_RECORDS_MAX]
     const frames: Buffer[] = []
     let total = 0
@@ -179,15 +183,39 @@ export class Journal {
   }
 
   /**
-   * Goes on behind `end`, which the server holds and this journal does not: a disk that lost what it had acknowledged. Numbers are not used
-   * twice, or the chain would fork.
+   * Goes on behind `end`, which the server holds and this journal does not: a disk that lost what it had acknowledged, or a state directory of long ago.
+   * Numbers are not used twice, or the chain would fork: what stands here behind `sentThrough`, which the server has not accepted, is signed once more
+   * behind `end`. Gives how many records that are.
    */
-  adopt(end: ChainEnd): void {
-    this.#locked(() => {
+  adopt(end: ChainEnd, sentThrough: number): number {
+    return this.#locked(() => {
       this.#refresh()
       if (end.seq <= this.#end.seq) throw new HoldfastError('conflict', 'the journal already has a record of that number')
-      this.#startSegment(end)
-      this.#end = end
+      const { key, segmentBytes = SEGMENT_BYTES } = this.#options
+      let before = end
+      let at = end
+      let entries: Buffer[] = []
+      let bytes = 0
+      this.#stale = true
+      const close = (): void => {
+        const whole = Buffer.concat([encodeSegmentHeader(before), ...entries])
+        this.#writeWhole(segmentName(before.seq + 1), whole)
+        this.#segments.push({ name: segmentName(before.seq + 1), before, bytes: whole.length })
+        ;[before, entries, bytes] = [at, [], 0]
+      }
+      for (const { frame } of this.#held(Math.max(sentThrough, this.#goesOnAfter) + 1)) {
+        if (bytes >= segmentBytes) close()
+        const { hash, ...again } = signRecord({ ...frame, header: parseHeader(frame.header), seq: at.seq + 1, prev: at.hash, key })
+        const entry = encodeEntry(again)
+        entries.push(entry)
+        bytes += entry.length
+        at = { seq: again.seq, hash }
+      }
+      close()
+      this.#end = at
+      this.#goesOnAfter = end.seq
+      this.#stale = false
+      return at.seq - end.seq
     })
   }
 
@@ -197,6 +225,10 @@ export class Journal {
 
   *#entriesFrom(seq: number): Generator<JournalEntry> {
     this.#locked(() => this.#refresh())
+    yield* this.#held(seq)
+  }
+
+  *#held(seq: number): Generator<JournalEntry> {
     const first = this.#segments.findLastIndex((segment) => segment.before.seq < seq)
     for (const segment of this.#segments.slice(Math.max(first, 0))) {
       const bytes = this.#readSegment(segment.name).subarray(0, segment.bytes)
@@ -231,6 +263,7 @@ export class Journal {
       }
       if (end !== undefined && (scanned.before.seq < end.seq || (scanned.before.seq === end.seq && !scanned.before.hash.equals(end.hash))))
         throw damaged(name, end.seq)
+      if (end !== undefined && scanned.before.seq > end.seq) this.#goesOnAfter = scanned.before.seq
       if (scanned.validBytes < bytes.length) {
         if (!isLast) throw damaged(name, scanned.end.seq)
         torn = bytes.length - scanned.validBytes
@@ -293,6 +326,23 @@ export class Journal {
       }
     })
     this.#stale = false
+  }
+
+  /** A whole segment, or after a crash none. */
+  #writeWhole(name: string, bytes: Buffer): void {
+    const { directory, random } = this.#options
+    const temporary = Buffer.from(`tmp-${random.bytes(8).toString('hex')}`)
+    this.#onDisk(() => {
+      const fd = directory.fileSystem.open(directory.fd, temporary, 'create')
+      try {
+        directory.fileSystem.write(fd, bytes, 0)
+        directory.fileSystem.sync(fd)
+      } finally {
+        directory.fileSystem.close(fd)
+      }
+      directory.fileSystem.rename(directory.fd, temporary, directory.fd, Buffer.from(name), true)
+      directory.fileSystem.sync(directory.fd)
+    })
   }
 
   #truncate(name: string, size: number): void {

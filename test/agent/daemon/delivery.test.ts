@@ -208,6 +208,25 @@ describe('delivery', () => {
     expect(server.end().seq).toBe(5)
   })
 
+  it('tells what was recorded after the state was put back from long ago, as the server has it from nobody else', async () => {
+    const lost = setUp()
+    lost.side.on('/v1/agent/records', ({ body }) => server.answer(body))
+    lost.append(4)
+    await lost.work.deliver(signal)
+    const it_ = setUp()
+    it_.side.on('/v1/agent/records', ({ body }) => server.answer(body))
+    it_.append(2)
+    const secrets = decodeDelivery(it_.journal.read(0)!.bytes).map(({ secret }) => secret)
+    it_.heard(server.end(), 4)
+    expect(it_.notes).toEqual(['journal-rolled-back 4'])
+    await it_.work.deliver(signal)
+    expect(it_.alarms()).toEqual(['journal-rolled-back'])
+    expect(server.end()).toEqual(it_.journal.end)
+    expect(server.end().seq).toBe(6)
+    const sent = it_.side.requests.flatMap(({ body }) => decodeDelivery(body))
+    expect(sent.map(({ secret }) => secret)).toEqual(secrets)
+  })
+
   it('sends no more than a delivery may hold', async () => {
     const it_ = setUp()
     it_.append(600)

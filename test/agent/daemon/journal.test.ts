@@ -213,12 +213,39 @@ describe('the journal', () => {
     const journal = open(fileSystem)
     journal.append(draft())
     const lost = { seq: 4, hash: Buffer.alloc(32, 7) }
-    journal.adopt(lost)
+    expect(journal.adopt(lost, 1)).toBe(0)
     expect(journal.append(draft()).seq).toBe(5)
     const reopened = open(fileSystem)
     expect(reopened.end.seq).toBe(5)
     expect(decodeDelivery(reopened.read(4)!.bytes)[0]!.prev).toEqual(lost.hash)
-    expect(reopened.read(1)).toBeUndefined()
+    expect(reopened.read(1)).toMatchObject({ from: 5, records: 1 })
+  })
+
+  it('tells behind that what the server has not accepted, each once, whatever a crash cuts off', () => {
+    const lost = { seq: 40, hash: Buffer.alloc(32, 7) }
+    for (const keep of [0, 0.5, 1])
+      for (let calls = 1, isDone = false; !isDone; calls++) {
+        const fileSystem = crashFileSystem()
+        const journal = open(fileSystem)
+        for (let i = 0; i < 5; i++) journal.append(draft(i + 1))
+        const unsent = decodeDelivery(journal.read(2)!.bytes).map(({ body }) => body)
+        fileSystem.crashAt(calls)
+        try {
+          expect(journal.adopt(lost, 2)).toBe(3)
+          isDone = true
+        } catch (error) {
+          if (!(error instanceof SimulatedCrash)) throw error
+        }
+        fileSystem.reboot(keep, keep > 0)
+        const again = open(fileSystem)
+        if (again.end.seq < lost.seq) again.adopt(lost, 2)
+        const told = decodeDelivery(again.read(2)!.bytes)
+        expect(told.map(({ seq }) => seq)).toEqual([41, 42, 43])
+        expect(told[0]!.prev).toEqual(lost.hash)
+        expect(told.map((frame) => verifyRecord(SAMPLE.agentId, key.publicKey, frame).files.length)).toEqual([3, 4, 5])
+        expect(told.map(({ body }) => body)).toEqual(unsent)
+        expect(again.append(draft()).seq).toBe(44)
+      }
   })
 
   it('reads no more at once than a delivery may hold', () => {
