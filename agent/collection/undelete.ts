@@ -76,8 +76,7 @@ export async function undelete(
       `snapshot ${foreign.structure.ref.random.slice(0, 12)} was forgotten by another writer: whoever holds the root takes it back; nothing was changed`,
     )
   const condemned = await neededOf(options, chosen, survey)
-  const mayGo = options.pruneIsOver === true ? (): boolean => false : isRoots
-  const late = namedBy(survey, chosen, condemned, mayGo)
+  const late = options.pruneIsOver === true ? [] : namedBy(survey, chosen, condemned, isRoots)
   if (late.length > 0)
     throw new HoldfastError(
       'conflict',
@@ -117,42 +116,59 @@ export async function undelete(
   // Whoever deletes may have begun before it could see this. What is gone must not count: that would be a gap in history.
   const forgetAgain = (those: readonly OpenedSnapshot[]): Promise<void> =>
     record({ entries: those.map((snapshot) => entryAgain(survey, snapshot)), undone: [] })
-  const { again, left } = await lookAgain(options, chosen, forgetAgain)
-  await neededOf(options, left, again)
-  // Lists that came meanwhile.
+  const { again, left, anew } = await lookAgain(options, chosen, forgetAgain)
+  const gone = chosen.filter((snapshot) => !left.includes(snapshot) && !anew.includes(snapshot))
+  // A list that came meanwhile is of a collection at work, whatever was known of earlier ones.
   const known = new Set(survey.state.deletionLists.map(({ list }) => refKey(list.ref)))
-  const isNew = (list: DeletionList): boolean => !known.has(refKey(list.ref))
-  const overtaken = namedBy(again, left, condemned, (list) => isNew(list) && mayGo(list))
-  if (overtaken.length > 0) {
-    // Nor may they while they are being deleted: a backup might rely on them.
+  const refuseOvertaken = async (packs: readonly Condemned[]): Promise<void> => {
+    const overtaken = namedBy(again, left, packs, (list) => !known.has(refKey(list.ref)) && isRoots(list))
+    if (overtaken.length === 0) return
+    // Nor may they count while they are being deleted: a backup might rely on them.
     await forgetAgain(overtaken)
     throw new HoldfastError(
       'conflict',
-      `a collection began to delete ${overtaken.length} of ${chosen.length} snapshots while they were taken back (first: ${overtaken[0]!.structure.ref.random.slice(0, 12)}); those are forgotten as before, the others count again. ${HOW_ON}`,
+      `a collection began to delete ${gone.length + overtaken.length} of ${chosen.length} snapshots while they were taken back (first: ${overtaken[0]!.structure.ref.random.slice(0, 12)}); those are forgotten as before, the others count again. ${HOW_ON}`,
+    )
+  }
+  await refuseOvertaken(condemned)
+  try {
+    await refuseOvertaken(await neededOf(options, left, again))
+  } catch (error) {
+    if (!isHoldfastError(error, 'damaged')) throw error
+    await forgetAgain(left)
+    throw new HoldfastError(
+      'damaged',
+      `${error.message}. While they were taken back it was there; all that were chosen are forgotten as before`,
+      {
+        cause: error,
+      },
     )
   }
   await revive(fromDeletionLists(again, left, condemned).filter(({ list }) => !known.has(refKey(list))))
-  if (left.length < chosen.length) {
-    const gone = chosen.find((snapshot) => !left.includes(snapshot))!.structure.ref.random.slice(0, 12)
+  if (gone.length > 0)
     throw new HoldfastError(
       'conflict',
-      `${chosen.length - left.length} of ${chosen.length} snapshots were deleted while they were taken back (first: ${gone}): whoever deletes was at it already; those are forgotten as before, the others count again`,
+      `${gone.length} of ${chosen.length} snapshots were deleted while they were taken back (first: ${gone[0]!.structure.ref.random.slice(0, 12)}): whoever deletes was at it already; those are forgotten as before, the others count again`,
     )
-  }
+  if (anew.length > 0)
+    throw new HoldfastError(
+      'conflict',
+      `${anew.length} of ${chosen.length} snapshots were forgotten anew by somebody else while they were taken back (first: ${anew[0]!.structure.ref.random.slice(0, 12)}); the others count again. 'holdfast undelete' lists what is left`,
+    )
   return { ...result, namedForServer: Math.max(result.namedForServer, namedBy(again, chosen, condemned, isAppliances).length) }
 }
 
 const HOW_ON = `'holdfast undelete' lists what is left; where no 'holdfast prune' of the root is at work any more, anywhere, --prune-is-over takes that back`
 
 /**
- * What there is after these were taken back, and those of them that are left: one that the store lacks, asked for by name, is forgotten again. Throws
- * `store-unreachable` where it is there and a listing lacks it.
+ * What there is after these were taken back, and those of them that are left, and that somebody has forgotten since: one that the store lacks, asked for by
+ * name, is forgotten again. Throws `store-unreachable` where it is there and a listing lacks it.
  */
 async function lookAgain(
   { repository, clock, signal }: ForgetOptions,
   chosen: readonly OpenedSnapshot[],
   forgetAgain: (those: readonly OpenedSnapshot[]) => Promise<void>,
-): Promise<{ again: Survey; left: readonly OpenedSnapshot[] }> {
+): Promise<{ again: Survey; left: readonly OpenedSnapshot[]; anew: readonly OpenedSnapshot[] }> {
   for (let left = chosen; ;) {
     let again: Survey | undefined
     let listings: unknown
@@ -163,9 +179,11 @@ async function lookAgain(
       if (!isHoldfastError(error, 'store-unreachable')) throw error
       listings = error
     }
-    const listed = new Set(again?.snapshots.map(({ structure }) => refKey(structure.ref)))
-    const missing = left.filter(({ structure }) => !listed.has(refKey(structure.ref)))
-    if (again !== undefined && missing.length === 0) return { again, left }
+    const namesOf = (all: readonly OpenedSnapshot[] = []): Set<string> => new Set(all.map(({ structure }) => refKey(structure.ref)))
+    const [counting, forgotten] = [namesOf(again?.snapshots), namesOf(again?.forgotten)]
+    const anew = left.filter(({ structure }) => forgotten.has(refKey(structure.ref)))
+    const missing = left.filter((snapshot) => !counting.has(refKey(snapshot.structure.ref)) && !anew.includes(snapshot))
+    if (again !== undefined && missing.length === 0) return { again, left: left.filter((snapshot) => !anew.includes(snapshot)), anew }
     const heads = await mapBounded(missing, AT_ONCE, ({ structure }) =>
       repository.store.head(objectName('snapshot', structure.ref), { signal }),
     )
@@ -203,7 +221,10 @@ type Revived = RevivedList['from'][number]
 const isRoots = ({ writerId }: DeletionList): boolean => writerId.equals(ROOT_WRITER_ID)
 const isAppliances = (list: DeletionList): boolean => !isRoots(list)
 
-/** Those of `chosen` that a standing deletion list names, or of which it names a pack that they need, since they were forgotten. */
+/**
+ * Those of `chosen` that a standing deletion list names, or of which it names a pack that they need. Also one from before they were forgotten: what was
+ * taken back too late and is forgotten again is deleted by it all the same.
+ */
 function namedBy(
   { state }: Survey,
   chosen: readonly OpenedSnapshot[],
@@ -212,18 +233,13 @@ function namedBy(
 ): OpenedSnapshot[] {
   const lists = standingDeletionLists(state).filter(({ list }) => which(list))
   const packs = new Set(condemned.map(({ pack }) => refKey(pack)))
-  return chosen.filter(({ structure }) => {
-    // A list from before it was forgotten this time was about another time.
-    const since = Math.min(...forgottenEntries(state, structure.ref, structure.writerId).map((entry) => entry.since))
-    return lists.some(
-      ({ list, storedAt }) =>
-        (storedAt >= since || since === Infinity) &&
-        list.names.some(
-          (name) =>
-            (name.kind === 'snapshot' && refKey(name) === refKey(structure.ref)) || (name.kind === 'pack' && packs.has(refKey(name))),
-        ),
-    )
-  })
+  return chosen.filter(({ structure }) =>
+    lists.some(({ list }) =>
+      list.names.some(
+        (name) => (name.kind === 'snapshot' && refKey(name) === refKey(structure.ref)) || (name.kind === 'pack' && packs.has(refKey(name))),
+      ),
+    ),
+  )
 }
 
 /** What is taken back under every deletion list that names it, for whoever carries it out. */

@@ -164,15 +164,103 @@ describe('a collection that is at work already', () => {
       async () => {
         work = collector.prune()
         await asleep.promise
+        engine.clock.advance(1000)
       },
       'asker',
     )
     expect(await codeOf(asker.undelete(first))).toBe('conflict')
     expect(await counts(engine, first)).toBe(false)
+    // Nor is it in time now that it was forgotten after the list.
+    expect(await codeOf(engine.undelete(first))).toBe('conflict')
+    expect(await counts(engine, first)).toBe(false)
     woken.resolve()
     await work
     expect(isThere(engine, first)).toBe(false)
     expect(await codeOf(engine.prune())).toBe('no error')
+  })
+
+  /** Takes back while a collection, which begins right before anything is stored, goes on to the end right before the nth listing of packs after that. */
+  async function overtaken(listing: number, locked: boolean, takeBack: (asker: Engine, first: string) => Promise<unknown>) {
+    const { engine, first } = await due()
+    if (locked)
+      engine.setStoreFaults((call) =>
+        removesSnapshot(call.operation, call.name) ? [{ kind: 'fail', when: 'before', code: 'store-refused' }] : [],
+      )
+    const [asleep, woken] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const collector = await sleeper(engine, removesSnapshot, async () => {
+      asleep.resolve()
+      await woken.promise
+    })
+    let work: Promise<unknown> | undefined
+    let listings = 0
+    const asker = await makeEngine({
+      seed: 'asker',
+      beside: engine,
+      seam: (inner) => ({
+        ...inner,
+        put: async (name, body, more) => {
+          if (work === undefined && name.startsWith('lists/')) {
+            work = codeOf(collector.prune())
+            await asleep.promise
+          }
+          return inner.put(name, body, more)
+        },
+        async *list(prefix, more) {
+          if (work !== undefined && prefix === 'packs/' && ++listings === listing) {
+            woken.resolve()
+            await work
+          }
+          yield* inner.list(prefix, more)
+        },
+      }),
+    })
+    const code = await codeOf(takeBack(asker, first))
+    woken.resolve()
+    await work
+    engine.setStoreFaults(() => [])
+    return { engine, first, code, listings }
+  }
+
+  test('and goes on when everything was looked at once more leaves no gap in history, and nothing that counts and is not whole', async () => {
+    for (const locked of [false, true])
+      for (let listing = 1, listings = 1; listing <= listings; listing++) {
+        const one = await overtaken(listing, locked, (asker, first) => asker.undelete(first))
+        listings = Math.max(listings, one.listings)
+        expect([locked, listing, one.code === 'no error', await counts(one.engine, one.first)]).toEqual([locked, listing, false, false])
+        expect(await codeOf(one.engine.prune())).toBe('no error')
+      }
+  })
+
+  test('makes it too late also for who knew of no other one', async () => {
+    const { engine, first, code } = await overtaken(0, false, (asker, id) => asker.undeleteLeft(id))
+    expect([code, await counts(engine, first)]).toEqual(['conflict', false])
+    expect(await codeOf(engine.prune())).toBe('no error')
+  })
+
+  test('makes it too late for two at once: each is told, and none that a listing is short', async () => {
+    const { engine, first } = await due()
+    const [asleep, woken] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const collector = await sleeper(engine, removesSnapshot, async () => {
+      asleep.resolve()
+      await woken.promise
+    })
+    let work: Promise<unknown> = Promise.resolve()
+    const isRecord = (operation: string, name: string): boolean => operation === 'put' && name.startsWith('lists/forgets/')
+    const inner = await sleeper(
+      engine,
+      isRecord,
+      async () => {
+        work = collector.prune()
+        await asleep.promise
+      },
+      'inner',
+    )
+    let told: unknown
+    const outer = await sleeper(engine, isRecord, async () => void (told = await codeOf(inner.undelete(first))), 'outer')
+    expect([await codeOf(outer.undelete(first)), told]).toEqual(['conflict', 'conflict'])
+    woken.resolve()
+    await work
+    expect([await counts(engine, first), await codeOf(engine.prune())]).toEqual([false, 'no error'])
   })
 
   test('and died is known to be over by a person alone', async () => {
