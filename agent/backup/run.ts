@@ -47,6 +47,8 @@ const NO_HASH = Buffer.alloc(32)
 const ATTEMPTS_MAX = 8
 /** A machine that slept for weeks may do so once more; where it goes on, a clock is wrong. */
 const LATE_MAX = 3
+/** A run shorter than this does not look at its series twice. */
+const SHORT_MS = 60_000
 /** The worker number under which segments of packs that no index file names are numbered. */
 const FOUND = 28
 
@@ -384,6 +386,13 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
     return openCache({ fileSystem, directory: state, name: cacheName, keys: cacheKeys, snapshotId: previous.structure.ref.random })
   }
 
+  /** A copy of this machine may have gone on with the series: what comes after several of its snapshots is not to say that it came before them. */
+  async function sequenceByNow(): Promise<number> {
+    if (clock.monotonicMs() - startedMs < SHORT_MS) return lastSequence
+    const now = await lookAtSeries({ ...options, onNotice: () => undefined }, series, collection)
+    return Math.max(lastSequence, now.lastSequence)
+  }
+
   async function storeSnapshot(made: {
     read: ReadSource
     indexFiles: readonly ObjectRef[]
@@ -396,7 +405,7 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
       writerId: keys.writer.id,
       session: session.entry,
       series,
-      sequence: Math.max(lastSequence, rememberedSequence(fileSystem, state, sequenceName)) + 1,
+      sequence: Math.max(await sequenceByNow(), rememberedSequence(fileSystem, state, sequenceName)) + 1,
       previous: previous?.hash ?? NO_HASH,
       root: read.rootNode,
       startedAt: Math.floor(startedAt),

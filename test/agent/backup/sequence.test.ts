@@ -7,6 +7,7 @@ import { stateNeeds, type StateNeeds } from '../../../agent/daemon/needs-stateme
 import { openRepository } from '../../../agent/repository/repository.ts'
 import type { OpenedSnapshot } from '../../../agent/repository/snapshot.ts'
 import { decodeNeeds } from '@holdfast/shared/protocol/needs.ts'
+import type { Store } from '@holdfast/shared/store/store.ts'
 import { change, type Engine, fixtureRandom, makeEngine, type Run, writeFile } from '../../_support/engine-fixture.ts'
 
 const DAY = 86_400_000
@@ -48,6 +49,33 @@ describe('the sequence of a snapshot', () => {
       if (hidden.some((random) => name.endsWith(random))) engine.bucket.tamper(name, () => undefined)
     expect((await backUp(engine, 'fourth')).sequence).toBe(4)
     expect((await backUp(engine, 'fifth', { label: 'another series' })).sequence).toBe(1)
+  })
+
+  test('of a run that took long is higher than those that a copy of its machine made meanwhile', async () => {
+    let beside: (() => Promise<void>) | undefined
+    const seam = (store: Store): Store => ({
+      ...store,
+      location: store.location,
+      put: async (name, ...rest) => {
+        const work = name.startsWith('packs/') ? beside : undefined
+        if (work !== undefined) beside = undefined
+        await work?.()
+        return store.put(name, ...rest)
+      },
+    })
+    const slow = await makeEngine({ seam })
+    await backUp(slow, 'first')
+    const copy = await makeEngine({ seed: 'copy', beside: slow })
+    let made = 0
+    beside = async () => {
+      for (; made < 3; made++) {
+        slow.clock.advance(DAY / 24)
+        await backUp(copy, `meanwhile ${made}`)
+      }
+    }
+    const { sequence } = await backUp(slow, 'long')
+    expect(made).toBe(3)
+    expect(sequence).toBe(5)
   })
 
   test('is remembered as it was kept, and not at all where what is kept is damaged or missing', async () => {
