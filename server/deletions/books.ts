@@ -6,6 +6,7 @@ import type { NeedInterval } from '../records/records.ts'
 import type { StoreRow } from '../records/rows.ts'
 import { isInForce } from '../routes/instructions.ts'
 import type { Books, DeletionStored, SourceRules } from './explain.ts'
+import { absentSince } from './gone.ts'
 
 /** Packs asked about at once: one answer of the database stays small. */
 const AT_ONCE = 5000
@@ -16,7 +17,7 @@ export async function booksFor(
   { list }: DeletionStored,
 ): Promise<Books> {
   const storeId = store.id
-  const { snapshots, replaced, settled, agents, forgotten } = await records.booksOf({ storeId })
+  const { snapshots, replaced, settled, agents, forgotten, absent } = await records.booksOf({ storeId })
   const byId = new Map<string, Set<string>>()
   for (const { id, agentId } of replaced) byId.set(id, (byId.get(id) ?? new Set<string>()).add(agentId))
   const packs = Buffer.from(list.names.flatMap((name) => (name.kind === 'pack' ? [name.session + name.random] : [])).join(''), 'hex')
@@ -35,6 +36,7 @@ export async function booksFor(
     needs,
     stands,
     rulesOf: (agentId, source) => rules.get(`${agentId} ${source}`),
+    absent: absentSince(absent, clock.now()),
     // What belongs to no series has no owner in the books.
     forgotten: new Map(
       forgotten.flatMap(({ agentId, id, at: since, heardAt }) => [

@@ -9,6 +9,7 @@ import { DELETION_CODES } from '@holdfast/shared/protocol/deletions.ts'
 import { stillSatisfied, TIMES_DISAGREE_MS, type RetainedSnapshot, type RetentionRules } from '@holdfast/shared/retention.ts'
 import type { KnownAgent, KnownSnapshot, NeedInterval } from '../records/records.ts'
 import type { DeletionReason } from '../records/rows.ts'
+import { goneSnapshots } from './gone.ts'
 
 /** A list as the store holds it. `isTrusted`: signed by an active agent of the store's controller. */
 export type StoredList = { readonly list: CollectionList; readonly storedAt: number; readonly isTrusted: boolean }
@@ -51,6 +52,8 @@ export type Books = {
   readonly rulesOf: (agentId: string, source: string) => SourceRules | undefined
   /** Since when an agent tells that it forgot a snapshot, and when it told so last, by this server's clock: `agent snapshot`. */
   readonly forgotten: ReadonlyMap<string, { readonly since: number; readonly heardAt: number }>
+  /** Since when the store was seen without a snapshot at every look, by this server's clock. */
+  readonly absent: ReadonlyMap<string, number>
 }
 
 export type Explanation =
@@ -61,11 +64,11 @@ export type Explanation =
   | { readonly kind: 'waiting'; readonly until: number; readonly reasons: readonly DeletionReason[] }
 
 /** What carries no data, such as replaced index files, waits so long: until nobody is at work with a listing that lacks its successor. */
-const WAIT_MS = 86_400_000
+export const WAIT_MS = 86_400_000
 /** What an index file says of a pack at least: its name and size, one segment, one blob. */
 const INDEX_BYTES_PER_PACK = 144
 /** How far the clocks of store, server and agent may be apart. */
-const SLACK_MS = 2 * 3_600_000
+export const SLACK_MS = 2 * 3_600_000
 const SAMPLES = 5
 
 /** The key of `StoreFacts.others`. */
@@ -197,12 +200,14 @@ function explainSnapshots(
   names: readonly DeletableName[],
   store: StoreFacts,
   books: Books,
-  { undeleteMs, hasBegun }: { readonly undeleteMs: number; readonly hasBegun: boolean },
+  { undeleteMs, hasBegun, now }: { readonly undeleteMs: number; readonly hasBegun: boolean; readonly now: number },
   say: Say,
   wait: Wait,
 ): readonly KnownSnapshot[] {
   const named = new Set(names.map(({ random }) => random))
-  const living = books.snapshots.filter(({ deleted }) => !deleted)
+  const isThere = (id: string): boolean => store.snapshots.has(id)
+  const gone = goneSnapshots(books, { isThere, before: now - Math.max(undeleteMs, WAIT_MS) })
+  const living = books.snapshots.filter(({ id, deleted }) => !deleted && !gone.has(id))
   for (const id of new Set(living.flatMap((one) => (one.contested && named.has(one.id) ? [one.id] : [])))) say('contested', id)
   const bySeries = new Map<string, KnownSnapshot[]>()
   for (const snapshot of living) {

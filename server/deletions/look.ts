@@ -10,7 +10,8 @@ import type { Context } from '../context.ts'
 import type { Audit } from '../records/records.ts'
 import type { AgentRow, DeletionReason, DeletionRow, StoreRow } from '../records/rows.ts'
 import { booksFor } from './books.ts'
-import { explainDeletion, type DeletionStored, type Explanation } from './explain.ts'
+import { explainDeletion, SLACK_MS, type DeletionStored, type Explanation } from './explain.ts'
+import { LOOKS_GAP_MS } from './gone.ts'
 import { listNames, nameOf, readList, readLists, storeFacts, type ReadList, type ReadLists } from './store-facts.ts'
 import { openDeleteCredentials } from './store-access.ts'
 
@@ -182,6 +183,11 @@ async function examine(deps: DeletionDeps, store: StoreRow, objects: Store, foun
   if (JSON.stringify(counts) !== JSON.stringify(row.counts)) row = await move(deps, row, { counts, agentId: stored.agentId }, undefined)
   const facts = await storeFacts(objects, asked, read)
   const books = await booksFor(deps, store, asked)
+  const at = deps.clock.now()
+  if (Math.abs(at - facts.now) <= SLACK_MS) {
+    const absent = books.snapshots.flatMap(({ id, deleted }) => (deleted || facts.snapshots.has(id) ? [] : [id]))
+    await deps.records.noteLooked({ storeId: store.id, absent, at, gapMs: LOOKS_GAP_MS })
+  }
   const isApproved = row.state === 'approved' || row.why === 'approval'
   const explanation = explainDeletion(asked, facts, books, {
     undeleteMs: deps.config.undeleteMs,

@@ -153,9 +153,16 @@ export type Acts = {
     agents: readonly KnownAgent[]
     /** `at`: since when the agent says so without a break; `heardAt`: when it said so last. */
     forgotten: readonly { id: string; agentId: string; at: number; heardAt: number }[]
+    /** Snapshots that the store was seen without since then, at looks no more than `gapMs` apart, and last at `seenAt`. */
+    absent: readonly { id: string; since: number; seenAt: number }[]
   }
   /** Takes note of which of its snapshots in a store an agent has forgotten: all of them; others it has taken back. */
   noteForgotten: (input: { agentId: string; storeId: string; snapshotIds: readonly string[]; at: number }) => void
+  /**
+   * Takes note of a look into a store: which snapshots it was seen without, all of them; anew where the look before was more than `gapMs` ago. What has a
+   * later time was told or seen while the clock was ahead, and counts from now on.
+   */
+  noteLooked: (input: { storeId: string; absent: readonly string[]; at: number; gapMs: number }) => void
   /** What was stated about these packs (32 bytes each) and about all packs of these sessions. */
   needsOf: (input: { storeId: string; packs: Buffer; sessions: readonly string[] }) => readonly NeedInterval[]
   /** How many packs the last snapshot needs that was stated of each series in a store. */

@@ -15,13 +15,14 @@ import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { done } from '@holdfast/shared/protocol/agent.ts'
 import type { App, Context } from '../context.ts'
 import { statedNeeds } from '../deletions/books.ts'
-import { neededBy } from '../deletions/explain.ts'
+import { neededBy, WAIT_MS } from '../deletions/explain.ts'
+import { absentSince, goneSnapshots } from '../deletions/gone.ts'
 import { agentOf } from './agent-channel.ts'
 import { agentsOnly, opaque, problems, sendBytes } from './wire.ts'
 
 const schema = { tags: ['agent'], security: agentsOnly }
 
-export function agentNeedsRoutes(app: App, { records, clock }: Context): void {
+export function agentNeedsRoutes(app: App, { records, clock, config }: Context): void {
   app.post(
     '/v1/agent/needs',
     {
@@ -79,8 +80,12 @@ export function agentNeedsRoutes(app: App, { records, clock }: Context): void {
       const { storeId, snapshotIds, packs } = decodeNeededQuestion(request.rawBody)
       await requireOwnStore(storeId, agentOf(request).controllerId)
       const going = new Set(snapshotIds)
-      const { snapshots } = await records.booksOf({ storeId })
-      const isNeeded = neededBy(snapshots.filter(({ id, deleted }) => !deleted && !going.has(id)))
+      const { snapshots, absent } = await records.booksOf({ storeId })
+      // As for the list itself, which is held against what the store shows then.
+      const since = absentSince(absent, clock.now())
+      const isThere = (id: string): boolean => !since.has(id)
+      const gone = goneSnapshots({ snapshots, absent: since }, { isThere, before: clock.now() - Math.max(config.undeleteMs, WAIT_MS) })
+      const isNeeded = neededBy(snapshots.filter(({ id, deleted }) => !deleted && !going.has(id) && !gone.has(id)))
       const needs = await statedNeeds(records, storeId, Buffer.concat(packs))
       const needed = new Set(needs.filter(isNeeded).map(({ pack }) => pack))
       return sendBytes(reply, Buffer.from([...needed].join(''), 'hex'))

@@ -56,6 +56,7 @@ export const sqliteActs: SqliteActs = {
   stateNeeds: needs.stateNeeds,
   booksOf: needs.booksOf,
   noteForgotten: needs.noteForgotten,
+  noteLooked: needs.noteLooked,
   needsOf: needs.needsOf,
   needStands: needs.needStands,
   dropNeeds: needs.dropNeeds,

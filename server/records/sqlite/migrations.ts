@@ -149,8 +149,14 @@ DROP INDEX snapshots_store;
 CREATE INDEX snapshots_store ON snapshots(store_id);
 `
 
+/** Since when a store is seen without a snapshot that the books count, and when it was seen so last. */
+const FIFTH = `
+CREATE TABLE absent_snapshots (store_id TEXT NOT NULL, snapshot_id TEXT NOT NULL, since INTEGER NOT NULL, seen_at INTEGER NOT NULL,
+  PRIMARY KEY (store_id, snapshot_id)) WITHOUT ROWID;
+`
+
 /** The steps, in order. */
-export const MIGRATIONS: readonly string[] = [FIRST, SECOND, THIRD, FOURTH]
+export const MIGRATIONS: readonly string[] = [FIRST, SECOND, THIRD, FOURTH, FIFTH]
 
 /** Brings the database to this program's shape; `newer-format` where it is ahead of it. */
 export function migrate(db: DatabaseSync): void {

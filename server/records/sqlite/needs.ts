@@ -142,6 +142,10 @@ export const booksOf: Act<'booksOf'> = (db, { storeId }) => {
         at: Number(row['at']),
         heardAt: Number(row['heard_at']),
       })),
+    absent: db
+      .sql('SELECT snapshot_id, since, seen_at FROM absent_snapshots WHERE store_id = ?')
+      .all(storeId)
+      .map((row) => ({ id: String(row['snapshot_id']), since: Number(row['since']), seenAt: Number(row['seen_at']) })),
   }
 }
 
@@ -156,6 +160,21 @@ export const noteForgotten: Act<'noteForgotten'> = (db, { agentId, storeId, snap
      ON CONFLICT DO UPDATE SET heard_at = excluded.heard_at`,
   )
   for (const id of snapshotIds) note.run({ 1: storeId, 2: agentId, 3: id, 4: at })
+}
+
+export const noteLooked: Act<'noteLooked'> = (db, { storeId, absent, at, gapMs }) => {
+  db.sql('DELETE FROM absent_snapshots WHERE store_id = ? AND snapshot_id NOT IN (SELECT value FROM json_each(?))').run(
+    storeId,
+    JSON.stringify(absent),
+  )
+  const note = db.sql(
+    `INSERT INTO absent_snapshots (store_id, snapshot_id, since, seen_at) VALUES (?1, ?2, ?3, ?3)
+     ON CONFLICT DO UPDATE SET since = CASE WHEN since > ?3 OR seen_at + ?4 < ?3 THEN ?3 ELSE since END, seen_at = ?3`,
+  )
+  for (const id of absent) note.run({ 1: storeId, 2: id, 3: at, 4: gapMs })
+  db.sql(
+    'UPDATE forgotten_snapshots SET at = min(at, ?2), heard_at = min(heard_at, ?2) WHERE store_id = ?1 AND (at > ?2 OR heard_at > ?2)',
+  ).run({ 1: storeId, 2: at })
 }
 
 export const needsOf: Act<'needsOf'> = (db, { storeId, packs, sessions }) => {

@@ -85,6 +85,7 @@ function worldOf({ needs, goingSnapshots, goingPacks, condemned = goingPacks, re
   const books: Books = {
     snapshots,
     replaced: new Map(),
+    absent: new Map(),
     settled: new Set(),
     agents: [{ id: agentId, heardAt: NOW, revokedAt: null }],
     needs: intervalsOf(needs),

@@ -1,0 +1,111 @@
+// What the books of a server say and the store does not, or its clock: neither holds deletions for good.
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { objectName, packName } from '@holdfast/shared/format/layout.ts'
+import { encodeNeededQuestion } from '@holdfast/shared/protocol/needs.ts'
+import { DAY, fiveDays, makeDeletionWorld, type DeletionWorld } from './_support/deletion-world.ts'
+
+let world: DeletionWorld
+beforeEach(async () => {
+  world = await makeDeletionWorld()
+})
+afterEach(() => world.close())
+
+describe('a snapshot that somebody else removed from the store', () => {
+  it('holds what retention explains for a whole window, and then no longer', async () => {
+    const { going, staying } = await fiveDays(world)
+    // The one of a day that retention keeps, by the root: another day takes its place.
+    await world.bucket.store('root').remove(objectName('snapshot', staying.snapshots[0]!))
+    await world.publish({ kind: 'deletion', lists: [], names: world.named(going.snapshots.slice(0, 1), []) })
+    for (let day = 0; day < 14; day++) {
+      expect(await world.look()).toMatchObject({ held: 1, removed: 0 })
+      expect((await world.deletions())[0]).toMatchObject({ code: 'retention' })
+      world.days(1)
+    }
+    expect(await world.look()).toMatchObject({ done: 1, removed: 1 })
+  })
+
+  it('keeps its packs as long, for whoever asks before a list is published too, and again once it is back', async () => {
+    const { going, staying, list } = await fiveDays(world)
+    const own = await world.writePacks(1)
+    const lost = await world.backup([...staying.packs, ...own])
+    world.days(1)
+    await world.backup(staying.packs)
+    const remover = world.bucket.store('root')
+    await remover.remove(objectName('snapshot', lost))
+    await world.forgotten(going.snapshots)
+    const condemned = await world.condemn(own, [])
+    const question = encodeNeededQuestion({
+      storeId: world.storeId,
+      snapshotIds: going.snapshots.map(({ random }) => random),
+      packs: own.map(({ session, random }) => Buffer.from(session + random, 'hex')),
+    })
+    const asked = async (): Promise<number> =>
+      (await world.agent.request('POST', '/v1/agent/needed', question, 'application/octet-stream')).body.length
+    await world.publish({ kind: 'deletion', lists: [list, condemned], names: world.named([], own) })
+    await world.look()
+    const daysLater = async (days: number): Promise<void> => {
+      for (let day = 0; day < days; day++) {
+        world.days(1)
+        await world.look()
+      }
+    }
+    await daysLater(13)
+    expect([await asked(), there(packName(own[0]!))]).toEqual([32, true])
+    // It was not to be seen for a while.
+    await world.put(objectName('snapshot', lost))
+    await world.look()
+    expect([await asked(), there(packName(own[0]!))]).toEqual([32, true])
+    await remover.remove(objectName('snapshot', lost))
+    await world.look()
+    // Nobody looked in between: it may have been there.
+    world.days(15)
+    expect(await asked()).toBe(32)
+    await world.look()
+    expect([await asked(), there(packName(own[0]!))]).toEqual([32, true])
+    await daysLater(14)
+    expect(await asked()).toBe(0)
+    expect(there(packName(own[0]!))).toBe(false)
+  })
+
+  it('keeps them for good where no later one is there, or another has its place: no run may have seen it', async () => {
+    const { staying } = await fiveDays(world)
+    const own = await world.writePacks(1)
+    const hidden = await world.backup([...staying.packs, ...own])
+    const remover = world.bucket.store('root')
+    await remover.remove(objectName('snapshot', hidden))
+    const condemned = await world.condemn(own, [])
+    await world.publish({ kind: 'deletion', lists: [condemned], names: world.named([], own) })
+    const stays = async (): Promise<void> => {
+      for (let day = 0; day < 20; day++) {
+        await world.look()
+        world.days(1)
+      }
+      expect([(await world.deletions())[0]!.code, there(packName(own[0]!))]).toEqual(['needed', true])
+    }
+    await stays()
+    // The next run does not see it either and takes its place.
+    const next = await world.backup(staying.packs, { state: false })
+    await world.stateNeeds(next, 6, staying.packs)
+    await world.backup(staying.packs)
+    await stays()
+  })
+
+  const there = (name: string): boolean => world.bucket.names().includes(name)
+})
+
+it('what was told of as forgotten while the clock of the server was a year ahead has its window from when that is right again', async () => {
+  const { going, list } = await fiveDays(world)
+  await world.forgotten([])
+  const { clock } = world.server
+  const ahead = { ...clock, now: () => clock.now() + 365 * DAY }
+  await world.server.records.noteForgotten({
+    ...{ agentId: world.agent.id, storeId: world.storeId, at: ahead.now() },
+    snapshotIds: going.snapshots.map(({ random }) => random),
+  })
+  await world.publish({ kind: 'deletion', lists: [list], names: world.named(going.snapshots, going.packs) })
+  expect(await world.look()).toMatchObject({ held: 0, removed: 0 })
+  world.days(13)
+  expect(await world.look()).toMatchObject({ held: 0, removed: 0 })
+  world.days(2)
+  expect(await world.look()).toMatchObject({ done: 1, removed: 4 })
+})
