@@ -15,7 +15,7 @@ import { type Leader, LinkGroups } from './link-groups.ts'
 import type { Interruption } from './mark.ts'
 import { namesInUse } from './own-names.ts'
 import { lostCode, type ReportBuilder } from './report.ts'
-import { closedUnless, TargetDirectory, TargetTree } from './target-tree.ts'
+import { closedUnless, openExisting, statOf, TargetDirectory, TargetTree } from './target-tree.ts'
 import { Tasks } from './tasks.ts'
 import { entryPath, type WalkDirectory, type WalkStep } from './tree-reader.ts'
 import { writeHardLink } from './write-file.ts'
@@ -192,7 +192,7 @@ export class Applier {
     }
     if (decision === 'beside') return
     if (decision === 'enter') {
-      directory.finish = overwrite !== 'never' && (!leadsOnly || interruption.made(path))
+      directory.finish = interruption.made(path) || (!leadsOnly && this.#isToFinish(at, name, path, entry))
       const fd = openExisting(fs, at, name, directory.finish)
       directory.existed = true
       directory.name = name
@@ -216,6 +216,16 @@ export class Applier {
     directory.finish = true
     this.#tree.adopt(directory, fd)
     this.#report.directory(path, beside ? name : undefined)
+  }
+
+  /** With `never` what stands there stays as it is, so one that is as it was backed up stays so; one that is not may be what an interrupted restore left. */
+  #isToFinish(at: Descriptor, name: Buffer, path: Buffer, entry: Entry): boolean {
+    const { overwrite, interruption } = this.#options
+    if (overwrite !== 'never') return true
+    const differs = metadataDiffers(this.#fs, at, name, entry)
+    if (differs && interruption.interrupted)
+      this.#report.problem(path, 'differs', 'an interrupted restore may have made it and not ended it: --overwrite changed sets it right')
+    return !differs
   }
 
   #over(directory: TargetDirectory): void {
@@ -286,8 +296,10 @@ export class Applier {
       const existing = statOf(fs, at, name)
       const decision = decide(entry, existing, overwrite)
       if (existing === undefined) return decision
-      const torn = interruption.interrupted && overwrite === 'beside' && mayBeTorn(entry, existing)
-      if (decision !== 'compare') return decision === 'beside' && torn ? 'replace' : decision
+      const keepsOthers = overwrite === 'beside' || overwrite === 'never'
+      const torn = interruption.interrupted && keepsOthers && mayBeTorn(entry, existing)
+      if (decision === 'beside' && torn) return 'replace'
+      if (decision !== 'compare' && !torn) return decision
       const same = await sameContent({ fs, reader, chunkHasher: this.#hasher, at, name, entry, signal })
       return !same && torn ? 'replace' : decideCompared(same, existing, overwrite)
     } finally {
@@ -463,33 +475,6 @@ function localDisk(path: Buffer, error: unknown): unknown {
       cause: error,
     },
   )
-}
-
-/** What stands at a name, or nothing. */
-function statOf(fs: FileSystem, at: Descriptor, name: Buffer): FileStat | undefined {
-  try {
-    return fs.stat(at, name)
-  } catch (error) {
-    if (error instanceof FileError && error.errno === 'ENOENT') return undefined
-    throw error
-  }
-}
-
-/** Opens a directory that was there. One that is to be set right anyway is made passable for its owner first. */
-function openExisting(fs: FileSystem, at: Descriptor, name: Buffer, ours: boolean): Descriptor {
-  try {
-    const fd = fs.open(at, name, 'directory')
-    if (!ours) return fd
-    return closedUnless(fs, fd, () => {
-      const { mode } = fs.stat(fd, HERE)
-      if ((mode & 0o700) !== 0o700) fs.setMode(fd, HERE, mode | 0o700)
-      return fd
-    })
-  } catch (error) {
-    if (!ours || !(error instanceof FileError) || error.errno !== 'EACCES') throw error
-    fs.setMode(at, name, 0o700)
-    return fs.open(at, name, 'directory')
-  }
 }
 
 /** Owner, mode or time that this user's rights do not allow to be set. */

@@ -3,7 +3,8 @@
 // beside   what stands there is never changed; a file that has the same content is kept, anything else lands beside it
 // changed  a file that differs in kind, size or content is replaced; one that has the same content is kept and its metadata set right
 // always   written anew, whatever stands there
-// never    what stands there is kept and not even looked into; something else in the place of a directory is a problem, and all below it not restored
+// never    what stands there is kept and not even looked into, but for what an interrupted restore may have left half-written; something else in the
+//          place of a directory is a problem, and all below it not restored
 //
 // "The same content" is proven by reading the existing file and comparing it with the chunk ids of the snapshot, which needs nothing from
 // the store; size and time alone are not believed. A directory is never replaced by something else: that would remove what is in it.

@@ -2,7 +2,7 @@
 // name in a hostile repository and no link planted in the target leads out of it. A directory gets its metadata when everything below it is
 // done, deepest first. Descriptors are few whatever the depth: those not in use are closed and opened again from above, and must then be
 // the same directory as before.
-import { type Descriptor, FileError, type FileSystem } from '../file-system/file-system.ts'
+import { type Descriptor, FileError, type FileStat, type FileSystem } from '../file-system/file-system.ts'
 import type { WalkDirectory } from './tree-reader.ts'
 
 const HERE = Buffer.alloc(0)
@@ -130,5 +130,32 @@ export function closedUnless<T>(fs: FileSystem, fd: Descriptor, act: () => T): T
   } catch (error) {
     fs.close(fd)
     throw error
+  }
+}
+
+/** What stands at a name, or nothing. */
+export function statOf(fs: FileSystem, at: Descriptor, name: Buffer): FileStat | undefined {
+  try {
+    return fs.stat(at, name)
+  } catch (error) {
+    if (error instanceof FileError && error.errno === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+/** Opens a directory that was there. One that is to be set right anyway is made passable for its owner first. */
+export function openExisting(fs: FileSystem, at: Descriptor, name: Buffer, ours: boolean): Descriptor {
+  try {
+    const fd = fs.open(at, name, 'directory')
+    if (!ours) return fd
+    return closedUnless(fs, fd, () => {
+      const { mode } = fs.stat(fd, HERE)
+      if ((mode & 0o700) !== 0o700) fs.setMode(fd, HERE, mode | 0o700)
+      return fd
+    })
+  } catch (error) {
+    if (!ours || !(error instanceof FileError) || error.errno !== 'EACCES') throw error
+    fs.setMode(at, name, 0o700)
+    return fs.open(at, name, 'directory')
   }
 }

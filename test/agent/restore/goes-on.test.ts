@@ -117,6 +117,44 @@ describe('what a restore left half-written', () => {
   })
 })
 
+describe('with --overwrite never', () => {
+  const never = { overwrite: 'never' } as const
+
+  test('a file that a power cut left without its bytes is not kept for a restored one', async () => {
+    const built = await build()
+    await cutOff(built)
+    writeFileSync(join(target, 'a'), 'of somebody')
+    expect(await restore(built, never)).toMatchObject({ files: 1, keptOther: 1, problemCount: 0 })
+    expect(readFileSync(join(target, 'a'), 'utf8')).toBe('of somebody')
+    isWhole()
+  })
+
+  test('a directory that an interrupted restore made and did not end is told', async () => {
+    const built = await build()
+    await expect(restore(await without(built, '/other/two', true), never)).rejects.toMatchObject({ code: 'store-unreachable' })
+    expect((await restore(built, never)).problems).toMatchObject(
+      ['/first', '/other'].map((path) => ({
+        path: Buffer.from(path),
+        code: 'differs',
+        errno: expect.stringMatching(/--overwrite changed/),
+      })),
+    )
+    expect(await restore(built, { overwrite: 'changed' })).toMatchObject({ problemCount: 0 })
+    expect(statSync(join(target, 'other')).mode & 0o777).not.toBe(0o700)
+    isWhole()
+  })
+
+  test('a directory that gets what could not be read before keeps its time', async () => {
+    const built = await build()
+    await restore(await without(built, '/other/two'), never)
+    const before = statSync(join(target, 'other'), { bigint: true })
+    expect(namesIn(join(target, 'other'))).toEqual([])
+    expect(await restore(built, never)).toMatchObject({ problemCount: 0 })
+    expect(statSync(join(target, 'other'), { bigint: true }).mtimeNs).toBe(before.mtimeNs)
+    isWhole()
+  })
+})
+
 test('names of one file are one file again when the directory of the first of them could be read', async () => {
   const built = await build()
   const bad = await without(built, '/first')
