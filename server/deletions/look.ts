@@ -34,6 +34,8 @@ const AT_ONCE = 16
 const AT_LEAST_MS = 1000
 /** What is deleted before what: a snapshot before what it needs, so that none is ever there without its packs; lists, which explain it, last. */
 const ORDER: readonly DeletableName['kind'][] = ['snapshot', 'pack', 'index', 'end', 'session', 'forget', 'list']
+/** What holds a list for a while and says nothing about it: an approval outlasts these. */
+const PASSING: ReadonlySet<DeletionReason['code']> = new Set(['clocks-disagree', 'unreadable', 'too-early'])
 const isSnapshot = ({ kind }: DeletableName): boolean => kind === 'snapshot'
 /** Lists that were read and are no deletions, so that each is read once by one server; losing it costs reading them again. */
 const otherLists = new WeakMap<DeletionDeps['records'], LruMap<string, true>>()
@@ -188,7 +190,8 @@ async function examine(deps: DeletionDeps, store: StoreRow, objects: Store, foun
     const absent = books.snapshots.flatMap(({ id, deleted }) => (deleted || facts.snapshots.has(id) ? [] : [id]))
     await deps.records.noteLooked({ storeId: store.id, absent, at, gapMs: LOOKS_GAP_MS })
   }
-  const isApproved = row.state === 'approved' || row.why === 'approval'
+  // Also where it is held for something that passes by itself: the word stands until something else comes up.
+  const isApproved = row.decidedBy !== null || row.why === 'approval'
   const explanation = explainDeletion(asked, facts, books, {
     undeleteMs: deps.config.undeleteMs,
     isApproved,
@@ -280,7 +283,9 @@ async function hold(deps: DeletionDeps, row: DeletionRow, reasons: readonly Dele
     ...{ id: makeId(random, 'alert'), createdAt: clock.now(), kind: 'deletion-held' as const },
     ...{ controllerId, agentId, policyId: null, deletionId, snapshotId: null, otherAgentId: null, closedAt: null },
   }
-  return move(deps, row, { state: 'held', code, reasons, waitUntil: null }, row.state === 'held' ? undefined : 'deletion.hold', { alert })
+  const stands = row.why !== null || reasons.every((one) => PASSING.has(one.code))
+  const patch = { state: 'held', code, reasons, waitUntil: null, ...(stands ? {} : { decidedBy: null, decidedAt: null }) } as const
+  return move(deps, row, patch, row.state === 'held' ? undefined : 'deletion.hold', { alert })
 }
 
 async function wait(

@@ -1,6 +1,6 @@
 // What the books of a server say and the store does not, or its clock: neither holds deletions for good.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { objectName, packName } from '@holdfast/shared/format/layout.ts'
+import { objectName, packName, type ObjectRef } from '@holdfast/shared/format/layout.ts'
 import { encodeNeededQuestion } from '@holdfast/shared/protocol/needs.ts'
 import { DAY, fiveDays, makeDeletionWorld, type DeletionWorld } from './_support/deletion-world.ts'
 
@@ -108,4 +108,40 @@ it('what was told of as forgotten while the clock of the server was a year ahead
   expect(await world.look()).toMatchObject({ held: 0, removed: 0 })
   world.days(2)
   expect(await world.look()).toMatchObject({ done: 1, removed: 4 })
+})
+
+describe('an approval', () => {
+  let kept: ObjectRef
+  beforeEach(async () => {
+    const { going, staying } = await fiveDays(world)
+    kept = staying.snapshots[0]!
+    await world.forgotten([...going.snapshots, kept])
+    await world.publish({ kind: 'deletion', lists: [], names: world.named([kept], []) })
+    await world.look()
+    const { id } = (await world.deletions())[0]!
+    await world.made('POST', `/v1/deletions/${id}/approve`, world.token, undefined)
+    await world.look()
+  })
+
+  it('outlasts what passes by itself: clocks that were apart while it waited for its window', async () => {
+    const { clock } = world.server
+    await world.look({ clock: Object.assign(Object.create(clock) as typeof clock, { now: () => clock.now() + 365 * DAY }) })
+    expect((await world.deletions())[0]).toMatchObject({ state: 'held', code: 'clocks-disagree' })
+    expect(await world.look()).toMatchObject({ held: 0, removed: 0 })
+    world.days(15)
+    expect(await world.look()).toMatchObject({ done: 1, removed: 1 })
+    expect((await world.deletions())[0]).toMatchObject({ why: 'approval' })
+  })
+
+  it('ends with what makes the list another question: what it names was taken back, and is forgotten once more', async () => {
+    await world.publish({ kind: 'revived', from: [{ list: kept, packs: [] }] })
+    await world.look()
+    expect((await world.deletions())[0]).toMatchObject({ state: 'held', code: 'revived', decidedBy: null })
+    world.days(1)
+    await world.forgotten([])
+    await world.forgotten([kept])
+    world.days(15)
+    await world.look()
+    expect((await world.deletions())[0]).toMatchObject({ state: 'held', code: 'retention', removed: 0 })
+  })
 })
