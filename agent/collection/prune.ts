@@ -218,6 +218,7 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
     }
     const onDeleted = (done: number, total: number): void => options.onProgress?.({ phase: 'deleting', done, total })
     const deleted = await carryOut(repository.store, due, { signal, onDeleted })
+    await forgetTakenBackLate(due)
     const locked = new Set(deleted.locked.map(({ name }) => name))
     const going = new Set(due.filter((name) => !locked.has(deletableName(name))))
     await takeBackFrom(
@@ -225,6 +226,21 @@ export async function prune(options: PruneOptions): Promise<PruneReport> {
       names.filter((name) => !going.has(name) && (name.kind === 'snapshot' || name.kind === 'pack')),
     )
     return deleted
+  }
+
+  /**
+   * What was taken back while it was deleted counts no more: whoever took it back sees the list that names it, and calls nothing good, or died before that. It
+   * would be a gap in history, or lack what is gone.
+   */
+  async function forgetTakenBackLate(names: readonly DeletableName[]): Promise<void> {
+    const deleted = new Set(names.filter(({ kind }) => kind === 'snapshot').map(refKey))
+    if (deleted.size === 0) return
+    const { forgotten } = await repository.loadCollection(signal)
+    const late = seen.survey.forgotten.filter(({ structure: { ref, writerId } }) => {
+      const name = refKey(ref)
+      return deleted.has(name) && !forgotten.has(name) && maySpeakOf(keys.writer.id, writerId)
+    })
+    if (late.length > 0) await forgetSnapshots(options, late, 'asked')
   }
 
   async function takeBackFrom(list: ObjectRef, names: readonly DeletableName[]): Promise<void> {

@@ -231,6 +231,21 @@ describe('a collection that is at work already', () => {
       }
   })
 
+  test('forgets it again itself where who took it back died over it', async () => {
+    for (const locked of [false, true]) {
+      const { engine, first, code } = await overtaken(0, locked, (asker, id) => {
+        asker.setStoreFaults((call) => {
+          const isLate = call.actor === 'agent asker' && call.operation === 'list' && records(asker).length > 1
+          if (isLate) return [{ kind: 'fail', when: 'before', code: 'store-unreachable' }]
+          return locked && removesSnapshot(call.operation, call.name) ? [{ kind: 'fail', when: 'before', code: 'store-refused' }] : []
+        })
+        return asker.undelete(id)
+      })
+      expect([locked, code, await counts(engine, first)]).toEqual([locked, 'store-unreachable', false])
+      expect(await codeOf(engine.prune())).toBe('no error')
+    }
+  })
+
   test('makes it too late also for who knew of no other one', async () => {
     const { engine, first, code } = await overtaken(0, false, (asker, id) => asker.undeleteLeft(id))
     expect([code, await counts(engine, first)]).toEqual(['conflict', false])
