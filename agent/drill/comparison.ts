@@ -5,15 +5,16 @@ import { isHoldfastError } from '@holdfast/shared/errors.ts'
 import { CWD, type Descriptor, FileError, type FileStat, type FileSystem } from '../file-system/file-system.ts'
 import type { ReadKeys } from '../keys/keys.ts'
 import { blake3 } from '../repository/blake3.ts'
-import { footersOf } from '../repository/footer-reader.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import type { Entry } from '../repository/tree.ts'
 import type { View } from '../repository/view.ts'
 import { sameContent } from '../restore/compare.ts'
-import { contentBytes } from '../restore/decide.ts'
+import { contentBytes, markName } from '../restore/decide.ts'
 import { metadataDiffers } from '../restore/metadata.ts'
+import { readPast } from '../restore/read-past.ts'
+import { lostCode } from '../restore/report.ts'
 import { createSelector, type Selection } from '../restore/selection.ts'
 import { entryPath, walkTree, type WalkDirectory } from '../restore/tree-reader.ts'
 
@@ -23,9 +24,10 @@ const DIFFERENCES_HELD = 10_000
 
 /**
  * content: other bytes, or another kind of entry · missing: not there · extra: something is in the directory that is not in the snapshot · metadata: owner, mode, time or attributes
- * differ · unreadable: nobody could look, which is no verdict · damaged: the snapshot itself cannot be read here.
+ * differ · unreadable: nobody could look, which is no verdict · damaged: the snapshot itself cannot be read here · unread: the store does not give what the
+ * comparison needs, which is no verdict either.
  */
-export type DifferenceCode = 'content' | 'missing' | 'extra' | 'metadata' | 'unreadable' | 'damaged'
+export type DifferenceCode = 'content' | 'missing' | 'extra' | 'metadata' | 'unreadable' | 'damaged' | 'unread'
 export type Difference = { readonly path: Buffer; readonly code: DifferenceCode; readonly why?: string; readonly bytes?: number }
 
 export type Comparison = {
@@ -50,7 +52,7 @@ export async function compareRestored(options: {
   signal?: AbortSignal | undefined
 }): Promise<Comparison> {
   const { repository, view, keys, snapshot, selection, fs, signal } = options
-  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys, footers: footersOf(repository) })
+  const reader = createPackReader({ ...readPast(repository), structure: repository.keys, view, keys })
   const chunkHasher = blake3.keyed(repository.keys.idKey)
   const differences: Difference[] = []
   const counts = { entries: 0, bytes: 0 }
@@ -86,6 +88,19 @@ export async function compareRestored(options: {
     return undefined
   }
 
+  const lookInto = async (at: Descriptor, path: Buffer, entry: Entry): Promise<void> => {
+    try {
+      if (await sameContent({ fs, reader, chunkHasher, at, name: entry.name, entry, signal })) counts.bytes += contentBytes(entry)
+      else differs(path, 'content', { bytes: contentBytes(entry) })
+    } catch (error) {
+      if (!isHoldfastError(error, 'unread')) throw error
+      differs(path, 'unread', { why: error.message })
+    }
+  }
+  // A restore that could not read everything leaves its mark to the next one.
+  const mark = markName(snapshot.structure.ref.random)
+  const namesAt = (at: Descriptor, isTop: boolean): number => fs.readDirectory(at).filter((name) => !isTop || !name.equals(mark)).length
+
   try {
     for await (const step of walkTree({ reader, root: snapshot.structure.root, bounds: snapshot.structure, choose, signal })) {
       const { directory } = step
@@ -111,15 +126,15 @@ export async function compareRestored(options: {
           const now = look(at, path, entry, directory)
           if (now === undefined) continue
           if (!isReadable(fs, at, entry)) differs(path, 'unreadable')
-          else if (await sameContent({ fs, reader, chunkHasher, at, name: entry.name, entry, signal })) counts.bytes += contentBytes(entry)
-          else differs(path, 'content', { bytes: contentBytes(entry) })
+          else await lookInto(at, path, entry)
         }
-      } else if (step.step === 'failed') differs(directory.path, 'damaged', { why: step.error.message })
+      } else if (step.step === 'failed') differs(directory.path, lostCode(step.error), { why: step.error.message })
       else {
         const at = way.top()
-        if (at !== undefined && fs.readDirectory(at).length > (present.get(directory) ?? 0)) differs(directory.path, 'extra')
+        const isTop = directory.parent === undefined
+        if (at !== undefined && namesAt(at, isTop) > (present.get(directory) ?? 0)) differs(directory.path, 'extra')
         present.delete(directory)
-        if (directory.parent !== undefined) way.leave()
+        if (!isTop) way.leave()
       }
     }
   } catch (error) {

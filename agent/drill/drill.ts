@@ -3,13 +3,13 @@
 import { createHash } from 'node:crypto'
 import type { FileSystem } from '../file-system/file-system.ts'
 import type { ReadKeys } from '../keys/keys.ts'
-import { footersOf } from '../repository/footer-reader.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
 import type { Repository } from '../repository/repository.ts'
 import { createTokens, type OpenedSnapshot } from '../repository/snapshot.ts'
 import type { View } from '../repository/view.ts'
-import type { RestoredEntry, RestoreReport } from '../restore/report.ts'
-import { requireAllRead, restoreSnapshot } from '../restore/restore.ts'
+import { LOST, type RestoredEntry, type RestoreReport } from '../restore/report.ts'
+import { readPast } from '../restore/read-past.ts'
+import { restoreSnapshot } from '../restore/restore.ts'
 import type { Selection } from '../restore/selection.ts'
 import { compareRestored, type Comparison, type Difference } from './comparison.ts'
 import { chooseSample, RING, type Sample, type SampleLimits } from './sample.ts'
@@ -74,7 +74,7 @@ export async function planDrill(
   },
 ): Promise<DrillPlan> {
   const { repository, view, keys, snapshot, limits, signal, from } = options
-  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys, footers: footersOf(repository) })
+  const reader = createPackReader({ ...readPast(repository), structure: repository.keys, view, keys })
   const { recordKey } = repository.keys
   // What is whole needs no list of its files, which could be ten million.
   const bounds = limits === 'whole' ? { limits: { files: 1, bytes: 0 }, roomBytes: Number.MAX_SAFE_INTEGER } : { ...options, limits }
@@ -105,7 +105,6 @@ export async function drillSnapshot(options: DrillOptions, plan: DrillPlan): Pro
       onEntry: options.onEntry,
       onProgress: ({ files, bytes }) => onProgress?.({ phase: 'restoring', files, bytes }),
     })
-    requireAllRead(restored)
     onProgress?.({ phase: 'comparing', files: restored.files, bytes: restored.bytes })
     const compared = await compareRestored({ repository, view, keys, snapshot, target, selection, fs, signal })
     const problems = unique([...problemsOf(restored, compared.differences), ...passedOver(sample)])
@@ -126,25 +125,30 @@ export async function drillSnapshot(options: DrillOptions, plan: DrillPlan): Pro
   })
 }
 
-/** What the restore said, and what the comparison found beyond that. */
+/** What the restore said, and what the comparison found beyond that. What the store did not give is named and no damage: the next drill goes on behind it. */
 export function problemsOf({ problems }: Pick<RestoreReport, 'problems'>, differences: Comparison['differences']): DrillProblem[] {
   const told = new Set(problems.map(({ path }) => path.toString('latin1')))
+  const lost = new Set(problems.filter(({ code }) => LOST.has(code)).map(({ path }) => path.toString('latin1')))
   return [
     ...problems.map(({ path, code, errno }) => ({ path, code, ...(errno === undefined ? {} : { why: errno }) })),
-    ...differences.filter((one) => isNews(one, told)).map(({ path, code, why }) => ({ path, code, ...(why === undefined ? {} : { why }) })),
+    ...differences
+      .filter((one) => isNews(one, told, lost))
+      .map(({ path, code, why }) => ({ path, code, ...(why === undefined ? {} : { why }) })),
   ]
 }
 
-/** A difference that the restore has told itself is none more; other bytes always are. */
-function isNews({ path, code }: Difference, told: ReadonlySet<string>): boolean {
-  return code === 'content' || code === 'extra' || !told.has(path.toString('latin1'))
+/** A difference that the restore has told itself is none more, nor what is missing below a directory that it could not read; other bytes always are. */
+function isNews({ path, code }: Difference, told: ReadonlySet<string>, lost: ReadonlySet<string>): boolean {
+  if (code === 'content' || code === 'extra') return true
+  const text = path.toString('latin1')
+  if (told.has(text)) return false
+  if (code !== 'missing') return true
+  for (let end = text.lastIndexOf('/'); end > 0; end = text.lastIndexOf('/', end - 1)) if (lost.has(text.slice(0, end))) return false
+  return !lost.has('/')
 }
 
 function passedOver({ tooLarge, unreadable }: Sample): DrillProblem[] {
-  return [
-    ...tooLarge.map((path) => ({ path, code: 'too-large', why: 'larger than the room in the scratch directory' })),
-    ...unreadable.map(({ path, why }) => ({ path, code: 'damaged', why })),
-  ]
+  return [...tooLarge.map((path) => ({ path, code: 'too-large', why: 'larger than the room in the scratch directory' })), ...unreadable]
 }
 
 function unique(problems: readonly DrillProblem[]): DrillProblem[] {

@@ -1,8 +1,9 @@
 // Which files a drill restores: a share of the snapshot that moves on from drill to drill. Every path has a place on a ring, the beginning of its
 // token; a drill takes what comes next after where the last one ended, so all files are taken once before any is taken again.
-import { isVerdict, type PackReader } from '../repository/pack-reader.ts'
+import { type PackReader } from '../repository/pack-reader.ts'
 import { createTokens, type OpenedSnapshot } from '../repository/snapshot.ts'
 import { contentBytes } from '../restore/decide.ts'
+import { lostCode } from '../restore/report.ts'
 import { entryPath, walkTree } from '../restore/tree-reader.ts'
 
 /** Places on the ring. */
@@ -23,7 +24,7 @@ export type Sample = {
   /** Files that came next and that are larger than there is room: they were passed over. */
   readonly tooLarge: readonly Buffer[]
   /** Directories that cannot be read, with why: what is below them is in nobody's sample. */
-  readonly unreadable: readonly { readonly path: Buffer; readonly why: string }[]
+  readonly unreadable: readonly { readonly path: Buffer; readonly code: 'damaged' | 'unread'; readonly why: string }[]
 }
 
 type Candidate = { readonly path: Buffer; readonly bytes: number; readonly distance: number; readonly token: string }
@@ -45,17 +46,14 @@ export async function chooseSample(options: {
   const tokens = createTokens(options.recordKey)
   const totals = { files: 0, bytes: 0 }
   const tooLarge: Candidate[] = []
-  const unreadable: { path: Buffer; why: string }[] = []
+  const unreadable: { path: Buffer; code: 'damaged' | 'unread'; why: string }[] = []
   let candidates: Candidate[] = []
   const cut = (): void => {
     candidates.sort((a, b) => a.distance - b.distance || (a.token < b.token ? -1 : 1))
     candidates.length = Math.min(candidates.length, limits.files)
   }
   for await (const step of walkTree({ reader, root: snapshot.structure.root, bounds: snapshot.structure, signal })) {
-    if (step.step === 'failed') {
-      if (!isVerdict(step.error)) throw step.error
-      unreadable.push({ path: step.directory.path, why: step.error.message })
-    }
+    if (step.step === 'failed') unreadable.push({ path: step.directory.path, code: lostCode(step.error), why: step.error.message })
     if (step.step !== 'entries') continue
     for (const entry of step.entries) {
       const path = entryPath(step.directory, entry.name)

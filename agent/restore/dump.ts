@@ -1,13 +1,13 @@
 // One file's content out of a snapshot, in order, to whoever takes it: every chunk is checked before a byte of it is handed on.
 import { HoldfastError, printable } from '@holdfast/shared/errors.ts'
 import type { ReadKeys } from '../keys/keys.ts'
-import { footersOf } from '../repository/footer-reader.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import type { Entry } from '../repository/tree.ts'
 import type { View } from '../repository/view.ts'
 import { contentBytes } from './decide.ts'
+import { readPast } from './read-past.ts'
 import { createSelector } from './selection.ts'
 import { readChunkIds, walkTree } from './tree-reader.ts'
 
@@ -27,11 +27,11 @@ const ZEROS = Buffer.alloc(64 * 1024)
 
 /**
  * Writes the content of one file, holes as zeros; gives the number of bytes. Rejects with `not-found`, with `usage` where the path is no file,
- * `damaged` (what was written until then is right), `grant-required`, or what the store says.
+ * `damaged` or `unread` (what was written until then is right), `grant-required`, or what the store says.
  */
 export async function dumpFile(options: DumpOptions): Promise<number> {
   const { repository, view, keys, path, write, signal } = options
-  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys, footers: footersOf(repository) })
+  const reader = createPackReader({ ...readPast(repository), structure: repository.keys, view, keys })
   const entry = await findEntry(options, reader)
   if (entry.kind !== 'file')
     throw new HoldfastError('usage', `'${printable(path.toString())}' is a ${entry.kind}, not a file: use 'holdfast restore'`)

@@ -1,12 +1,12 @@
 // What a snapshot holds, as `holdfast ls` shows it: entries in order, one at a time, in bounded memory.
 import type { ReadKeys } from '../keys/keys.ts'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
-import { footersOf } from '../repository/footer-reader.ts'
 import { createPackReader } from '../repository/pack-reader.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { OpenedSnapshot } from '../repository/snapshot.ts'
 import type { Entry } from '../repository/tree.ts'
 import type { View } from '../repository/view.ts'
+import { readPast } from './read-past.ts'
 import { createSelector } from './selection.ts'
 import { entryPath, walkTree } from './tree-reader.ts'
 
@@ -32,12 +32,12 @@ export type ListedEntry = {
 
 /**
  * Entries in byte order of names, directories before what is in them; directories that only lead to the path are left out. Rejects with
- * `not-found` where the snapshot has nothing at `path`, `grant-required`, or what the store says. A directory that is damaged comes again with
- * its error.
+ * `not-found` where the snapshot has nothing at `path`, `grant-required`, or what the store says. A directory that is damaged, or
+ * `unread`, comes again with its error.
  */
 export async function* listEntries(options: ListOptions): AsyncGenerator<ListedEntry> {
   const { repository, view, keys, snapshot, signal } = options
-  const reader = createPackReader({ store: repository.store, structure: repository.keys, view, keys, footers: footersOf(repository) })
+  const reader = createPackReader({ ...readPast(repository), structure: repository.keys, view, keys })
   const selector = createSelector(
     options.path === undefined ? { kind: 'whole' } : { kind: 'paths', paths: [options.path] },
     repository.keys.recordKey,

@@ -64,7 +64,8 @@ export type RestoredEntry = { readonly path: Buffer; readonly entry: Entry; read
 
 /** Of each kind. */
 const PROBLEMS_HELD = 10_000
-const LOST: ReadonlySet<RestoreProblemCode> = new Set(['damaged', 'unread'])
+/** What is not to be had from any copy, for now or for ever. */
+export const LOST: ReadonlySet<RestoreProblemCode> = new Set(['damaged', 'unread'])
 const OF_METADATA: ReadonlySet<RestoreProblemCode> = new Set<MetadataProblem['code']>(['owner', 'attribute', 'mode', 'times', 'flags'])
 
 /** What an error that says that content is not to be had makes of an entry. */

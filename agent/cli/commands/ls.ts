@@ -1,5 +1,6 @@
 // `holdfast ls SNAPSHOT [PATH]`: what a snapshot holds. Names are content: this needs the root, and is journalled on an enrolled appliance.
 import { isoTime } from '@holdfast/shared/clock.ts'
+import { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { Command } from 'commander'
 import { type ListedEntry, listEntries } from '../../restore/list.ts'
 import { bytesOfText, pathFields } from '../byte-text.ts'
@@ -42,10 +43,12 @@ async function ls(context: Context, name: string, path: string | undefined, flag
     const { view } = await wholeViewPast(repository, signal)
     const list = async (): Promise<Outcome> => {
       const counts = { entries: 0, files: 0, bytes: 0, problems: 0 }
+      let unread: HoldfastError | undefined
       for await (const found of listEntries({ repository, view, keys, snapshot, path: at, recursive: flags.flat !== true, signal })) {
         if (report.isClosed()) break
         if (found.error !== undefined) {
           counts.problems += 1
+          if (found.error.code === 'unread') unread ??= found.error
           report.say({ event: 'problem', ...pathFields(found.path), code: found.error.code, message: found.error.message })
           continue
         }
@@ -54,6 +57,11 @@ async function ls(context: Context, name: string, path: string | undefined, flag
         counts.bytes += found.entry.size ?? 0
         report.say(entryEvent(found, flags.long === true))
       }
+      if (unread !== undefined)
+        throw new HoldfastError(
+          'unread',
+          `the store holds what tells of some directories and does not give it (first: ${unread.message}). All else is listed`,
+        )
       return {
         result: counts.problems > 0 ? 'damaged' : 'done',
         repository: repository.store.location,

@@ -1,6 +1,7 @@
 // Drills: samples that reach every file, a comparison that believes nothing of the restore, a scratch place that is empty afterwards.
 import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 import { compareRestored } from '../../../agent/drill/comparison.ts'
 import { type DrillPlan, drillSnapshot, planDrill } from '../../../agent/drill/drill.ts'
@@ -8,6 +9,7 @@ import { RING } from '../../../agent/drill/sample.ts'
 import { inDrillDirectory, removeTree, requireEmptyScratch } from '../../../agent/drill/scratch.ts'
 import { CWD, FileError, type FileSystem } from '../../../agent/file-system/file-system.ts'
 import { posixFileSystem } from '../../../agent/file-system/posix-file-system.ts'
+import { listEntries } from '../../../agent/restore/list.ts'
 import { restoreSnapshot } from '../../../agent/restore/restore.ts'
 import { memoryStore } from '../../_support/memory-store.ts'
 import { type BuiltRepository, buildRepository, directory, file, symlink } from '../../_support/repository-fixture.ts'
@@ -351,4 +353,60 @@ describe('the scratch place', () => {
     expect(() => removeTree(refusing, top, Buffer.from('tree'))).toThrow(expect.objectContaining({ code: 'local-disk' }))
     posixFileSystem.close(top)
   })
+})
+
+describe('what the store holds and does not give', () => {
+  const build = (): Promise<BuiltRepository> =>
+    buildRepository({
+      store: memoryStore(),
+      segmentBytes: 1,
+      packBytes: 1,
+      tree: directory(
+        { a: file('a'.repeat(3000), own), b: file('b'.repeat(3000), own), inner: directory({ c: file('c'.repeat(3000), own) }, own) },
+        own,
+      ),
+    })
+
+  test.each(['/b', '/inner'])('of %s is named and is no damage, and the next drill goes on behind it', async (path) => {
+    const built = await build()
+    const packs = await packsOf(built, path)
+    const { done, next } = await drillPast(built, () => packs)
+    expect(done).toMatchObject({ verdict: 'incomplete', problems: [{ path: Buffer.from(path), code: 'unread' }] })
+    expect(done.files).toBe(2)
+    expect(done.next).toBe(next)
+    expect(readdirSync(scratch)).toEqual([])
+  })
+
+  test('while it restores, and gives when it is compared, is not called missing', async () => {
+    const built = await build()
+    const packs = await packsOf(built, '/inner')
+    const { done } = await drillPast(built, (phase) => (phase === 'restoring' ? packs : new Set()))
+    expect(done).toMatchObject({ verdict: 'incomplete', problems: [{ path: Buffer.from('/inner'), code: 'unread' }] })
+  })
+
+  async function packsOf(built: BuiltRepository, path: string): Promise<ReadonlySet<string>> {
+    const { repository, view, snapshot, keys } = built
+    for await (const { path: at, entry } of listEntries({ repository, view, snapshot, keys: keys.read })) {
+      if (at.toString() !== path) continue
+      const ids = entry.content?.kind === 'chunks' ? entry.content.ids : []
+      const places = entry.node === undefined ? ids.flatMap((id) => view.locate(id, 'chunk')) : view.locate(entry.node, 'private')
+      return new Set(places.map(({ pack }) => pack.random))
+    }
+    throw new Error(`there is no ${path}`)
+  }
+
+  async function drillPast(built: BuiltRepository, missing: (phase: string) => ReadonlySet<string>) {
+    let phase = 'restoring'
+    const { store } = built.repository
+    const getRange: typeof store.getRange = (name, range, options) =>
+      [...missing(phase)].some((random) => name.endsWith(random))
+        ? Promise.reject(new HoldfastError('store-unreachable', 'read failed (EIO)'))
+        : store.getRange(name, range, options)
+    const repository = { ...built.repository, store: { ...store, location: store.location, getRange } }
+    const planned = await plan({ ...built, repository })
+    const { view, snapshot, keys } = built
+    const options = { repository, view, keys: keys.read, snapshot, scratch: Buffer.from(scratch), fs: posixFileSystem, workers: 0, signal }
+    const onProgress = (told: { phase: string }): void => void (phase = told.phase)
+    return { done: await drillSnapshot({ ...options, onProgress }, planned), next: planned.sample.next }
+  }
 })

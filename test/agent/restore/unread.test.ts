@@ -8,6 +8,7 @@ import type { Store } from '@holdfast/shared/store/store.ts'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 import { CWD } from '../../../agent/file-system/file-system.ts'
 import { posixFileSystem } from '../../../agent/file-system/posix-file-system.ts'
+import { dumpFile } from '../../../agent/restore/dump.ts'
 import { listEntries } from '../../../agent/restore/list.ts'
 import { blake3 } from '../../../agent/repository/blake3.ts'
 import { createPackReader, type PackReader } from '../../../agent/repository/pack-reader.ts'
@@ -133,6 +134,22 @@ describe('what the store holds and does not give', () => {
         damaged: 0,
         problems: [{ path: Buffer.from('/inner'), code: 'unread' }],
       })
+  })
+
+  test('of a directory hides no other name in a listing, and no other file from whoever wants it', async () => {
+    const built = await build()
+    const { repository, view, snapshot, keys } = refusing(built, { packs: await packsOf(built, '/inner'), times: Infinity })
+    const options = { repository, view, snapshot, keys: keys.read }
+    const listed: string[] = []
+    for await (const { path, error } of listEntries(options)) listed.push(`${path.toString()} ${error?.code ?? 'is there'}`)
+    expect(listed).toEqual(['/a is there', '/b is there', '/inner is there', '/inner unread', '/large is there'])
+    const dump = async (path: string): Promise<string> => {
+      const parts: Buffer[] = []
+      await dumpFile({ ...options, path: Buffer.from(path), write: (bytes) => void parts.push(Buffer.from(bytes)) })
+      return Buffer.concat(parts).toString()
+    }
+    expect(await dump('/b')).toBe('b'.repeat(3000))
+    await expect(dump('/inner/c')).rejects.toMatchObject({ code: 'unread', exitCode: 14 })
   })
 
   test('of a pack that no index file names keeps back what is in that pack alone', async () => {
