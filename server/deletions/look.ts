@@ -31,6 +31,8 @@ export type DeletionLook = {
 /** Names between two looks at whether a list came that may take something back. */
 const BATCH = 500
 const AT_ONCE = 16
+/** And it is looked again sooner where so much time went by: a server that was stopped for hours must not go on as if nobody had taken anything back. */
+const LOOK_AGAIN_MS = 30_000
 const AT_LEAST_MS = 1000
 /** What is deleted before what: a snapshot before what it needs, so that none is ever there without its packs; lists, which explain it, last. */
 const ORDER: readonly DeletableName['kind'][] = ['snapshot', 'pack', 'index', 'end', 'session', 'forget', 'list']
@@ -223,16 +225,23 @@ async function carryOut(
   let now = await move(deps, row, begun, row.why === null ? 'deletion.begin' : undefined, { settled })
   const before = now.removed
   const refused: string[] = []
+  let looked = { at: 0, monotonic: 0 }
+  // A list that came meanwhile may take something back: everything is looked at again then.
+  const isAsRead = async (): Promise<boolean> => {
+    looked = { at: clock.now(), monotonic: clock.monotonicMs() }
+    return (await mayGoOn(deps, row.storeId, read)) && (await listNames(objects)).every(({ name }) => read.names.has(name))
+  }
+  // By either clock: one may stand still while a machine sleeps, the other may be set.
+  const isLongAgo = (): boolean => Math.max(Math.abs(clock.now() - looked.at), clock.monotonicMs() - looked.monotonic) > LOOK_AGAIN_MS
   for (let at = 0; at < names.length;) {
-    // A list that came meanwhile may take something back: everything is looked at again then.
-    if (!(await mayGoOn(deps, row.storeId, read)) || (await listNames(objects)).some(({ name }) => !read.names.has(name)))
-      return { row: now, removed: now.removed - before, againMs: AT_LEAST_MS }
+    if (!(await isAsRead())) return { row: now, removed: now.removed - before, againMs: AT_LEAST_MS }
     // Snapshots by themselves: what they need goes once they are gone.
     const batch = names.slice(at, at + BATCH).filter((name) => isSnapshot(name) === isSnapshot(names[at]!))
     at += batch.length
     let { removed, removedBytes } = now
     const snapshots: string[] = []
-    for (let first = 0; first < batch.length; first += AT_ONCE) {
+    let mayGo = true
+    for (let first = 0; first < batch.length && (mayGo = !isLongAgo() || (await isAsRead())); first += AT_ONCE) {
       const some = batch.slice(first, first + AT_ONCE)
       for (const [each, end] of (await Promise.all(some.map((name) => removeOne(objects, name)))).entries()) {
         const name = some[each]!
@@ -246,6 +255,7 @@ async function carryOut(
       }
     }
     now = await move(deps, now, { removed, removedBytes }, undefined, { snapshots })
+    if (!mayGo) return { row: now, removed: now.removed - before, againMs: AT_LEAST_MS }
     // A lock that holds a snapshot longer than its packs: it would be there and restore nothing.
     if (refused.length > 0 && isSnapshot(batch[0]!)) break
   }

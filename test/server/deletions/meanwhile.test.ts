@@ -201,3 +201,30 @@ describe('the undelete window of what retention lets go', () => {
     expect(world.bucket.names().filter((name) => snapshotNames(going.snapshots).includes(name))).toEqual([])
   })
 })
+
+it('a server that was stopped for an hour among its removals looks first whether something was taken back', async () => {
+  const old = await world.writePacks(200)
+  for (let day = 0; day < 5; day++) {
+    await world.backup(day < 2 ? old : await world.writePacks(1))
+    world.days(1)
+  }
+  const going = world.snapshots.slice(0, 2)
+  await world.forgotten(going)
+  const list = await world.condemn(old, world.snapshots.slice(2))
+  world.days(20)
+  await world.publish({ kind: 'deletion', lists: [list], names: world.named(going, old) })
+  let isStopped = false
+  world.bucket.setFaults(({ operation, name }) => {
+    if (operation === 'remove' && name.startsWith('packs/') && !isStopped) {
+      isStopped = true
+      world.days(1 / 24)
+      void world.publish({ kind: 'revived', from: [{ list, packs: old.slice(50) }] })
+    }
+    return []
+  })
+  const { removed } = await world.look()
+  expect(removed).toBeLessThan(2 + 50)
+  await world.look()
+  expect((await world.deletions())[0]).toMatchObject({ state: 'held', code: 'revived' })
+  expect(there(...old.slice(50).map(packName))).toBe(true)
+})
