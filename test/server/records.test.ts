@@ -1,7 +1,9 @@
 // Deliveries of records: durable before they are accepted, in one unbroken chain, worked on by jobs, found again by token (O4, O5, O14).
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { reconcile } from 'holdfast-server/jobs.ts'
-import { encodeFrame, entryHash, verifyRecord } from '@holdfast/shared/record.ts'
+import { isoTime, parseTime } from '@holdfast/shared/clock.ts'
+import type { RecordHeader } from '@holdfast/shared/protocol/records.ts'
+import { encodeFrame, entryHash, parseHeader, verifyRecord } from '@holdfast/shared/record.ts'
 import { fileRecord } from '../_support/fake-agent.ts'
 import { startTestServer } from '../_support/test-server.ts'
 import type { TestServer } from '../_support/test-server.ts'
@@ -47,6 +49,19 @@ describe('a delivery', () => {
     await server.queue.drain(server.context)
     const list = await server.call('GET', '/v1/records', one.token)
     expect(list.json()['items']).toHaveLength(3)
+  })
+
+  it('that ends a run once more, as of an agent whose state was put back from the middle of it, leaves the run as it ended', async () => {
+    const { agent } = one
+    const frames = agent.backupRun({ storeId: one.storeId, files: [fileRecord(Buffer.alloc(32, 1))] })
+    await agent.deliver(frames)
+    const header = parseHeader(frames[2]!.header)
+    await agent.deliver([
+      agent.journal({ ...header, outcome: 'failed', code: 'interrupted', at: isoTime(parseTime(header.at) + 60_000) } as RecordHeader),
+    ])
+    await server.queue.drain(server.context)
+    const runs = await server.call('GET', '/v1/runs', one.token)
+    expect(runs.json()['items']).toMatchObject([{ state: 'ok', code: null, recorded: true, endedAt: header.at }])
   })
 
   it('with a gap is refused with the sequence number that is expected', async () => {

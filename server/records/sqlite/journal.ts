@@ -206,7 +206,8 @@ function applyHeader(db: Db, agent: AgentRow, header: RecordHeader, record: Reco
     recordedFiles: before.recordedFiles + (files?.count ?? 0),
     recordedBytes: before.recordedBytes + (files?.bytes ?? 0),
     snapshotId: header.kind === 'run-ended' ? (header.snapshotId ?? before.snapshotId) : before.snapshotId,
-    ...(ended === undefined
+    // An agent whose state is of long ago ends a run that had ended: what came first stands.
+    ...(ended === undefined || (before.recorded && before.endedAt !== null && before.endedAt <= record.at)
       ? {}
       : { state: ended.outcome, code: ended.code ?? null, endedAt: record.at, totals: ended.totals, recorded: true }),
   })
