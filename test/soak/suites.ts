@@ -23,6 +23,7 @@ export const SUITES: readonly SoakSuite[] = [
       'test/sim/key-points.test.ts',
       'test/sim/repair-crash.test.ts',
       'test/sim/restore-crash.test.ts',
+      'test/server/deletions/every-call.test.ts',
     ],
     minutes: 20,
   },
