@@ -47,6 +47,11 @@ export const COLLECTION_LINES: Readonly<Record<string, (summary: Summary, counts
               "Next: 'holdfast undelete' lists what is forgotten: take back what should not be; 'holdfast prune' lets the rest go after the undelete window",
             ]),
       ]
+    if (counts['kept'] === undefined)
+      return [
+        `${summary.dryRun ? 'would write' : 'wrote'} off 1 snapshot that does not open; where a whole copy of it is put back before a prune deletes it, 'holdfast undelete' takes it back`,
+        "Next: 'holdfast check'; where history lacks it, too, 'holdfast forget --missing' says so on record",
+      ]
     const what = formatMany(of(counts, 'forgotten'), 'snapshot')
     if (summary.dryRun) return [`dry run: ${what} would be forgotten, ${of(counts, 'kept')} kept`]
     return [

@@ -143,10 +143,12 @@ export function createMark(options: {
           if (isLive(number, row)) live[pack]! += length
         }
         for (const [i, pack] of file.packs.entries()) {
-          // Two mergers at once list a pack twice; places are taken from the file that comes first, so the other adds nothing.
+          // Two mergers at once list a pack twice; places are taken from the file that comes first, so the other adds nothing. Where a repair found
+          // damage its file says less of the pack than the one that it replaces, and what is needed may stand in that alone.
           const known = uses.get(pack.random)
           if (known === undefined) uses.set(pack.random, { pack, bytes: bytes[i]!, liveBytes: live[i]! })
-          else if (live[i]! > 0) uses.set(pack.random, { ...known, liveBytes: known.liveBytes + live[i]! })
+          else if (live[i]! > 0)
+            uses.set(pack.random, { pack: known.pack, bytes: Math.max(known.bytes, bytes[i]!), liveBytes: known.liveBytes + live[i]! })
         }
       }
       return uses

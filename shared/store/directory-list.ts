@@ -3,20 +3,24 @@ import { constants } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import { lstat, open, readdir } from 'node:fs/promises'
 import { throwIfAborted } from './checks.ts'
-import { errnoOf } from './directory-errors.ts'
+import { directoryError, errnoOf } from './directory-errors.ts'
 import type { ObjectInfo } from './store.ts'
 import { isObjectName } from './store.ts'
 
 const PAGE_OBJECTS = 1000
 
-/** Pages of at most 1000 objects below `directory`, whose names all start with `prefix`. Files that vanish meanwhile are passed over. */
+/**
+ * Pages of at most 1000 objects below `directory`, whose names all start with `prefix`. Files that vanish meanwhile are passed over. Throws a store
+ * error that names the very directory below `location` which is not given: of 256 that packs lie in it may be one.
+ */
 export async function* listDirectoryObjects(
   directory: FileHandle,
+  location: string,
   prefix: string,
   signal: AbortSignal | undefined,
 ): AsyncIterable<readonly ObjectInfo[]> {
   let page: ObjectInfo[] = []
-  for await (const found of walk(directory, prefix, signal)) {
+  for await (const found of walk(directory, location, prefix, signal)) {
     page.push(found)
     if (page.length === PAGE_OBJECTS) {
       yield page
@@ -26,10 +30,13 @@ export async function* listDirectoryObjects(
   if (page.length > 0) yield page
 }
 
-async function* walk(directory: FileHandle, prefix: string, signal: AbortSignal | undefined): AsyncIterable<ObjectInfo> {
+async function* walk(directory: FileHandle, location: string, prefix: string, signal: AbortSignal | undefined): AsyncIterable<ObjectInfo> {
   throwIfAborted(signal)
   const at = `/proc/self/fd/${directory.fd}`
-  const names = (await readdir(at)).filter((name) => isObjectName(prefix + name))
+  const all = await readdir(at).catch((error: unknown) => {
+    throw directoryError(error, 'list', `${location}/${prefix}`)
+  })
+  const names = all.filter((name) => isObjectName(prefix + name))
   // Looking at a page's files side by side keeps a network share busy; the order is settled afterwards.
   const entries: { key: string; name: string; info: ObjectInfo | undefined }[] = []
   for (let from = 0; from < names.length; from += PAGE_OBJECTS) {
@@ -42,10 +49,10 @@ async function* walk(directory: FileHandle, prefix: string, signal: AbortSignal 
   for (const { key, name, info } of entries) {
     if (info !== undefined) yield info
     else {
-      const child = await openChild(`${at}/${name}`)
+      const child = await openChild(`${at}/${name}`, `${location}/${prefix}${key}`)
       if (child === undefined) continue
       try {
-        yield* walk(child, prefix + key, signal)
+        yield* walk(child, location, prefix + key, signal)
       } finally {
         await child.close()
       }
@@ -69,11 +76,11 @@ async function look(
   }
 }
 
-async function openChild(path: string): Promise<FileHandle | undefined> {
+async function openChild(path: string, shown: string): Promise<FileHandle | undefined> {
   try {
     return await open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined
-    throw error
+    throw directoryError(error, 'list', shown)
   }
 }

@@ -173,7 +173,7 @@ class DirectoryStore implements Store {
         return
       }
       try {
-        yield* listDirectoryObjects(start, prefix, options.signal)
+        yield* listDirectoryObjects(start, this.location, prefix, options.signal)
       } finally {
         await start.close()
       }
@@ -207,23 +207,21 @@ class DirectoryStore implements Store {
     await this.#base.close()
   }
 
+  /** Tidying is comfort: nothing that is stored lies there, so what keeps it from being done (rights, a bad disk) keeps no reader away. */
   async removeLeftovers(): Promise<void> {
-    let directory: FileHandle
-    try {
-      directory = await this.#openDirectory([TEMPORARY], false)
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') return
-      throw error
+    const unlessRefused = (error: unknown): undefined => {
+      if (errnoOf(error) === undefined) throw error
     }
+    const directory = await this.#openDirectory([TEMPORARY], false).catch(unlessRefused)
+    if (directory === undefined) return
     try {
-      for (const name of await readdir(under(directory, '.'))) {
+      for (const name of (await readdir(under(directory, '.')).catch(unlessRefused)) ?? []) {
         if (!TEMPORARY_NAME.test(name)) continue
         const path = under(directory, name)
         try {
           if (this.#clock.now() - (await lstat(path)).mtimeMs > TEMPORARY_MAX_AGE_MS) await unlink(path)
         } catch (error) {
-          // Tidying is comfort: another process may have done it, and a store opened for reading cannot be tidied.
-          if (!['ENOENT', 'EROFS', 'EACCES', 'EPERM'].includes(errnoOf(error) ?? '')) throw error
+          unlessRefused(error)
         }
       }
     } finally {
@@ -243,7 +241,7 @@ class DirectoryStore implements Store {
         return linked
       }
     }
-    const temporary = await this.#openDirectory([TEMPORARY], true)
+    const temporary = await this.#with('write into', TEMPORARY, () => this.#openDirectory([TEMPORARY], true))
     try {
       const path = under(temporary, `put_${this.#random.bytes(16).toString('hex')}`)
       const file = await open(path, CREATE, 0o600)
@@ -334,7 +332,11 @@ class DirectoryStore implements Store {
       }
       try {
         const found = await file.stat()
-        if (!found.isFile()) throw new HoldfastError('store-refused', `${this.location}/${name} is not a plain file; it is not read`)
+        if (!found.isFile())
+          throw new HoldfastError(
+            'store-refused',
+            `${this.location}/${name} is not a plain file; it is not read. Move it away, and bring the file back if you can`,
+          )
         return await use(file, found.size)
       } finally {
         await file.close()

@@ -9,7 +9,7 @@ import { newSession } from '../../../agent/backup/session.ts'
 import { createMark, packsNeeded } from '../../../agent/collection/mark.ts'
 import { collectionState, type CollectionState, type LoadedList } from '../../../agent/repository/collection-state.ts'
 import { decodeForgetRecord, decodeSessionEnd } from '../../../agent/repository/forget-record.ts'
-import type { IndexFile } from '../../../agent/repository/index-file.ts'
+import { INDEX_BLOB_BYTES, type IndexFile } from '../../../agent/repository/index-file.ts'
 import { decodeTrailer, TRAILER_BYTES } from '../../../agent/repository/pack.ts'
 import { openRepository, type Repository } from '../../../agent/repository/repository.ts'
 import type { OpenedSnapshot } from '../../../agent/repository/snapshot.ts'
@@ -210,6 +210,15 @@ describe('a mark', () => {
     const uses = [...mark.uses().values()].filter(({ liveBytes }) => liveBytes > 0)
     expect(uses.map(({ pack }) => pack.random).toSorted()).toEqual(files[chosen]!.packs.map(({ random }) => random).toSorted())
     for (const { liveBytes, bytes } of uses) expect(liveBytes).toBe(bytes)
+  })
+
+  test('never takes more of a pack to be needed than is in it, also where a repair told of less of it than the file that it replaced', async () => {
+    const { repository, file, snapshot } = await stored()
+    const repaired = copyOf(file, { replaces: [file.ref] })
+    const view = createView([{ ...repaired, blobs: file.blobs.subarray(0, INDEX_BLOB_BYTES), blobCount: 1 }, file])
+    const mark = createMark({ repository, view, isGone: never, isCondemned: never })
+    await mark.add(snapshot)
+    for (const { liveBytes, bytes } of mark.uses().values()) expect([liveBytes, liveBytes > 0]).toEqual([bytes, true])
   })
 
   test('of places that are as good as each other needs the one that is needed already', async () => {

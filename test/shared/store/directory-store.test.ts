@@ -110,6 +110,31 @@ describe('a directory store', () => {
     await again.close()
   })
 
+  test('is opened and read where what stands in the place of its temporary files cannot be tidied: nothing that is stored lies there', async () => {
+    const store = await openDirectoryStore(base, { create: true })
+    await store.put('one', bytesBody('x'))
+    await store.close()
+    await rm(join(base, 'tmp'), { recursive: true })
+    await writeFile(join(base, 'tmp'), 'a file')
+    const again = await openDirectoryStore(base)
+    expect(String(await again.get('one', { limitBytes: 10 }))).toBe('x')
+    await expect(again.put('two', bytesBody('y'))).rejects.toThrow(`refuses to write into ${base}/tmp (ENOTDIR)`)
+    await again.close()
+  })
+
+  test('names the directory that it cannot list, and not only the one above', async () => {
+    const store = await openDirectoryStore(base, { create: true })
+    await mkdir(join(base, 'packs/aa'), { recursive: true })
+    await mkdir(join(base, 'packs/bb'))
+    for (let i = 0; i < 1001; i++) await writeFile(join(base, 'packs/aa', String(i)), '')
+    const pages = store.list('packs/')[Symbol.asyncIterator]()
+    await pages.next()
+    await rm(join(base, 'packs/bb'), { recursive: true })
+    await writeFile(join(base, 'packs/bb'), '')
+    await expect(pages.next()).rejects.toThrow(`refuses to list ${base}/packs/bb/ (ENOTDIR)`)
+    await store.close()
+  })
+
   test('refuses a name where a directory stands, and one below an object', async () => {
     const store = await openDirectoryStore(base, { create: true })
     await store.put('a/b', bytesBody('x'))
