@@ -12,6 +12,8 @@ export type ReadData = { readonly share: { readonly n: number; readonly t: numbe
 
 /** What the message of damage ends with that a repair leaves as it is, and by which nothing is lost. */
 export const NO_REPAIR_MENDS = 'No repair mends it: bring it back from a copy, or let it be'
+/** The same of a pack that neither its footer nor an index file tells of, such as one that a power cut tore: it is told of as long as it is there. */
+export const NO_REPAIR_READS = 'No index file tells what was in it: bring it back from a copy, or move it away where nothing is lost by it'
 
 export type ObjectKind = 'repository' | 'key' | 'session' | 'list' | 'roster' | 'index' | 'pack' | 'snapshot' | 'tree'
 export type Finding = {

@@ -1,5 +1,5 @@
 // One pack, looked into as far as the keys reach: which of its segments can be relied on. Errors become answers; only `cancelled` is thrown.
-import { NO_REPAIR_MENDS } from './check-types.ts'
+import { NO_REPAIR_MENDS, NO_REPAIR_READS } from './check-types.ts'
 import { HoldfastError, isHoldfastError } from '@holdfast/shared/errors.ts'
 import type { ObjectInfo } from '@holdfast/shared/store/store.ts'
 import type { ReadKeys, SessionEntry } from '../keys/keys.ts'
@@ -75,12 +75,17 @@ export function isSeenTo(trouble: Trouble | undefined, named: readonly number[] 
   return named?.every((offset) => trouble.kind === 'bad-segments' && !trouble.bad.has(offset)) === true
 }
 
-/** The damage of a pack as a person is told of it: where its footer alone went bad, and all that is named in it opens, that nothing is lost yet. */
+/**
+ * The damage of a pack as a person is told of it: where its footer alone went bad, and all that is named in it opens, that nothing is lost yet; and where
+ * nothing tells what was in it, what to do, as no repair does it.
+ */
 export function damageWithWhatOpens(
   damage: HoldfastError,
   trouble: Trouble | undefined,
   named: readonly number[] | undefined,
 ): HoldfastError {
+  if (trouble?.kind === 'footerless' && named === undefined)
+    return new HoldfastError('damaged', `${damage.message}. ${NO_REPAIR_READS}`, { cause: damage })
   const opens = trouble?.kind === 'footerless' ? trouble.segments : undefined
   if (opens === undefined || named?.every((offset) => opens.has(offset)) !== true) return damage
   return new HoldfastError(

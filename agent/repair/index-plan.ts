@@ -1,5 +1,6 @@
 // What has to be written so that index files say what is so: which ones are replaced, and which packs the new ones tell of. Pure.
 import type { HoldfastError } from '@holdfast/shared/errors.ts'
+import { NO_REPAIR_READS } from '../check/check-types.ts'
 import type { IndexClaims } from '../check/claims.ts'
 import type { IndexFile } from '../repository/index-file.ts'
 import { type ObjectRef, objectName, packName } from '@holdfast/shared/format/layout.ts'
@@ -173,12 +174,10 @@ function noteDamage(look: PackLook, notes: RepairNote[]): void {
   if (look.state === 'gone')
     return look.onRecord ? undefined : say('damaged', 'not-found', 'is named by an index file and is not in the store')
   if (look.state === 'footerless') {
-    const kept =
-      look.naming.length === 0
-        ? 'no index file tells what was in it'
-        : look.opened
-          ? `${look.footer.segments.length} of its segments open and stay in use`
-          : 'without the root of the domain nobody can tell what in it is sound'
+    if (look.naming.length === 0) return say('damaged', look.damage.code, `${look.damage.message}. ${NO_REPAIR_READS}`)
+    const kept = look.opened
+      ? `${look.footer.segments.length} of its segments open and stay in use`
+      : 'without the root of the domain nobody can tell what in it is sound'
     return say('damaged', look.damage.code, `${look.damage.message}; ${kept}`)
   }
   if (look.bad.size > 0)

@@ -4,7 +4,7 @@ import { HoldfastError } from '@holdfast/shared/errors.ts'
 import { parseObjectName, parseSessionName } from '@holdfast/shared/format/layout.ts'
 import type { Command } from 'commander'
 import { checkRepository, type CheckReport, type Finding, type ObjectKind, type ReadData } from '../../check/check.ts'
-import { NO_REPAIR_MENDS } from '../../check/check-types.ts'
+import { NO_REPAIR_MENDS, NO_REPAIR_READS } from '../../check/check-types.ts'
 import { shownText } from '../byte-text.ts'
 import type { Context, Outcome, Start } from '../context.ts'
 import { lossCounts, sayLosses, sayNoSnapshot } from '../loss-report.ts'
@@ -76,8 +76,9 @@ async function check(context: Context, flags: CheckFlags): Promise<Outcome> {
           snapshots,
           ...lossCounts({ snapshots: affected, paths, pathsLeftOut }),
           problems: done.damaged + done.unknown,
-          damagedBesideRepair: done.findings.filter((finding) => isBesideRepair(finding) || finding.message.endsWith(NO_REPAIR_MENDS))
-            .length,
+          damagedBesideRepair: done.findings.filter(
+            (finding) => isBesideRepair(finding) || [NO_REPAIR_MENDS, NO_REPAIR_READS].some((words) => finding.message.endsWith(words)),
+          ).length,
         },
         details: { usedFooters, opened },
       }

@@ -222,7 +222,7 @@ async function giveUp(context: Context, options: ForgetOptions, id: string): Pro
   const [record] = records
   if (record !== undefined && refs.length + records.length === 1) {
     if (!context.dryRun) await writeOff(options, record)
-    return { writtenOff: 1, recordsWrittenOff: record.kind === 'list' || record.kind === 'forget' ? 1 : 0 }
+    return { writtenOff: 1, recordsWrittenOff: record.kind === 'forget' ? 1 : 0 }
   }
   if (ref === undefined || refs.length + records.length > 1 || !open.has(ref.info.name))
     throw new HoldfastError(

@@ -1,5 +1,5 @@
 // What a person is told of a first backup, and of a directory that is no place for a repository, is so.
-import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
@@ -167,6 +167,30 @@ it('a session or a roster of a later format, which anybody may store, is written
     expect((await own.json(['forget', '--unreadable', id])).code).toBe(0)
   }
   expect((await own.json(['check'])).summary).toMatchObject({ exitCode: 0, counts: { damaged: 0, unknown: 0, writtenOff: 2 } })
+  own.close()
+})
+
+it('a torn pack that no index file tells of does not send from check to repair and back: both say what ends it, and that does', async () => {
+  const own = new Workplace()
+  await own.json(['init'])
+  mkdirSync(own.path('source'))
+  writeFileSync(own.path('source', 'file'), 'x')
+  await own.json(['backup', 'source'])
+  const [session] = readdirSync(`${own.repo}/sessions`)
+  const torn = `packs/aa/${session}-${'a'.repeat(32)}`
+  mkdirSync(`${own.repo}/packs/aa`, { recursive: true })
+  writeFileSync(`${own.repo}/${torn}`, '')
+  const check = await own.json(['check', '--read-data'])
+  expect(check.summary).toMatchObject({ exitCode: 4, counts: { damaged: 1, damagedBesideRepair: 1, lostBlobs: 0 } })
+  expect((await own.run(['check', '--read-data'])).stderr).toContain('Next: each message above says what to do')
+  const repair = await own.json(['repair'])
+  expect(repair.code).toBe(0)
+  for (const { events } of [check, repair])
+    expect(only(events, 'problem')).toEqual([
+      expect.objectContaining({ path: torn, message: expect.stringContaining('move it away where nothing is lost by it') }),
+    ])
+  renameSync(`${own.repo}/${torn}`, own.path('torn'))
+  expect((await own.json(['check', '--read-data'])).code).toBe(0)
   own.close()
 })
 
