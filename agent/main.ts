@@ -34,12 +34,16 @@ function workingDirectory(): Buffer {
   }
 }
 
-function writer(stream: NodeJS.WriteStream): Writer & { writeBytes: (bytes: Uint8Array) => Promise<void> } {
+/** What cannot be written for another reason than that nobody reads any more, as on a full disk, `onLost` is told of once. */
+function writer(stream: NodeJS.WriteStream, onLost: (why: string) => void): Writer & { writeBytes: (bytes: Uint8Array) => Promise<void> } {
   let closed = false
   stream.on('error', (error: NodeJS.ErrnoException) => {
     // Whoever read this has gone (`holdfast ls | head`): no news for anybody. The commands look at `isClosed`.
+    const isFirst = !closed
     closed = true
-    if (error.code !== 'EPIPE' && error.code !== 'EIO') process.exitCode = 1
+    if (error.code === 'EPIPE' || error.code === 'EIO') return
+    process.exitCode = 1
+    if (isFirst) onLost(error.code ?? error.message)
   })
   return {
     isTerminal: stream.isTTY === true,
@@ -74,7 +78,12 @@ const crashed = new Promise<never>((_, reject) => process.once('uncaughtExceptio
 // Nobody may be waiting yet when it happens.
 crashed.catch(() => undefined)
 
-const stdout = writer(process.stdout)
+const stderr = writer(process.stderr, () => undefined)
+const stdout = writer(process.stdout, (why) =>
+  stderr.write(
+    `holdfast: standard output cannot be written (${why}): not all of the answer is there; give it a place and run this again\n`,
+  ),
+)
 const code = await runCommandLine({
   argv: rawArguments(),
   env: process.env,
@@ -83,7 +92,7 @@ const code = await runCommandLine({
   hostName: hostname(),
   uid: process.getuid?.(),
   stdout,
-  stderr: writer(process.stderr),
+  stderr,
   signal: abort.signal,
   crashed,
   // With a listener of ours, Node opens no debugger on this signal.

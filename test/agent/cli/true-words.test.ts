@@ -306,3 +306,22 @@ it('a forgotten snapshot that lost a pack can be taken back with the rest of its
   expect(restored.stderr).toMatch(/one: is damaged/)
   expect(readFileSync(own.path('back', own.path('source', 'two')))).toEqual(seededRandom('second').bytes(300_000))
 }, 60_000)
+
+it('an answer that has no place to go, as on a full disk, is said to be cut; one that nobody reads any more is not', async () => {
+  const own = new Workplace()
+  await own.json(['init'])
+  writeFileSync(own.path('file'), seededRandom('an answer').bytes(300_000))
+  await own.json(['backup', own.path('file')])
+  const told = 'holdfast: standard output cannot be written (ENOSPC)'
+  for (const [args, code] of [
+    [['snapshots'], 1],
+    [['check', '--json'], 1],
+    [['dump', 'latest', own.path('file')], 3],
+  ] as const) {
+    const full = await own.shell('exec "$0" "$@" > /dev/full', args)
+    expect([full.code, full.stderr.split(told).length], args[0]).toEqual([code, 2])
+    const left = await own.shell('"$0" "$@" | head -c 1', args)
+    expect(left.stderr, args[0]).not.toContain(told)
+  }
+  own.close()
+})
