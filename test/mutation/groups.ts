@@ -29,7 +29,7 @@ export const GROUPS: readonly MutationGroup[] = [
     tests: [
       'test/shared/retention.test.ts',
       'test/agent/collection/{prune-plan,due-records,history,unfinished,session-life,reference-walk,deletion,forget,mark,survey,move-segments}.test.ts',
-      'test/agent/collection/{prune,taken-back,given-up,written-off,copy-proof,overtaken,deletion-list,merged-late,suspended}.test.ts',
+      'test/agent/collection/{prune,taken-back,given-up,written-off,copy-proof,overtaken,undelete,deletion-list,merged-late,suspended}.test.ts',
     ],
   },
   {
