@@ -196,13 +196,15 @@ function reportOf(plan: RestorePlan): RestoreReport {
   }
 }
 
-/** Throws `unread` where a restore had to leave out what the store holds and does not give: it has restored all else. */
-export function requireAllRead({ unread, problems }: RestoreReport, dryRun = false): void {
+/** Throws `unread` where a restore had to leave out what the store holds and does not give: it has restored all else, which the error's fields count. */
+export function requireAllRead(report: RestoreReport, dryRun = false): void {
+  const { unread, problems } = report
   if (unread === 0) return
+  const { files, directories, bytes, kept, failed, damaged, problemCount } = report
   const first = problems.find(({ code }) => code === 'unread')?.errno ?? ''
   throw new HoldfastError(
     'unread',
     `${unread === 1 ? '1 path' : `${unread} paths`} ${dryRun ? 'cannot be' : 'could not be'} restored: the store holds what is needed and does not give it (first: ${first}). ${dryRun ? 'All else can be' : 'All else is restored; run the same restore again, it goes on with what is missing'}`,
-    { fields: { unread } },
+    { fields: { files, directories, bytes, kept, failed, damaged, unread, problems: problemCount } },
   )
 }

@@ -262,9 +262,9 @@ describe('damage', () => {
     const stopped = await place.json(['restore', both!, '--target', target])
     expect(stopped.summary).toMatchObject({ result: 'failed', exitCode: 14, code: 'unread' })
     expect(only(stopped.events, 'problem')).toMatchObject([{ path: join(pictures, 'first'), code: 'unread' }])
-    expect(only(stopped.events, 'error')[0]!.message).toMatch(
-      /1 path could not be restored.*All else is restored; run the same restore again/,
-    )
+    const [told] = only(stopped.events, 'error')
+    expect(told!.fields).toMatchObject({ files: 1, bytes: 400_000, kept: 0, failed: 1, damaged: 0, unread: 1, problems: 1 })
+    expect(told!.message).toMatch(/1 path could not be restored.*All else is restored; run the same restore again/)
     expect(readFileSync(join(target, pictures, 'second'))).toEqual(readFileSync(join(pictures, 'second')))
     rmdirSync(pack!)
     writeFileSync(pack!, before)
