@@ -381,7 +381,10 @@ export class Applier {
           if (existing?.inode === leader.inode && existing.deviceId === leader.deviceId) return this.#report.kept(path, entry, false)
           const decision = decide(entry, existing, overwrite)
           const plain = decision === 'compare' ? decideCompared(false, existing!, overwrite) : decision
-          if (plain === 'keep') return this.#report.kept(path, entry, isKnownOther(entry, existing))
+          // One that was torn has been torn under all its names.
+          const torn = plain === 'keep' && this.#options.interruption.interrupted && mayBeTorn(entry, existing!)
+          if (plain === 'keep' && (!torn || (await this.#isSame(entry, at, name))))
+            return this.#report.kept(path, entry, isKnownOther(entry, existing))
           if (plain === 'beside' && !(await this.#mayLink(entry, at, name, existing!))) continue
           writeHardLink(fs, { at: from, name: leader.name }, { at, name, exclusive: plain === 'write', existed: directory.existed })
           return this.#report.written(path, entry, attempt > 0 ? name : undefined)
@@ -399,9 +402,15 @@ export class Applier {
 
   /** True for what an earlier restore left half-written, or wrote by itself as the directory of its first name could not be read. */
   async #mayLink(entry: Entry, at: Descriptor, name: Buffer, existing: FileStat): Promise<boolean> {
-    const { fs, reader, signal, interruption } = this.#options
+    const { fs, interruption } = this.#options
     if (interruption.interrupted && mayBeTorn(entry, existing)) return true
     if (!interruption.goesOn || decide(entry, existing, 'beside') !== 'compare' || metadataDiffers(fs, at, name, entry)) return false
+    return this.#isSame(entry, at, name)
+  }
+
+  /** False also where what tells the content cannot be read. */
+  async #isSame(entry: Entry, at: Descriptor, name: Buffer): Promise<boolean> {
+    const { fs, reader, signal } = this.#options
     try {
       return await sameContent({ fs, reader, chunkHasher: this.#hasher, at, name, entry, signal })
     } catch (error) {

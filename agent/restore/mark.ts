@@ -36,7 +36,8 @@ export type Interruption = {
 export function beginMark(fs: FileSystem, target: Descriptor, snapshotId: string, selection: string | undefined): Interruption {
   const name = markName(snapshotId)
   const earlier = readMark(fs, target, name)
-  const lines = (earlier ?? '').split('\n')
+  // What a crash cut off is no line: nothing followed it.
+  const lines = (earlier ?? '').split('\n').slice(0, -1)
   const made = new Set(lines)
   const open = new Set<string>()
   for (const line of lines) {

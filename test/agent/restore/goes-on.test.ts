@@ -1,12 +1,13 @@
 // Restores into a target that other restores of the same snapshot left things in: interrupted ones, ones that could not read everything, ones of other
 // parts, ones that are still at work. In the end the tree is the one that a single restore makes.
-import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { linkSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { HoldfastError } from '@holdfast/shared/errors.ts'
 import type { Store } from '@holdfast/shared/store/store.ts'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 import { CWD } from '../../../agent/file-system/file-system.ts'
 import { posixFileSystem } from '../../../agent/file-system/posix-file-system.ts'
+import { markName } from '../../../agent/restore/decide.ts'
 import { listEntries } from '../../../agent/restore/list.ts'
 import { restoreSnapshot, type RestoreOptions } from '../../../agent/restore/restore.ts'
 import { memoryStore } from '../../_support/memory-store.ts'
@@ -115,6 +116,14 @@ describe('what a restore left half-written', () => {
     await restore(built)
     isWhole()
   })
+
+  test('leaves no mark after a power cut tore the mark itself either', async () => {
+    const built = await build()
+    await restore(built)
+    writeFileSync(join(target, markName(built.snapshot.structure.ref.random).toString()), 'begun 0123')
+    await restore(built, only('/a'))
+    isWhole()
+  })
 })
 
 describe('with --overwrite never', () => {
@@ -126,6 +135,22 @@ describe('with --overwrite never', () => {
     writeFileSync(join(target, 'a'), 'of somebody')
     expect(await restore(built, never)).toMatchObject({ files: 1, keptOther: 1, problemCount: 0 })
     expect(readFileSync(join(target, 'a'), 'utf8')).toBe('of somebody')
+    isWhole()
+  })
+
+  test('nor is any other name of such a file', async () => {
+    const built = await build()
+    await cutOff(built)
+    const torn = Buffer.from(join(target, 'first/one'))
+    const { mtimeNs } = posixFileSystem.stat(CWD, torn)
+    writeFileSync(join(target, 'first/one'), Buffer.alloc(3000))
+    posixFileSystem.setTimes(CWD, torn, mtimeNs)
+    for (const name of ['other/two', 'other/three']) rmSync(join(target, name))
+    linkSync(join(target, 'first/one'), join(target, 'other/two'))
+    writeFileSync(join(target, 'other/three'), 'of somebody')
+    expect(await restore(built, never)).toMatchObject({ keptOther: 1, beside: 0, failed: 0 })
+    for (const name of ['first/one', 'other/two']) expect(readFileSync(join(target, name), 'utf8')).toBe('linked'.repeat(500))
+    expect(readFileSync(join(target, 'other/three'), 'utf8')).toBe('of somebody')
     isWhole()
   })
 
