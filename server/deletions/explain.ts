@@ -207,7 +207,7 @@ function explainSnapshots(
   const named = new Set(names.map(({ random }) => random))
   const isThere = (id: string): boolean => store.snapshots.has(id)
   const gone = goneSnapshots(books, { isThere, before: now - Math.max(undeleteMs, WAIT_MS) })
-  const living = books.snapshots.filter(({ id, deleted }) => !deleted && !gone.has(id))
+  const living = books.snapshots.filter((one) => !one.deleted && !gone.has(one))
   for (const id of new Set(living.flatMap((one) => (one.contested && named.has(one.id) ? [one.id] : [])))) say('contested', id)
   const bySeries = new Map<string, KnownSnapshot[]>()
   for (const snapshot of living) {

@@ -15,19 +15,20 @@ export function absentSince(
 
 /**
  * Snapshots that the store has been seen without since `before`: somebody else removed them who may, or a server that died over it, and nobody tells of it.
- * Only where a later one of the series is there and none has the same place in it: else a store may hide one that no run and no collection ever saw.
+ * Only where a later one of the series is there, or was until this server deleted it, and none has the same place in it: else a store may hide one that no
+ * run and no collection ever saw. Where two agents say that they made one, each word counts by itself.
  */
 export function goneSnapshots(
   { snapshots, absent }: { readonly snapshots: readonly KnownSnapshot[]; readonly absent: ReadonlyMap<string, number> },
   { isThere, before }: { readonly isThere: (id: string) => boolean; readonly before: number },
-): ReadonlySet<string> {
+): ReadonlySet<KnownSnapshot> {
   const places = new Map<string, number>()
   const newest = new Map<string, number>()
   const seriesOf = ({ agentId, series }: KnownSnapshot): string => `${agentId} ${series}`
   for (const one of snapshots) {
     const place = `${seriesOf(one)} ${one.sequence}`
     places.set(place, (places.get(place) ?? 0) + 1)
-    if (isThere(one.id)) newest.set(seriesOf(one), Math.max(one.sequence ?? 0, newest.get(seriesOf(one)) ?? 0))
+    if (one.deleted || isThere(one.id)) newest.set(seriesOf(one), Math.max(one.sequence ?? 0, newest.get(seriesOf(one)) ?? 0))
   }
   const isGone = (one: KnownSnapshot): boolean =>
     !isThere(one.id) &&
@@ -35,5 +36,5 @@ export function goneSnapshots(
     one.sequence !== null &&
     one.sequence < (newest.get(seriesOf(one)) ?? 0) &&
     places.get(`${seriesOf(one)} ${one.sequence}`) === 1
-  return new Set(snapshots.flatMap((one) => (isGone(one) ? [one.id] : [])))
+  return new Set(snapshots.filter(isGone))
 }

@@ -85,7 +85,7 @@ export function agentNeedsRoutes(app: App, { records, clock, config }: Context):
       const since = absentSince(absent, clock.now())
       const isThere = (id: string): boolean => !since.has(id)
       const gone = goneSnapshots({ snapshots, absent: since }, { isThere, before: clock.now() - Math.max(config.undeleteMs, WAIT_MS) })
-      const isNeeded = neededBy(snapshots.filter(({ id, deleted }) => !deleted && !going.has(id) && !gone.has(id)))
+      const isNeeded = neededBy(snapshots.filter((one) => !one.deleted && !going.has(one.id) && !gone.has(one)))
       const needs = await statedNeeds(records, storeId, Buffer.concat(packs))
       const needed = new Set(needs.filter(isNeeded).map(({ pack }) => pack))
       return sendBytes(reply, Buffer.from([...needed].join(''), 'hex'))

@@ -86,6 +86,23 @@ describe('a snapshot that two appliances say they made', () => {
     expect(isThere()).toEqual([true, true, true])
   })
 
+  it('and that the store does not show keeps what one of them needs it for, whose newest it is, whatever came after it for the other', async () => {
+    await ok(report(other, contested))
+    await ok(state(other, contested, 1, packs))
+    await ok(report(world.agent, contested))
+    await ok(state(world.agent, contested, 6, []))
+    await daysOfThief()
+    await world.bucket.store('root').remove(objectName('snapshot', contested))
+    const list = await world.condemn(packs, world.snapshots)
+    await world.publish({ kind: 'deletion', lists: [list], names: world.named([], packs) })
+    for (let day = 0; day < 20; day++) {
+      expect(await world.look()).toMatchObject({ removed: 0 })
+      world.days(1)
+    }
+    expect(await codesNow()).toContain('needed')
+    expect(isThere()).toEqual([false, true, true])
+  })
+
   it.each(['who told last', 'who told first'] as const)(
     'stays everybody’s when one of them is revoked, %s: that says nothing of who lied',
     async (who) => {

@@ -90,6 +90,29 @@ describe('a snapshot that somebody else removed from the store', () => {
     await stays()
   })
 
+  it('is gone for the list as for whoever asked before it, also where what came after it was deleted with an approval since', async () => {
+    const { staying } = await fiveDays(world)
+    const own = await world.writePacks(1)
+    const lost = await world.backup([...staying.packs, ...own])
+    const last = await world.backup(staying.packs)
+    await world.bucket.store('root').remove(objectName('snapshot', lost))
+    await world.forgotten([last])
+    await world.publish({ kind: 'deletion', lists: [], names: world.named([last], []) })
+    const condemned = await world.condemn(own, [])
+    for (let day = 0; day < 15; day++) {
+      await world.look()
+      world.days(1)
+    }
+    await world.made('POST', `/v1/deletions/${(await world.deletions())[0]!.id}/approve`, world.token, undefined)
+    expect(await world.look()).toMatchObject({ done: 1, removed: 1 })
+    const packs = own.map(({ session, random }) => Buffer.from(session + random, 'hex'))
+    const question = encodeNeededQuestion({ storeId: world.storeId, snapshotIds: [], packs })
+    const { body } = await world.agent.request('POST', '/v1/agent/needed', question, 'application/octet-stream')
+    expect(body.length).toBe(0)
+    await world.publish({ kind: 'deletion', lists: [condemned], names: world.named([], own) })
+    expect(await world.look()).toMatchObject({ held: 0, done: 1, removed: 1 })
+  })
+
   const there = (name: string): boolean => world.bucket.names().includes(name)
 })
 
