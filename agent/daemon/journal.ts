@@ -196,22 +196,32 @@ export class Journal {
       let at = end
       let entries: Buffer[] = []
       let bytes = 0
+      const made: { segment: Segment; temporary: string }[] = []
       this.#stale = true
       const close = (): void => {
         const whole = Buffer.concat([encodeSegmentHeader(before), ...entries])
-        this.#writeWhole(segmentName(before.seq + 1), whole)
-        this.#segments.push({ name: segmentName(before.seq + 1), before, bytes: whole.length })
+        const temporary = `tmp-${this.#options.random.bytes(8).toString('hex')}`
+        made.push({ segment: { name: segmentName(before.seq + 1), before, bytes: whole.length }, temporary })
+        this.#write(temporary, whole)
         ;[before, entries, bytes] = [at, [], 0]
       }
-      for (const { frame } of this.#held(Math.max(sentThrough, this.#goesOnAfter) + 1)) {
-        if (bytes >= segmentBytes) close()
-        const { hash, ...again } = signRecord({ ...frame, header: parseHeader(frame.header), seq: at.seq + 1, prev: at.hash, key })
-        const entry = encodeEntry(again)
-        entries.push(entry)
-        bytes += entry.length
-        at = { seq: again.seq, hash }
+      try {
+        for (const { frame } of this.#held(Math.max(sentThrough, this.#goesOnAfter) + 1)) {
+          if (bytes >= segmentBytes) close()
+          const { hash, ...again } = signRecord({ ...frame, header: parseHeader(frame.header), seq: at.seq + 1, prev: at.hash, key })
+          const entry = encodeEntry(again)
+          entries.push(entry)
+          bytes += entry.length
+          at = { seq: again.seq, hash }
+        }
+        close()
+        this.#name(made)
+      } catch (error) {
+        // Of a few of them the journal would go on as if they were all.
+        for (const name of made.flatMap(({ segment, temporary }) => [segment.name, temporary])) this.#options.directory.remove(name)
+        throw error
       }
-      close()
+      this.#segments.push(...made.map(({ segment }) => segment))
       this.#end = at
       this.#goesOnAfter = end.seq
       this.#stale = false
@@ -293,16 +303,8 @@ export class Journal {
     const header = encodeSegmentHeader(before)
     const name = segmentName(before.seq + 1)
     this.#stale = true
-    this.#onDisk(() => {
-      const fd = directory.fileSystem.open(directory.fd, Buffer.from(name), 'create')
-      try {
-        directory.fileSystem.write(fd, header, 0)
-        directory.fileSystem.sync(fd)
-      } finally {
-        directory.fileSystem.close(fd)
-      }
-      directory.fileSystem.sync(directory.fd)
-    })
+    this.#write(name, header)
+    this.#onDisk(() => directory.fileSystem.sync(directory.fd))
     this.#stale = false
     const segment = { name, before, bytes: header.length }
     this.#segments.push(segment)
@@ -328,19 +330,25 @@ export class Journal {
     this.#stale = false
   }
 
-  /** A whole segment, or after a crash none. */
-  #writeWhole(name: string, bytes: Buffer): void {
-    const { directory, random } = this.#options
-    const temporary = Buffer.from(`tmp-${random.bytes(8).toString('hex')}`)
+  #write(name: string, bytes: Buffer): void {
+    const { directory } = this.#options
     this.#onDisk(() => {
-      const fd = directory.fileSystem.open(directory.fd, temporary, 'create')
+      const fd = directory.fileSystem.open(directory.fd, Buffer.from(name), 'create')
       try {
         directory.fileSystem.write(fd, bytes, 0)
         directory.fileSystem.sync(fd)
       } finally {
         directory.fileSystem.close(fd)
       }
-      directory.fileSystem.rename(directory.fd, temporary, directory.fd, Buffer.from(name), true)
+    })
+  }
+
+  /** Gives segments that are written whole their names. */
+  #name(made: readonly { segment: Segment; temporary: string }[]): void {
+    const { directory } = this.#options
+    this.#onDisk(() => {
+      for (const { segment, temporary } of made)
+        directory.fileSystem.rename(directory.fd, Buffer.from(temporary), directory.fd, Buffer.from(segment.name), true)
       directory.fileSystem.sync(directory.fd)
     })
   }

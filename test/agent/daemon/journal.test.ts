@@ -248,6 +248,34 @@ describe('the journal', () => {
       }
   })
 
+  it('tells all of that or none of it where the disk refuses some of it, and leaves nothing behind', () => {
+    const lost = { seq: 40, hash: Buffer.alloc(32, 7) }
+    for (const call of ['write', 'fsync', 'rename'])
+      for (let good = 0, isDone = false; !isDone; good++) {
+        const fileSystem = crashFileSystem()
+        const journal = open(fileSystem, { segmentBytes: 1500 })
+        for (let i = 0; i < 5; i++) journal.append(draft(3))
+        fileSystem.fail(call, 'ENOSPC', 1, good)
+        try {
+          expect(journal.adopt(lost, 0)).toBe(5)
+          isDone = true
+          expect(good).toBeGreaterThan(1)
+        } catch (error) {
+          expect(error).toMatchObject({ code: 'journal-full' })
+        }
+        fileSystem.fail(call, 'ENOSPC', 0)
+        const state = openStateDirectory({ fileSystem, path: Buffer.from(STATE), random })
+        expect(
+          state
+            .below('journal')
+            .names()
+            .filter((name) => name.startsWith('tmp-')),
+        ).toEqual([])
+        if (journal.end.seq < lost.seq) journal.adopt(lost, 0)
+        expect(sequences(journal)).toEqual(range(41, 45))
+      }
+  })
+
   it('reads no more at once than a delivery may hold', () => {
     const journal = open(crashFileSystem(), { segmentBytes: 3000 })
     for (let i = 0; i < 9; i++) journal.append(draft(3))

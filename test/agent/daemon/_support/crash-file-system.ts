@@ -15,8 +15,8 @@ export type CrashFileSystem = FileSystem & {
   readonly crashAt: (step: number) => void
   /** What stands after the power came back: of what was not synced, `keep` (0 to 1) of a file's bytes, and names if `keepNames`. */
   readonly reboot: (keep: number, keepNames: boolean) => void
-  /** The next `count` calls of this name fail. */
-  readonly fail: (call: string, errno: string, count: number) => void
+  /** The next `count` calls of this name fail, once `after` of them have done well. */
+  readonly fail: (call: string, errno: string, count: number, after?: number) => void
   readonly dataOf: (path: string) => Buffer
   readonly setData: (path: string, data: Buffer) => void
   /** Everything that stands on the disk, joined. */
@@ -30,12 +30,12 @@ export function crashFileSystem(): CrashFileSystem {
   let steps = 0
   let crashStep = Number.POSITIVE_INFINITY
   let crashed = false
-  const failures = new Map<string, { errno: string; count: number }>()
+  const failures = new Map<string, { errno: string; count: number; after: number }>()
 
   const step = (call: string): void => {
     if (crashed) throw new SimulatedCrash('the machine is off')
     const failure = failures.get(call)
-    if (failure !== undefined && failure.count > 0) {
+    if (failure !== undefined && failure.after-- <= 0 && failure.count > 0) {
       failure.count--
       throw new FileError(call, failure.errno)
     }
@@ -91,8 +91,8 @@ export function crashFileSystem(): CrashFileSystem {
       handles = new Map()
       recover(root, keep, keepNames)
     },
-    fail: (call, errno, count) => {
-      failures.set(call, { errno, count })
+    fail: (call, errno, count, after = 0) => {
+      failures.set(call, { errno, count, after })
     },
     dataOf: (path) => Buffer.from(at(path).data),
     setData: (path, data) => {
