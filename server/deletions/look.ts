@@ -293,7 +293,7 @@ async function hold(deps: DeletionDeps, row: DeletionRow, reasons: readonly Dele
     ...{ id: makeId(random, 'alert'), createdAt: clock.now(), kind: 'deletion-held' as const },
     ...{ controllerId, agentId, policyId: null, deletionId, snapshotId: null, otherAgentId: null, closedAt: null },
   }
-  const stands = row.why !== null || reasons.every((one) => PASSING.has(one.code))
+  const stands = row.why === 'approval' || reasons.every((one) => PASSING.has(one.code))
   const patch = { state: 'held', code, reasons, waitUntil: null, ...(stands ? {} : { decidedBy: null, decidedAt: null }) } as const
   return move(deps, row, patch, row.state === 'held' ? undefined : 'deletion.hold', { alert })
 }

@@ -155,8 +155,13 @@ CREATE TABLE absent_snapshots (store_id TEXT NOT NULL, snapshot_id TEXT NOT NULL
   PRIMARY KEY (store_id, snapshot_id)) WITHOUT ROWID;
 `
 
+/** Who approved what was held again, and waits perhaps since, stood in the row and counted no more; now it counts for as long as it stands there. */
+const SIXTH = `
+UPDATE deletions SET decided_by = NULL, decided_at = NULL WHERE state IN ('held', 'waiting') AND why IS NOT 'approval';
+`
+
 /** The steps, in order. */
-export const MIGRATIONS: readonly string[] = [FIRST, SECOND, THIRD, FOURTH, FIFTH]
+export const MIGRATIONS: readonly string[] = [FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH]
 
 /** Brings the database to this program's shape; `newer-format` where it is ahead of it. */
 export function migrate(db: DatabaseSync): void {

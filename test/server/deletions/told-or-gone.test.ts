@@ -1,7 +1,9 @@
 // What the books of a server say and the store does not, or its clock: neither holds deletions for good.
+import { DatabaseSync } from 'node:sqlite'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { objectName, packName, type ObjectRef } from '@holdfast/shared/format/layout.ts'
 import { encodeNeededQuestion } from '@holdfast/shared/protocol/needs.ts'
+import { migrate, MIGRATIONS } from 'holdfast-server/records/sqlite/migrations.ts'
 import { DAY, fiveDays, makeDeletionWorld, type DeletionWorld } from './_support/deletion-world.ts'
 
 let world: DeletionWorld
@@ -167,4 +169,46 @@ describe('an approval', () => {
     await world.look()
     expect((await world.deletions())[0]).toMatchObject({ state: 'held', code: 'retention', removed: 0 })
   })
+
+  it('that ended before this was so does not come back to life in a database of that time', async () => {
+    const db = new DatabaseSync(':memory:')
+    db.exec(`${MIGRATIONS.slice(0, 4).join('')} PRAGMA user_version = 4; PRAGMA foreign_keys = OFF`)
+    const columns = db.prepare("SELECT name FROM pragma_table_info('deletions') WHERE name <> 'n'").all()
+    const names = columns.map(({ name }) => String(name))
+    const put = (id: string, state: string, why: string | null): void => {
+      const known: Record<string, string | null> = { id, state, why, random: id, decided_by: 'user' }
+      const values = names.map((name) => (known[name] === undefined ? 1 : known[name]))
+      db.prepare(`INSERT INTO deletions (${names.join(', ')}) VALUES (${names.map(() => '?').join(', ')})`).run(...values)
+    }
+    put('ended', 'held', null)
+    put('waits since', 'waiting', null)
+    put('stands', 'approved', null)
+    put('began', 'held', 'approval')
+    migrate(db)
+    const by = db.prepare('SELECT id, decided_by AS decidedBy FROM deletions ORDER BY n').all()
+    expect(by.map(({ id, decidedBy }) => [id, decidedBy])).toEqual([
+      ['ended', null],
+      ['waits since', null],
+      ['stands', 'user'],
+      ['began', 'user'],
+    ])
+    db.close()
+  })
+})
+
+it('an approval of what had begun by retention ends as any other with what no approval settles', async () => {
+  const { going, list } = await fiveDays(world)
+  await world.publish({ kind: 'deletion', lists: [list], names: world.named(going.snapshots, going.packs) })
+  world.bucket.setFaults(({ operation, name }) =>
+    operation === 'remove' && name.startsWith('packs/') ? [{ kind: 'fail', when: 'before', code: 'store-refused' }] : [],
+  )
+  expect(await world.look()).toMatchObject({ held: 1, removed: 2 })
+  await world.put(objectName('snapshot', world.newRef()))
+  await world.look()
+  const { id, why, code } = (await world.deletions())[0]!
+  expect([why, code]).toEqual(['retention', 'unknown-snapshot'])
+  await world.made('POST', `/v1/deletions/${id}/approve`, world.token, undefined)
+  await world.publish({ kind: 'revived', from: [{ list, packs: going.packs }] })
+  await world.look()
+  expect((await world.deletions())[0]).toMatchObject({ state: 'held', code: 'revived', decidedBy: null })
 })
