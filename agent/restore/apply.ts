@@ -234,11 +234,14 @@ export class Applier {
     if (entry === undefined) return
     try {
       const at = this.#tree.descriptor(directory)
+      // What `never` finds as it was backed up needs nothing unless something came into it, nor flags that no earlier restore left to this one.
+      const { overwrite, interruption } = this.#options
+      const found = overwrite === 'never' && directory.existed && !interruption.made(directory.walk.path)
       // What an earlier restore finished and protected takes no change, and needs none.
-      const done = directory.existed && isProtected(this.#fs, at, HERE) && !metadataDiffers(this.#fs, at, HERE, entry)
+      const done = directory.existed && (found || isProtected(this.#fs, at, HERE)) && !metadataDiffers(this.#fs, at, HERE, entry)
       const problems = done ? [] : setMetadata(this.#fs, at, HERE, entry, directory.existed)
       // The target itself still has a mark to lose, and what only leads to the selection is not what a person wants to be kept from changing.
-      if (directory.parent !== undefined && directory.walk.selected)
+      if (directory.parent !== undefined && directory.walk.selected && (!found || interruption.goesOn))
         problems.push(...this.#late.give(directory, HERE, directory.walk.path, entry))
       // What only leads to the selection was never asked for: that its owner needs more rights leaves nothing of the selection behind.
       const leadsOnly = entry.passage === true || !directory.walk.selected

@@ -150,12 +150,21 @@ export function openExisting(fs: FileSystem, at: Descriptor, name: Buffer, ours:
     if (!ours) return fd
     return closedUnless(fs, fd, () => {
       const { mode } = fs.stat(fd, HERE)
-      if ((mode & 0o700) !== 0o700) fs.setMode(fd, HERE, mode | 0o700)
+      if ((mode & 0o700) !== 0o700) makePassable(fs, fd, mode)
       return fd
     })
   } catch (error) {
     if (!ours || !(error instanceof FileError) || error.errno !== 'EACCES') throw error
     fs.setMode(at, name, 0o700)
     return fs.open(at, name, 'directory')
+  }
+}
+
+function makePassable(fs: FileSystem, fd: Descriptor, mode: number): void {
+  try {
+    fs.setMode(fd, HERE, mode | 0o700)
+  } catch (error) {
+    // Somebody else's: nothing may have to be written into it, and what has to is named.
+    if (!(error instanceof FileError) || error.errno !== 'EPERM') throw error
   }
 }

@@ -77,6 +77,16 @@ test.skipIf(!asRoot).each(['beside', 'changed', 'never'] as const)(
     }),
 )
 
+test.skipIf(!asRoot)('a directory that somebody has opened stays so with never', () =>
+  inTarget(async () => {
+    const built = await build()
+    await restoreSnapshot(optionsFor(built, target))
+    execFileSync('chattr', ['-i', join(target, 'data/closed')])
+    expect(await restoreSnapshot(optionsFor(built, target, { overwrite: 'never' }))).toMatchObject({ files: 0, problems: [] })
+    expect(flagsAt('closed')).toBe('')
+  }),
+)
+
 test.skipIf(!asRoot)('a restore that ended before the flags were set leaves them to the next one', () =>
   inTarget(async () => {
     const built = await build()

@@ -5,8 +5,9 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, expect, test } from 'vitest'
 import { openDirectoryStore } from '@holdfast/shared/store/directory-store.ts'
+import { restoreSnapshot } from '../../../agent/restore/restore.ts'
 import { buildRepository, directory, file, symlink } from '../../_support/repository-fixture.ts'
-import { folders, namesIn } from '../../_support/restore-fixture.ts'
+import { folders, namesIn, optionsFor } from '../../_support/restore-fixture.ts'
 import { seededRandom } from '../../_support/seeded-random.ts'
 
 const NOBODY = 65_534
@@ -114,4 +115,25 @@ test.skipIf(!asRoot)('one’s own files below directories of root come back with
   // Set-gid without its group would give away what was not asked for.
   expect(lstatSync(join(target, 'home')).mode & 0o7777).toBe(0o755)
   expect(readFileSync(join(target, 'home/me/note'), 'utf8')).toBe('mine')
+})
+
+test.skipIf(!asRoot)('with --overwrite never, directories of somebody else that stand as they were backed up are no problem', async () => {
+  const folder = work.make()
+  const [storage, target] = [join(folder, 'store'), join(folder, 'target')]
+  const store = await openDirectoryStore(storage, { create: true })
+  const roots = (mode: number) => directory({ note: file('there') }, { uid: 0, gid: 0, mode })
+  const tree = directory({ closed: roots(0o555), open: roots(0o755) }, { passage: true })
+  const built = await buildRepository({ store, seed: 'of root', tree })
+  mkdirSync(target)
+  await restoreSnapshot(optionsFor(built, target))
+  await store.close()
+  chownSync(target, NOBODY, NOBODY)
+  await promisify(execFile)('chmod', ['-R', 'a+rX', storage])
+  chmodSync(folder, 0o755)
+  const random = seededRandom('of root')
+  const [root, domain] = [random.bytes(32).toString('hex'), random.bytes(16).toString('hex')]
+  const { stdout } = await promisify(execFile)('sh', [launcher, program, storage, root, domain, target, String(NOBODY), 'never'], {
+    env: { PATH: process.env['PATH'], NODE_COMPILE_CACHE: '' },
+  })
+  expect(JSON.parse(stdout)).toMatchObject({ uid: NOBODY, files: 0, kept: 2, failed: 0, problems: [] })
 })
