@@ -126,13 +126,18 @@ export async function drillSnapshot(options: DrillOptions, plan: DrillPlan): Pro
 }
 
 /** What the restore said, and what the comparison found beyond that. What the store did not give is named and no damage: the next drill goes on behind it. */
-export function problemsOf({ problems }: Pick<RestoreReport, 'problems'>, differences: Comparison['differences']): DrillProblem[] {
+export function problemsOf(
+  { problems, unread }: Pick<RestoreReport, 'problems' | 'unread'>,
+  differences: Comparison['differences'],
+): DrillProblem[] {
+  // A report holds some thousands: what is missing may be of what it only counts.
+  const isAllTold = unread <= problems.filter(({ code }) => code === 'unread').length
   const told = new Set(problems.map(({ path }) => path.toString('latin1')))
   const lost = new Set(problems.filter(({ code }) => LOST.has(code)).map(({ path }) => path.toString('latin1')))
   return [
     ...problems.map(({ path, code, errno }) => ({ path, code, ...(errno === undefined ? {} : { why: errno }) })),
     ...differences
-      .filter((one) => isNews(one, told, lost))
+      .filter((one) => (isAllTold || one.code !== 'missing') && isNews(one, told, lost))
       .map(({ path, code, why }) => ({ path, code, ...(why === undefined ? {} : { why }) })),
   ]
 }

@@ -384,6 +384,16 @@ describe('what the store holds and does not give', () => {
     expect(done).toMatchObject({ verdict: 'incomplete', problems: [{ path: Buffer.from('/inner'), code: 'unread' }] })
   })
 
+  test('of more files than are named is no damage either', async () => {
+    const [here, gone] = [file('a'.repeat(3000), own), file('b'.repeat(3000), own)]
+    const names = Object.fromEntries(Array.from({ length: 12_000 }, (_, i) => [`${i}`.padStart(5, '0'), i === 20 ? here : gone]))
+    const built = await buildRepository({ store: memoryStore(), segmentBytes: 1, packBytes: 1, tree: directory(names, own) })
+    const packs = await packsOf(built, '/00000')
+    const { done } = await drillPast(built, () => packs, { files: 20_000, bytes: 1e9 })
+    expect(done).toMatchObject({ verdict: 'incomplete', files: 1 })
+    expect(done.problems.every(({ code }) => code === 'unread')).toBe(true)
+  })
+
   async function packsOf(built: BuiltRepository, path: string): Promise<ReadonlySet<string>> {
     const { repository, view, snapshot, keys } = built
     for await (const { path: at, entry } of listEntries({ repository, view, snapshot, keys: keys.read })) {
@@ -395,7 +405,7 @@ describe('what the store holds and does not give', () => {
     throw new Error(`there is no ${path}`)
   }
 
-  async function drillPast(built: BuiltRepository, missing: (phase: string) => ReadonlySet<string>) {
+  async function drillPast(built: BuiltRepository, missing: (phase: string) => ReadonlySet<string>, limits = ALL) {
     let phase = 'restoring'
     const { store } = built.repository
     const getRange: typeof store.getRange = (name, range, options) =>
@@ -403,7 +413,7 @@ describe('what the store holds and does not give', () => {
         ? Promise.reject(new HoldfastError('store-unreachable', 'read failed (EIO)'))
         : store.getRange(name, range, options)
     const repository = { ...built.repository, store: { ...store, location: store.location, getRange } }
-    const planned = await plan({ ...built, repository })
+    const planned = await plan({ ...built, repository }, 0, limits)
     const { view, snapshot, keys } = built
     const options = { repository, view, keys: keys.read, snapshot, scratch: Buffer.from(scratch), fs: posixFileSystem, workers: 0, signal }
     const onProgress = (told: { phase: string }): void => void (phase = told.phase)
