@@ -128,8 +128,11 @@ export async function compareRestored(options: {
           if (!isReadable(fs, at, entry)) differs(path, 'unreadable')
           else await lookInto(at, path, entry)
         }
-      } else if (step.step === 'failed') differs(directory.path, lostCode(step.error), { why: step.error.message })
-      else {
+      } else if (step.step === 'failed') {
+        differs(directory.path, lostCode(step.error), { why: step.error.message })
+        // Nobody knows how much belongs into it.
+        present.set(directory, Number.POSITIVE_INFINITY)
+      } else {
         const at = way.top()
         const isTop = directory.parent === undefined
         if (at !== undefined && namesAt(at, isTop) > (present.get(directory) ?? 0)) differs(directory.path, 'extra')

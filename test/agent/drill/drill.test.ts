@@ -384,6 +384,14 @@ describe('what the store holds and does not give', () => {
     expect(done).toMatchObject({ verdict: 'incomplete', problems: [{ path: Buffer.from('/inner'), code: 'unread' }] })
   })
 
+  test('when it is compared, and gave while it was restored, is no damage', async () => {
+    const built = await build()
+    const packs = await packsOf(built, '/inner')
+    const { done } = await drillPast(built, (phase) => (phase === 'comparing' ? packs : new Set()))
+    expect(done).toMatchObject({ verdict: 'incomplete', files: 3, problems: [{ path: Buffer.from('/inner'), code: 'unread' }] })
+    expect(done.problems).toHaveLength(1)
+  })
+
   test('of more files than are named is no damage either', async () => {
     const [here, gone] = [file('a'.repeat(3000), own), file('b'.repeat(3000), own)]
     const names = Object.fromEntries(Array.from({ length: 12_000 }, (_, i) => [`${i}`.padStart(5, '0'), i === 20 ? here : gone]))
