@@ -388,7 +388,8 @@ async function run(options: BackupOptions, limits: BackupLimits, { state, spool,
 
   /** A copy of this machine may have gone on with the series: what comes after several of its snapshots is not to say that it came before them. */
   async function sequenceByNow(): Promise<number> {
-    if (clock.monotonicMs() - startedMs < SHORT_MS) return lastSequence
+    // The one does not count a machine's sleep, the other may be turned back.
+    if (Math.max(clock.monotonicMs() - startedMs, clock.now() - startedAt) < SHORT_MS) return lastSequence
     const now = await lookAtSeries({ ...options, onNotice: () => undefined }, series, collection)
     return Math.max(lastSequence, now.lastSequence)
   }

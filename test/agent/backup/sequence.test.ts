@@ -51,32 +51,35 @@ describe('the sequence of a snapshot', () => {
     expect((await backUp(engine, 'fifth', { label: 'another series' })).sequence).toBe(1)
   })
 
-  test('of a run that took long is higher than those that a copy of its machine made meanwhile', async () => {
-    let beside: (() => Promise<void>) | undefined
-    const seam = (store: Store): Store => ({
-      ...store,
-      location: store.location,
-      put: async (name, ...rest) => {
-        const work = name.startsWith('packs/') ? beside : undefined
-        if (work !== undefined) beside = undefined
-        await work?.()
-        return store.put(name, ...rest)
-      },
-    })
-    const slow = await makeEngine({ seam })
-    await backUp(slow, 'first')
-    const copy = await makeEngine({ seed: 'copy', beside: slow })
-    let made = 0
-    beside = async () => {
-      for (; made < 3; made++) {
-        slow.clock.advance(DAY / 24)
-        await backUp(copy, `meanwhile ${made}`)
+  test.each(['advance', 'stepWallClock'] as const)(
+    'of a run that took long is higher than those that a copy of its machine made meanwhile (%s)',
+    async (pass) => {
+      let beside: (() => Promise<void>) | undefined
+      const seam = (store: Store): Store => ({
+        ...store,
+        location: store.location,
+        put: async (name, ...rest) => {
+          const work = name.startsWith('packs/') ? beside : undefined
+          if (work !== undefined) beside = undefined
+          await work?.()
+          return store.put(name, ...rest)
+        },
+      })
+      const slow = await makeEngine({ seam })
+      await backUp(slow, 'first')
+      const copy = await makeEngine({ seed: 'copy', beside: slow })
+      let made = 0
+      beside = async () => {
+        for (; made < 3; made++) {
+          slow.clock[pass](DAY / 24)
+          await backUp(copy, `meanwhile ${made}`)
+        }
       }
-    }
-    const { sequence } = await backUp(slow, 'long')
-    expect(made).toBe(3)
-    expect(sequence).toBe(5)
-  })
+      const { sequence } = await backUp(slow, 'long')
+      expect(made).toBe(3)
+      expect(sequence).toBe(5)
+    },
+  )
 
   test('is remembered as it was kept, and not at all where what is kept is damaged or missing', async () => {
     const engine = await makeEngine()
