@@ -116,7 +116,7 @@ export async function undelete(
   // Whoever deletes may have begun before it could see this. What is gone must not count: that would be a gap in history.
   const forgetAgain = (those: readonly OpenedSnapshot[]): Promise<void> =>
     record({ entries: those.map((snapshot) => entryAgain(survey, snapshot)), undone: [] })
-  const { again, left, anew } = await lookAgain(options, chosen, forgetAgain)
+  const { again, left, anew } = await lookAgain(options, chosen, survey, forgetAgain)
   const gone = chosen.filter((snapshot) => !left.includes(snapshot) && !anew.includes(snapshot))
   // A list that came meanwhile is of a collection at work, whatever was known of earlier ones.
   const known = new Set(survey.state.deletionLists.map(({ list }) => refKey(list.ref)))
@@ -162,11 +162,12 @@ const HOW_ON = `'holdfast undelete' lists what is left; where no 'holdfast prune
 
 /**
  * What there is after these were taken back, and those of them that are left, and that somebody has forgotten since: one that the store lacks, asked for by
- * name, is forgotten again. Throws `store-unreachable` where it is there and a listing lacks it.
+ * name, is forgotten again. Throws `store-unreachable` where it is there and a listing lacks it, or lacks the record that took it back.
  */
 async function lookAgain(
   { repository, clock, signal }: ForgetOptions,
   chosen: readonly OpenedSnapshot[],
+  { state: before }: Survey,
   forgetAgain: (those: readonly OpenedSnapshot[]) => Promise<void>,
 ): Promise<{ again: Survey; left: readonly OpenedSnapshot[]; anew: readonly OpenedSnapshot[] }> {
   for (let left = chosen; ;) {
@@ -183,6 +184,17 @@ async function lookAgain(
     const [counting, forgotten] = [namesOf(again?.snapshots), namesOf(again?.forgotten)]
     const anew = left.filter(({ structure }) => forgotten.has(refKey(structure.ref)))
     const missing = left.filter((snapshot) => !counting.has(refKey(snapshot.structure.ref)) && !anew.includes(snapshot))
+    // A record that forgot it `before` is not undone: the store lost the one that undid it, or does not show it yet.
+    const isUnseen = ({ structure: { ref, writerId } }: OpenedSnapshot): boolean => {
+      const known = new Set(forgottenEntries(before, ref, writerId).map(({ record }) => refKey(record)))
+      return again !== undefined && forgottenEntries(again.state, ref, writerId).some(({ record }) => known.has(refKey(record)))
+    }
+    const unseen = anew.find(isUnseen)
+    if (unseen !== undefined)
+      throw new HoldfastError(
+        'store-unreachable',
+        `the store took the record that takes back snapshot ${unseen.structure.ref.random.slice(0, 12)} and does not show it: it counts once that is seen. 'holdfast undelete' lists what is forgotten still: take it back again`,
+      )
     if (again !== undefined && missing.length === 0) return { again, left: left.filter((snapshot) => !anew.includes(snapshot)), anew }
     const heads = await mapBounded(missing, AT_ONCE, ({ structure }) =>
       repository.store.head(objectName('snapshot', structure.ref), { signal }),

@@ -86,6 +86,23 @@ test('what no listing shows though it is there is said to be so, and counts', as
   expect(await counting(await optionsOf(engine))).toContain(ids[0])
 })
 
+test('what a store took and does not show is said to be so, and is nobody else who forgot it anew', async () => {
+  await engine.forget(ids[0]!)
+  const options = await optionsOf(engine, engine.keys.write, (store) => ({
+    ...store,
+    put: async (name, ...more) => (name.startsWith('lists/forgets/') ? undefined! : store.put(name, ...more)),
+    close: () => store.close(),
+  }))
+  const { snapshots, survey } = await listForgotten(options)
+  const told = await failure(undelete(options, snapshots, survey, false))
+  expect(told.code).toBe('store-unreachable')
+  expect(told.message).toContain(`takes back snapshot ${ids[0]!.slice(0, 12)} and does not show it`)
+  const again = await optionsOf(engine)
+  const left = await listForgotten(again)
+  expect(await undelete(again, left.snapshots, left.survey, false)).toMatchObject({ snapshots: 1 })
+  expect(await counting(again)).toContain(ids[0])
+})
+
 test('what has lost something is taken back where that is accepted, and what it lacks is told', async () => {
   await engine.forget(ids[0]!)
   const { condemned } = await engine.prune()
