@@ -45,7 +45,10 @@ export type ListWatch = {
   readonly look: () => Promise<void>
   /** Whether a look in between showed a list that no tree was held against yet: a snapshot that says it saw that one must not come before `isHit`. */
   readonly hasNews: () => boolean
-  /** Looks at the lists again: true where one that came since the last such look condemns what the tree at `root` relies on, or may have been missed. */
+  /**
+   * Looks at the lists again: true where one that came since the last such look condemns what the tree at `root` relies on, or may have been missed; and
+   * where one condemns a new pack, which no index file must name then: what was taken over from an interrupted run may hold nothing that the tree relies on.
+   */
   readonly isHit: (root: string, newPacks: readonly DurablePack[]) => Promise<boolean>
   /** Whether between two looks so much time passed that lists may have been missed. */
   readonly isLate: () => boolean
@@ -151,6 +154,7 @@ export function createListWatch(given: {
     isHit: async (root, newPacks) => {
       await look()
       if (late) return true
+      if (newPacks.some(({ ref }) => condemned.has(ref.random))) return true
       if (!isNews) return false
       isNews = false
       const written = newPacks.map(({ footerObject, ref, bytes }) => ({

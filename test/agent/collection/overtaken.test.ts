@@ -1,4 +1,4 @@
-// Three mistakes of collection that whole simulated histories found, each as small as it gets: what is stored or asleep beside a collection is taken for
+// Four mistakes of collection that whole simulated histories found, each as small as it gets: what is stored or asleep beside a collection is taken for
 // what it is, and what was forgotten late can still be taken back.
 import { expect, test } from 'vitest'
 import type { ObjectInfo, Store } from '@holdfast/shared/store/store.ts'
@@ -114,6 +114,48 @@ test('a run that sleeps until its own packs are collected stores them again and 
   writer.pass()
   expect(await writer.backup()).toMatchObject({ outcome: 'done', problems: [] })
   expect(hook?.wasReached()).toBe(true)
+  expect(writer.newest()).toEqual(writer.source())
+})
+
+test('a run that sleeps until a pack is collected that it took over and relies on nothing of ends well, too', async () => {
+  const collector = await makeEngine({ seed: 'collector' })
+  let sleeps = false
+  const writer = await makeEngine({
+    seed: 'writer',
+    limits: LIMITS,
+    beside: collector,
+    seam: (store) => ({
+      ...store,
+      // Before it has stored a pack of its own.
+      put: async (name, ...more) => {
+        if (sleeps && name.startsWith('packs/')) {
+          sleeps = false
+          collector.clock.advance(8 * DAY)
+          await collector.prune({ windowMs: 2 * DAY })
+          collector.clock.advance(3 * DAY)
+          expect((await collector.prune({ windowMs: 2 * DAY })).deleted.packs).toBeGreaterThan(0)
+        }
+        return store.put(name, ...more)
+      },
+      close: () => store.close(),
+    }),
+  })
+  writeFile(writer, '/src/kept', fixtureRandom('kept').bytes(3000))
+  writer.pass()
+  await writer.backup()
+  writeFile(writer, '/src/passing', fixtureRandom('passing').bytes(9000))
+  writer.pass()
+  writer.setStoreFaults(({ operation, name }) =>
+    operation === 'put' && name.startsWith('snapshots/') ? [{ kind: 'fail', when: 'before', code: 'store-refused' }] : [],
+  )
+  await expect(writer.backup()).rejects.toMatchObject({ code: 'store-refused' })
+  writer.setStoreFaults(() => [])
+  // Another content, so that nothing of what was uploaded is needed any more.
+  writeFile(writer, '/src/passing', fixtureRandom('other').bytes(100))
+  writer.pass()
+  sleeps = true
+  expect(await writer.backup()).toMatchObject({ outcome: 'done', problems: [] })
+  expect(sleeps).toBe(false)
   expect(writer.newest()).toEqual(writer.source())
 })
 
