@@ -163,6 +163,7 @@ it('the log holds routes, never addresses with values in them', async () => {
   await server.call('GET', '/home/jane/secret.txt', administrator)
   const log = server.logged.join('')
   expect(log).toContain('/v1/records/by-token/:token')
-  expect(log).not.toContain('abab')
+  // Ids of requests are random: a few letters alone may be in one of them.
+  expect(log).not.toContain('ab'.repeat(8))
   expect(log).not.toContain('jane')
 })
